@@ -1,0 +1,283 @@
+//! What a device must offer to decode chunks, and where it gets their bytes.
+//!
+//! # Where trust begins
+//!
+//! A backend checks three things: that it [`supports`](Backend::supports) the plans, that the buffer is the
+//! one the batch was made for, and whatever its device reports. Everything else was proved by the types it
+//! is handed: sizes, ranges and parameters are right, and [`Payloads`] gives bytes that were checked against
+//! the file's checksums (where the layout has any). Payload *content* is not trusted: an op whose payload has
+//! an inner structure ([`Load::DictPlanes`](crate::Load::DictPlanes)) validates it and reports
+//! [`DecodeError::Payload`].
+
+use core::fmt;
+use core::ops::Range;
+use std::error::Error as StdError;
+use std::sync::Arc;
+
+use cvc_format::{ChunkId, DType};
+use thiserror::Error;
+
+use crate::job::Batch;
+use crate::ops::PayloadError;
+use crate::plan::DecodePlan;
+use crate::rows::Element;
+
+/// Decodes chunks on one device.
+pub trait Backend: Send + Sync {
+    /// Where results go: device memory, or the caller's own slice.
+    type Buffer<'a>: DeviceBuffer;
+
+    /// The device, for people.
+    fn device(&self) -> &DeviceInfo;
+
+    /// Whether this backend can run `plan`.
+    ///
+    /// # Errors
+    /// Why not, and what to do instead.
+    fn supports(&self, plan: &DecodePlan) -> Result<(), Unsupported>;
+
+    /// Runs every job of `batch` into `dst`. When this returns `Ok`, every value of `dst` has been written and
+    /// may be used; after an error its content is unspecified (but was written by somebody).
+    ///
+    /// # Errors
+    /// A plan is unsupported, `dst` is not the batch's destination, the source fails, a payload is damaged, or
+    /// the device fails. Where a chunk is to blame, the error names it.
+    fn decode(
+        &self,
+        batch: &Batch<'_>,
+        src: &dyn Payloads,
+        dst: &mut Self::Buffer<'_>,
+    ) -> Result<(), DecodeError>;
+}
+
+/// Where encoded bytes come from. A backend pulls what it needs, when it needs it, from several threads.
+pub trait Payloads: Sync {
+    /// Fills `into` with the bytes of `chunk`'s payload from `offset` on, checked against their checksum.
+    ///
+    /// # Errors
+    /// The source failed or the bytes are damaged.
+    fn read(&self, chunk: ChunkId, offset: u64, into: &mut [u8]) -> Result<(), SourceError>;
+
+    /// The same bytes without a copy, where they already lie in memory; checked as well.
+    ///
+    /// Do not copy from here to a device if the memory may be a map: a page fault in a driver stalls it.
+    ///
+    /// # Errors
+    /// The bytes are damaged.
+    fn borrow(&self, chunk: ChunkId, range: Range<u64>) -> Result<Option<&[u8]>, SourceError>;
+}
+
+/// A place for decoded rows.
+pub trait DeviceBuffer {
+    /// The dtype of its values.
+    fn dtype(&self) -> DType;
+    /// Its size in bytes.
+    fn byte_len(&self) -> u64;
+}
+
+/// A device that a backend runs on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DeviceInfo {
+    /// Which kind of backend.
+    pub kind: DeviceKind,
+    /// What people call the device, with the level of its instruction set where that matters.
+    pub name: String,
+}
+
+impl DeviceInfo {
+    /// A device of this kind and name.
+    pub fn new(kind: DeviceKind, name: impl Into<String>) -> Self {
+        DeviceInfo { kind, name: name.into() }
+    }
+}
+
+/// The kinds of backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DeviceKind {
+    /// The processor.
+    Cpu,
+    /// NVIDIA's driver.
+    Cuda,
+    /// Any GPU that Vulkan, Metal or DX12 reaches.
+    Wgpu,
+}
+
+impl DeviceKind {
+    /// The name on the command line: `cpu`, `cuda`, `wgpu`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            DeviceKind::Cpu => "cpu",
+            DeviceKind::Cuda => "cuda",
+            DeviceKind::Wgpu => "wgpu",
+        }
+    }
+}
+
+impl fmt::Display for DeviceKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The caller's own memory as a destination: a slice of native values.
+#[derive(Debug)]
+pub struct HostBuffer<'a> {
+    dtype: DType,
+    /// Invariant: aligned for `dtype`, a whole number of values.
+    bytes: &'a mut [u8],
+}
+
+impl<'a> HostBuffer<'a> {
+    /// A buffer over these values, whose dtype is the type's.
+    pub fn new<T: Element>(values: &'a mut [T]) -> Self {
+        HostBuffer { dtype: T::DTYPE, bytes: bytemuck::cast_slice_mut(values) }
+    }
+
+    /// The bytes of all values, in native order, aligned for the dtype.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        self.bytes
+    }
+}
+
+impl DeviceBuffer for HostBuffer<'_> {
+    fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    fn byte_len(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+}
+
+/// Why bytes could not be had from a source.
+#[derive(Clone, Debug, Error)]
+#[non_exhaustive]
+pub enum SourceError {
+    /// The source itself failed.
+    #[error("reading {len} bytes at byte {offset} failed: {cause}")]
+    Read {
+        /// Where in the file.
+        offset: u64,
+        /// How many bytes were wanted.
+        len: u64,
+        /// What the source said.
+        cause: Arc<dyn StdError + Send + Sync>,
+    },
+    /// The file is shorter than it was when it was opened.
+    #[error(
+        "the file ended at byte {file_len} while bytes {offset}..{end} were read: it was cut after it was opened"
+    )]
+    Shrunk {
+        /// Where the read began.
+        offset: u64,
+        /// Where it should have ended.
+        end: u64,
+        /// Where the file ends now.
+        file_len: u64,
+    },
+    /// The bytes are not those that were written.
+    #[error(
+        "bytes {start}..{end} are damaged: their crc32 is {found:08x}, the file says {expected:08x}; restore the file \
+         from a copy"
+    )]
+    Checksum {
+        /// First byte of the damaged region.
+        start: u64,
+        /// End (exclusive) of the damaged region.
+        end: u64,
+        /// What the file says.
+        expected: u32,
+        /// What the bytes give.
+        found: u32,
+    },
+}
+
+/// Why a batch could not be decoded.
+#[derive(Clone, Debug, Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// The bytes of a chunk could not be had.
+    #[error("{chunk}: {error}")]
+    Source {
+        /// Which chunk.
+        chunk: ChunkId,
+        /// Why.
+        #[source]
+        error: SourceError,
+    },
+    /// The bytes of a chunk make no sense.
+    #[error("{chunk}: {error}")]
+    Payload {
+        /// Which chunk.
+        chunk: ChunkId,
+        /// What is wrong inside.
+        #[source]
+        error: PayloadError,
+    },
+    /// This device cannot run a plan.
+    #[error(transparent)]
+    Unsupported(#[from] Unsupported),
+    /// The buffer is not the destination of the batch.
+    #[error(
+        "the destination holds {bytes} bytes of {dtype}, but the rows need {expected_bytes} bytes of {expected_dtype}"
+    )]
+    Buffer {
+        /// Bytes it has.
+        bytes: u64,
+        /// Dtype it has.
+        dtype: DType,
+        /// Bytes it needs.
+        expected_bytes: u64,
+        /// Dtype it needs.
+        expected_dtype: DType,
+    },
+    /// The device failed.
+    #[error("{device} failed: {problem}")]
+    Device {
+        /// Which device.
+        device: DeviceKind,
+        /// What it said, and what to do.
+        problem: String,
+    },
+}
+
+impl DecodeError {
+    /// Checks that `dst` is the destination `batch` was made for, as every backend must first.
+    ///
+    /// # Errors
+    /// [`DecodeError::Buffer`] with both sizes.
+    pub fn check_buffer(batch: &Batch<'_>, dst: &impl DeviceBuffer) -> Result<(), DecodeError> {
+        let expected_bytes = batch.out_len().unwrap_or(u64::MAX);
+        if dst.byte_len() != expected_bytes || dst.dtype() != batch.out() {
+            return Err(DecodeError::Buffer {
+                bytes: dst.byte_len(),
+                dtype: dst.dtype(),
+                expected_bytes,
+                expected_dtype: batch.out(),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// A plan that a backend cannot run.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("{device} cannot run {step}: {reason}; choose another device")]
+#[non_exhaustive]
+pub struct Unsupported {
+    /// Which backend.
+    pub device: DeviceKind,
+    /// Which step of the plan.
+    pub step: String,
+    /// Why not.
+    pub reason: String,
+}
+
+impl Unsupported {
+    /// `device` cannot run `step`, for this reason.
+    pub fn new(device: DeviceKind, step: impl Into<String>, reason: impl Into<String>) -> Self {
+        Unsupported { device, step: step.into(), reason: reason.into() }
+    }
+}

@@ -1,0 +1,39 @@
+//! Codecs, the plans they lower to, the interface of a backend, and the scalar reference of every step.
+//!
+//! Most programs want the `cvc` crate. This one is for writers of backends and codecs.
+//!
+//! ```text
+//! ChunkEntry ─▶ Codec::plan ─▶ DecodePlan ─┐
+//!                                          ├─▶ Batch ─▶ Backend::decode ─▶ the caller's buffer
+//! rows wanted ─────────────────▶ Job ──────┘
+//! ```
+//!
+//! - A **codec** ([`Codec`]) is what a file names. It turns rows into a payload, and a payload into a plan.
+//! - An **op** ([`ops`]) is one step that any backend can run; [`Load`] lists them. Each has a scalar
+//!   reference here whose bits are the truth for every backend; `docs/NUMERICS.md` states the arithmetic.
+//! - A **backend** ([`Backend`]) runs plans on a device. It pulls encoded bytes from [`Payloads`] and never
+//!   sees a file offset.
+//!
+//! The arithmetic trusts its sizes, because the types prove them: a [`DecodePlan`] exists only if its
+//! parameters make sense for its payload, a [`Batch`] only if its jobs tile the destination.
+#![forbid(unsafe_code)]
+
+pub mod backend;
+pub mod codec;
+pub mod codecs;
+pub mod job;
+pub mod ops;
+pub mod plan;
+pub mod reference;
+pub mod rows;
+
+pub use backend::{
+    Backend, DecodeError, DeviceBuffer, DeviceInfo, DeviceKind, HostBuffer, Payloads, SourceError,
+    Unsupported,
+};
+pub use codec::{CODECS, Codec, CodecError, EncodedChunk, find};
+pub use cvc_format::{AffineParams, ChunkId, DType, Params};
+pub use job::{Batch, BatchError, Job};
+pub use plan::{ChunkShape, DecodePlan, Load, PlanError};
+pub use reference::ReferenceBackend;
+pub use rows::{Element, Rows, RowsError, Values};

@@ -1,0 +1,169 @@
+//! A borrowed matrix of rows: what a codec encodes.
+
+use cvc_format::DType;
+use half::{bf16, f16};
+use thiserror::Error;
+
+/// A Rust type that is the native form of a [`DType`].
+pub trait Element: bytemuck::Pod + Send + Sync {
+    /// The dtype this type is.
+    const DTYPE: DType;
+}
+
+macro_rules! elements {
+    ($($rust:ty = $dtype:ident),* $(,)?) => {
+        $(impl Element for $rust { const DTYPE: DType = DType::$dtype; })*
+
+        /// The values of [`Rows`], by dtype.
+        #[derive(Clone, Copy, Debug)]
+        #[non_exhaustive]
+        pub enum Values<'a> {
+            $(
+                #[doc = concat!("Values of type `", stringify!($rust), "`.")]
+                $dtype(&'a [$rust]),
+            )*
+        }
+
+        impl<'a> Rows<'a> {
+            /// The values in row order, as a slice of their own type.
+            pub fn values(&self) -> Values<'a> {
+                match self.dtype {
+                    $(DType::$dtype => Values::$dtype(cast(self.bytes)),)*
+                    other => unreachable!("Rows::from_bytes accepts no {other}"),
+                }
+            }
+        }
+
+        fn alignment(dtype: DType) -> Option<usize> {
+            match dtype {
+                $(DType::$dtype => Some(align_of::<$rust>()),)*
+                _ => None,
+            }
+        }
+    };
+}
+
+/// `rows` rows of `dim` values of one dtype: native byte order, row after row, no gaps.
+#[derive(Clone, Copy, Debug)]
+pub struct Rows<'a> {
+    dtype: DType,
+    rows: usize,
+    dim: usize,
+    /// Invariant: `rows * dim * dtype.size()` bytes, aligned for the dtype.
+    bytes: &'a [u8],
+}
+
+elements! {
+    i8 = I8, i16 = I16, i32 = I32, i64 = I64,
+    u8 = U8, u16 = U16, u32 = U32, u64 = U64,
+    f16 = F16, bf16 = Bf16, f32 = F32, f64 = F64,
+}
+
+impl<'a> Rows<'a> {
+    /// Rows of `dim` values each over a slice of them.
+    ///
+    /// # Errors
+    /// The slice is not a whole number of rows. With `dim` 0 the number of rows cannot be told: use
+    /// [`Rows::from_bytes`].
+    pub fn new<T: Element>(values: &'a [T], dim: usize) -> Result<Self, RowsError> {
+        if dim == 0 || !values.len().is_multiple_of(dim) {
+            return Err(RowsError::Shape { values: values.len(), dim });
+        }
+        Ok(Rows { dtype: T::DTYPE, rows: values.len() / dim, dim, bytes: bytemuck::cast_slice(values) })
+    }
+
+    /// `rows` rows of `dim` values over their bytes in native order.
+    ///
+    /// # Errors
+    /// The bytes are not exactly that many, or not aligned for the dtype.
+    pub fn from_bytes(dtype: DType, rows: usize, dim: usize, bytes: &'a [u8]) -> Result<Self, RowsError> {
+        let align = alignment(dtype).ok_or(RowsError::DType(dtype))?;
+        let expected = rows.checked_mul(dim).and_then(|values| values.checked_mul(dtype.size()));
+        if expected != Some(bytes.len()) {
+            return Err(RowsError::Length { rows, dim, dtype, bytes: bytes.len() });
+        }
+        if !bytes.is_empty() && !(bytes.as_ptr() as usize).is_multiple_of(align) {
+            return Err(RowsError::Alignment { dtype, align });
+        }
+        Ok(Rows { dtype, rows, dim, bytes })
+    }
+
+    /// The dtype of the values.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// How many rows.
+    pub fn len(&self) -> usize {
+        self.rows
+    }
+
+    /// Whether there are no rows.
+    pub fn is_empty(&self) -> bool {
+        self.rows == 0
+    }
+
+    /// Values per row.
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// The bytes of all values, in native order.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// Rows `range` of these.
+    ///
+    /// # Panics
+    /// The range is not within `0..len()`.
+    pub fn slice(&self, range: core::ops::Range<usize>) -> Rows<'a> {
+        assert!(range.start <= range.end && range.end <= self.rows, "rows {range:?} of {}", self.rows);
+        let row_len = self.dim * self.dtype.size();
+        Rows { rows: range.len(), bytes: &self.bytes[range.start * row_len..range.end * row_len], ..*self }
+    }
+}
+
+/// The native values of an aligned slice of bytes; an empty slice has no alignment to speak of.
+fn cast<T: Element>(bytes: &[u8]) -> &[T] {
+    if bytes.is_empty() { &[] } else { bytemuck::cast_slice(bytes) }
+}
+
+/// A slice that is not the matrix it was said to be.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RowsError {
+    /// Not a whole number of rows.
+    #[error("{values} values are not a whole number of rows of {dim} values")]
+    Shape {
+        /// Values given.
+        values: usize,
+        /// Values per row.
+        dim: usize,
+    },
+    /// The number of bytes is not what the shape needs.
+    #[error("{rows} rows of {dim} {dtype} values are not {bytes} bytes")]
+    Length {
+        /// Rows said.
+        rows: usize,
+        /// Values per row said.
+        dim: usize,
+        /// Their dtype.
+        dtype: DType,
+        /// Bytes given.
+        bytes: usize,
+    },
+    /// The bytes cannot be seen as values of this type.
+    #[error(
+        "bytes of {dtype} values must start at a multiple of {align}: copy them to an aligned buffer first"
+    )]
+    Alignment {
+        /// The dtype.
+        dtype: DType,
+        /// What its values need.
+        align: usize,
+    },
+    /// No codec takes such values yet.
+    #[error("values of dtype {0} cannot be encoded")]
+    DType(DType),
+}

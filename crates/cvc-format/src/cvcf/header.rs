@@ -1,0 +1,385 @@
+//! The JSON header, field by field. One short path that checks everything; an error for each way to be wrong.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+use core::ops::Range;
+
+use super::{DTYPES, VECTORS, codec_of, header_offset, stored_names};
+use crate::dtype::DType;
+use crate::error::FormatError;
+use crate::index::{
+    AffineParams, ArrayIndex, ChunkEntry, ChunkId, FileIndex, Frame, Layout, Params, Section,
+};
+use crate::json::{Json, Style};
+use crate::limits::Limits;
+
+/// A header whose own fields make sense. Its chunks still have to be found in the file.
+#[derive(Debug)]
+pub(super) struct Header {
+    pub(super) layout: Layout,
+    /// Where the header ends in the file.
+    pub(super) end: u64,
+    pub(super) chunks: Vec<ChunkFields>,
+    arrays: Vec<ArrayFields>,
+    sections: Vec<Section>,
+    json: Json,
+}
+
+/// What the header says of one chunk.
+#[derive(Debug)]
+pub(super) struct ChunkFields {
+    rows: Range<u64>,
+    /// Where the frame begins, in the mapped layout.
+    pub(super) file_offset: Option<u64>,
+    metadata: Option<Json>,
+    /// One for each array, in the order of the arrays.
+    parts: Vec<Part>,
+}
+
+/// What the header says of one array.
+#[derive(Debug)]
+struct ArrayFields {
+    name: String,
+    dtype: DType,
+    dim: u32,
+    scalar: bool,
+    codec: Arc<str>,
+}
+
+/// One array's share of one chunk.
+#[derive(Debug)]
+struct Part {
+    codec: Arc<str>,
+    params: Params,
+    /// The bytes within the payload; all of it where the layout has one array.
+    within: Option<Range<u64>>,
+}
+
+impl Header {
+    /// Parses the header of a file in `layout` (`V1` stands for both of its forms).
+    pub(super) fn parse(
+        layout: Layout,
+        bytes: &[u8],
+        end: u64,
+        limits: &Limits,
+    ) -> Result<Header, FormatError> {
+        let json = Json::parse(bytes, limits.json_depth)
+            .map_err(|error| FormatError::Json { offset: header_offset(layout), error })?;
+        let root = Field { json: &json, path: Path::Root };
+        let layout = match (layout, json.get("mmap_optimized")) {
+            (Layout::V1, Some(Json::Bool(true))) => Layout::V1Mmap,
+            (Layout::V1, Some(other)) if other.as_bool() != Some(false) => {
+                return Err(root.get("mmap_optimized")?.wrong("true or false"));
+            }
+            _ => layout,
+        };
+        let rows = root.get("num_vectors")?.u64()?;
+        let arrays = match layout {
+            Layout::V2 => columns(&root, limits)?,
+            _ => alloc::vec![ArrayFields {
+                name: VECTORS.into(),
+                dtype: DType::F32,
+                dim: root.get("dimension")?.u32()?,
+                scalar: false,
+                codec: root.get("compression")?.codec(layout)?,
+            }],
+        };
+        let chunks = chunks(&root, layout, &arrays, limits)?;
+        let held = chunks.last().map_or(0, |chunk| chunk.rows.end);
+        if held != rows {
+            let problem = format!("is {rows}, but its chunks hold {held} rows");
+            return Err(FormatError::Header { path: "num_vectors".into(), problem });
+        }
+        let sections = match json.get("sections") {
+            None => Vec::new(),
+            Some(_) => sections(&root.get("sections")?, rows, limits)?,
+        };
+        Ok(Header { layout, end, chunks, arrays, sections, json })
+    }
+
+    /// The index, once every chunk's frame has been found.
+    pub(super) fn finish(self, frames: Vec<Frame>, trailing_len: u64) -> Result<FileIndex, FormatError> {
+        let mut arrays: Vec<ArrayIndex> = self
+            .arrays
+            .into_iter()
+            .map(|array| ArrayIndex {
+                name: array.name,
+                dtype: array.dtype,
+                rows: 0,
+                dim: array.dim,
+                scalar: array.scalar,
+                codec: array.codec,
+                chunks: Vec::new(),
+            })
+            .collect();
+        let mut chunk_metadata = Vec::new();
+        for (index, (fields, frame)) in self.chunks.into_iter().zip(&frames).enumerate() {
+            for (array, part) in arrays.iter_mut().zip(fields.parts) {
+                let bytes = match part.within {
+                    None => frame.bytes.clone(),
+                    Some(within) => {
+                        let bytes = frame.bytes.start.checked_add(within.start)
+                            ..frame.bytes.start.checked_add(within.end);
+                        match bytes {
+                            Range { start: Some(start), end: Some(end) } if end <= frame.bytes.end => {
+                                start..end
+                            }
+                            _ => {
+                                let chunk = ChunkId(u32::try_from(index).unwrap_or(u32::MAX));
+                                let problem = format!(
+                                    "the header places column \"{}\" at {}..{} of a payload of {} bytes",
+                                    array.name,
+                                    within.start,
+                                    within.end,
+                                    frame.bytes.end - frame.bytes.start
+                                );
+                                return Err(FormatError::Frame { chunk, offset: frame.bytes.start, problem });
+                            }
+                        }
+                    }
+                };
+                array.rows = fields.rows.end;
+                array.chunks.push(ChunkEntry {
+                    rows: fields.rows.clone(),
+                    bytes,
+                    frame: index,
+                    codec: part.codec,
+                    params: part.params,
+                });
+            }
+            chunk_metadata.push(fields.metadata);
+        }
+        if chunk_metadata.iter().all(Option::is_none) {
+            chunk_metadata.clear();
+        }
+        Ok(FileIndex {
+            layout: self.layout,
+            arrays,
+            sections: self.sections,
+            chunk_metadata,
+            frames,
+            header: self.json,
+            trailing_len,
+        })
+    }
+}
+
+/// The columns of a v2 header.
+fn columns(root: &Field<'_>, limits: &Limits) -> Result<Vec<ArrayFields>, FormatError> {
+    let format_type = root.get("format_type")?;
+    if format_type.str()? != "columnar" {
+        return Err(format_type.wrong("\"columnar\""));
+    }
+    let list = root.get("columns")?;
+    let items = list.items("column count", limits.arrays, "arrays")?;
+    let mut arrays: Vec<ArrayFields> = Vec::with_capacity(items.len());
+    for column in items {
+        let name = column.get("name")?;
+        let dtype = column.get("dtype")?;
+        let stored = dtype.str()?;
+        let dim = column.get("dimension")?;
+        let array = ArrayFields {
+            name: name.str()?.to_string(),
+            dtype: match DTYPES.iter().find(|(name, _)| *name == stored) {
+                Some((_, dtype)) => *dtype,
+                None => return Err(dtype.wrong("a dtype that columns can have")),
+            },
+            dim: dim.u32()?,
+            scalar: dim.u32()? == 1,
+            codec: column.get("compression")?.codec(Layout::V2)?,
+        };
+        if array.dim == 0 {
+            return Err(dim.wrong("1 or more"));
+        }
+        if arrays.iter().any(|other| other.name == array.name) {
+            return Err(name.wrong("a name that no other column has"));
+        }
+        arrays.push(array);
+    }
+    if arrays.is_empty() {
+        return Err(list.wrong("at least one column"));
+    }
+    Ok(arrays)
+}
+
+fn chunks(
+    root: &Field<'_>,
+    layout: Layout,
+    arrays: &[ArrayFields],
+    limits: &Limits,
+) -> Result<Vec<ChunkFields>, FormatError> {
+    let list = root.get("chunks")?;
+    let items = list.items("chunk count", limits.chunks, "chunks")?;
+    let mut chunks = Vec::with_capacity(items.len());
+    let mut first_row = 0u64;
+    for chunk in items {
+        let rows = u64::from(chunk.get("rows")?.u32()?);
+        // At most 2^24 chunks of 2^32 rows by default, and never near 2^64 chunks: a header is finite.
+        let last_row = first_row + rows;
+        let file_offset = match layout {
+            Layout::V1Mmap => Some(chunk.get("file_offset")?.u64()?),
+            _ => None,
+        };
+        let parts = match layout {
+            Layout::V2 => {
+                let parts = chunk.get("columns")?;
+                let part = |array: &ArrayFields| {
+                    let part = parts.get(&array.name)?;
+                    let (offset, size) = (part.get("offset")?.u64()?, part.get("size")?);
+                    let len = size.u64()?;
+                    let end =
+                        offset.checked_add(len).ok_or_else(|| size.wrong("a size that a file can have"))?;
+                    let codec = part.get("compression")?.codec(layout)?;
+                    Ok(Part { params: params(&part, &codec)?, codec, within: Some(offset..end) })
+                };
+                arrays.iter().map(part).collect::<Result<_, _>>()?
+            }
+            _ => {
+                // Upstream writes it for every chunk and reads only the one of the file; both may be relied on.
+                let codec = match chunk.json.get("compression") {
+                    None => arrays[0].codec.clone(),
+                    Some(_) => chunk.get("compression")?.codec(layout)?,
+                };
+                alloc::vec![Part { params: params(&chunk, &codec)?, codec, within: None }]
+            }
+        };
+        let metadata = chunk.json.get("metadata").cloned();
+        chunks.push(ChunkFields { rows: first_row..last_row, file_offset, metadata, parts });
+        first_row = last_row;
+    }
+    Ok(chunks)
+}
+
+/// The parameters that the codec of a chunk needs.
+fn params(fields: &Field<'_>, codec: &str) -> Result<Params, FormatError> {
+    match codec {
+        "cvcf.int8" | "cvcf0.int8" => Ok(Params::Affine(AffineParams {
+            min: fields.get("min")?.f64()?,
+            scale: fields.get("scale")?.f64()?,
+        })),
+        _ => Ok(Params::None),
+    }
+}
+
+fn sections(list: &Field<'_>, rows: u64, limits: &Limits) -> Result<Vec<Section>, FormatError> {
+    let items = list.items("section count", limits.sections, "sections")?;
+    let mut sections = Vec::with_capacity(items.len());
+    let mut previous_end = 0;
+    for section in items {
+        let (start, end) = (section.get("start_index")?, section.get("end_index")?);
+        let range = start.u64()?..end.u64()?;
+        if range.start < previous_end {
+            return Err(start.wrong("a row that no section before it has"));
+        }
+        if range.end < range.start || range.end > rows {
+            return Err(end.wrong("a row from start_index to num_vectors"));
+        }
+        let count = section.get("num_vectors")?;
+        if count.u64()? != range.end - range.start {
+            return Err(count.wrong("end_index - start_index"));
+        }
+        previous_end = range.end;
+        sections.push(Section {
+            rows: range,
+            metadata: section.json.get("metadata").cloned().unwrap_or(Json::Null),
+        });
+    }
+    Ok(sections)
+}
+
+/// A value of the header and the way to it, which is only spelled out when something is wrong.
+struct Field<'a> {
+    json: &'a Json,
+    path: Path<'a>,
+}
+
+enum Path<'a> {
+    Root,
+    Key(&'a Path<'a>, &'a str),
+    Index(&'a Path<'a>, usize),
+}
+
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Path::Root => Ok(()),
+            Path::Key(Path::Root, key) => f.write_str(key),
+            Path::Key(parent, key) => write!(f, "{parent}.{key}"),
+            Path::Index(parent, index) => write!(f, "{parent}[{index}]"),
+        }
+    }
+}
+
+impl<'a> Field<'a> {
+    /// Member `key` of this object.
+    fn get<'b>(&'b self, key: &'b str) -> Result<Field<'b>, FormatError> {
+        let path = Path::Key(&self.path, key);
+        match self.json.get(key) {
+            Some(json) => Ok(Field { json, path }),
+            None if self.json.as_object().is_none() => Err(self.wrong("an object")),
+            None => Err(FormatError::Header { path: path.to_string(), problem: "is missing".into() }),
+        }
+    }
+
+    /// The items of this list, which may have no more than `limit`, which is field `field` of the limits.
+    fn items(
+        &self,
+        what: &'static str,
+        limit: usize,
+        field: &'static str,
+    ) -> Result<impl ExactSizeIterator<Item = Field<'_>>, FormatError> {
+        let items = self.json.as_array().ok_or_else(|| self.wrong("a list"))?;
+        if items.len() > limit {
+            return Err(FormatError::Limit { what, value: items.len() as u64, limit: limit as u64, field });
+        }
+        Ok(items.iter().enumerate().map(|(index, json)| Field { json, path: Path::Index(&self.path, index) }))
+    }
+
+    fn u64(&self) -> Result<u64, FormatError> {
+        self.json.as_u64().ok_or_else(|| self.wrong("a whole number of 0 or more"))
+    }
+
+    fn u32(&self) -> Result<u32, FormatError> {
+        u32::try_from(self.u64()?).map_err(|_| self.wrong("a whole number below 2^32"))
+    }
+
+    fn f64(&self) -> Result<f64, FormatError> {
+        self.json.as_f64().ok_or_else(|| self.wrong("a number"))
+    }
+
+    fn str(&self) -> Result<&'a str, FormatError> {
+        self.json.as_str().ok_or_else(|| self.wrong("a string of valid Unicode"))
+    }
+
+    /// The one name of the codec that this string names.
+    fn codec(&self, layout: Layout) -> Result<Arc<str>, FormatError> {
+        match codec_of(layout, self.str()?) {
+            Some(codec) => Ok(codec.into()),
+            None => {
+                let known: Vec<&str> = stored_names(layout).collect();
+                Err(self.wrong(&format!("one of {} in layout {layout}", known.join(", "))))
+            }
+        }
+    }
+
+    fn wrong(&self, expected: &str) -> FormatError {
+        let path = match self.path {
+            Path::Root => "top level".to_string(),
+            _ => self.path.to_string(),
+        };
+        let found = match self.json {
+            Json::Object(_) | Json::Array(_) => format!("of type {}", self.json.kind()),
+            scalar => {
+                let text = scalar.to_string_styled(Style::Compact);
+                match text.char_indices().nth(60) {
+                    Some((cut, _)) => format!("{}...", &text[..cut]),
+                    None => text,
+                }
+            }
+        };
+        FormatError::Header { path, problem: format!("is {found}, expected {expected}") }
+    }
+}

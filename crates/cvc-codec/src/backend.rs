@@ -20,7 +20,7 @@ use thiserror::Error;
 use crate::job::Batch;
 use crate::ops::PayloadError;
 use crate::plan::DecodePlan;
-use crate::rows::Element;
+use crate::rows::{Element, Rows, RowsError};
 
 /// Decodes chunks on one device.
 pub trait Backend: Send + Sync {
@@ -133,6 +133,16 @@ impl<'a> HostBuffer<'a> {
     /// A buffer over these values, whose dtype is the type's.
     pub fn new<T: Element>(values: &'a mut [T]) -> Self {
         HostBuffer { dtype: T::DTYPE, bytes: bytemuck::cast_slice_mut(values) }
+    }
+
+    /// A buffer over bytes that are to hold values of `dtype`.
+    ///
+    /// # Errors
+    /// They are not aligned for the dtype, or not a whole number of values.
+    pub fn from_bytes(dtype: DType, bytes: &'a mut [u8]) -> Result<Self, RowsError> {
+        // The same conditions as for rows of one value each.
+        Rows::from_bytes(dtype, bytes.len() / dtype.size(), 1, bytes)?;
+        Ok(HostBuffer { dtype, bytes })
     }
 
     /// The bytes of all values, in native order, aligned for the dtype.

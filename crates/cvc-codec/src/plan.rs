@@ -117,7 +117,9 @@ impl DecodePlan {
                 if expected != u128::from(payload_len) { Some(expected) } else { None }
             }
             None => {
-                let least = u128::from(crate::ops::dict_planes::MIN_LEN);
+                // At least one bit of code in each of four planes: what is decoded is at most eight times the payload.
+                let least =
+                    u128::from(crate::ops::dict_planes::MIN_LEN) + 4 * u128::from(shape.values()).div_ceil(8);
                 if u128::from(payload_len) < least { Some(least) } else { None }
             }
         };

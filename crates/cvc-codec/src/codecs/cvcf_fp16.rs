@@ -18,8 +18,9 @@ impl Codec for CvcfFp16 {
         "cvcf.fp16"
     }
 
-    fn decoded_dtype(&self, _input: DType) -> DType {
-        DType::F32
+    fn decoded_dtype(&self, input: DType) -> DType {
+        // Halves that were packed are halves still.
+        if input == DType::F16 { DType::F16 } else { DType::F32 }
     }
 
     fn plan(
@@ -40,7 +41,10 @@ impl Codec for CvcfFp16 {
             Values::F16(values) => store(values, payload, |value| value),
             Values::F32(values) => store(values, payload, f16_from_f32),
             Values::F64(values) => store(values, payload, f16_from_f64),
-            Values::Bf16(values) => store(values, payload, |value: bf16| f16_from_f32(value.to_f32())),
+            // A shift, so that NaN payloads stay; `half` quiets.
+            Values::Bf16(values) => store(values, payload, |value: bf16| {
+                f16_from_f32(f32::from_bits(u32::from(value.to_bits()) << 16))
+            }),
             // Integers: exact in f64 up to 2^53, and beyond 65,520 the result is an infinity anyway.
             Values::I8(values) => store(values, payload, |value| f16_from_f64(f64::from(value))),
             Values::I16(values) => store(values, payload, |value| f16_from_f64(f64::from(value))),

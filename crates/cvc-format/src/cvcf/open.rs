@@ -130,7 +130,8 @@ impl Opening {
         if first.get(4..8) == Some(&NATIVE_SIGNATURE) {
             return Err(FormatError::Native);
         }
-        if first.len() < 9 {
+        // No byte 8, or one that only a versioned header can explain, which needs byte 12.
+        if first.len() < 9 || (first.len() < 13 && first[8] != b'{') {
             return Err(self.truncated("the first bytes".into(), 0..16));
         }
         let mut candidates = Vec::new();

@@ -1,0 +1,247 @@
+//! What can be asked for.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use cvc::{Condition, DType, DeviceChoice, Json, Layout};
+
+/// Packs embeddings into a compact file and gives back exactly the rows asked for.
+#[derive(Debug, Parser)]
+#[command(name = "cvc", version, max_term_width = 100)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Pack(PackArgs),
+    Unpack(UnpackArgs),
+    Info(InfoArgs),
+    Verify(VerifyArgs),
+    Devices(DevicesArgs),
+}
+
+/// Pack .npy, .npz, .fvecs, .bvecs or .ivecs files into one .cvc file.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  cvc pack vectors.npy -o vectors.cvc --codec int8
+  cvc pack wiki.npy@source=wiki arxiv.npy@source=arxiv,year=2024 -o all.cvc
+  cvc pack vectors.npy -o vectors.cvc --sections sections.json
+  cvc pack text.npy -o columns.cvc --layout v2 --array text --add ids=ids.npy --codec ids=none")]
+pub(crate) struct PackArgs {
+    /// A matrix; its rows follow those of the input before it. With @key=value,... they become a section with that
+    /// metadata; a value is JSON if it parses, else a string.
+    #[arg(required = true, value_name = "INPUT[@KEY=VALUE,...]")]
+    pub(crate) inputs: Vec<String>,
+    /// The file to write. It appears whole or not at all, and replaces one of that name.
+    #[arg(short, long, value_name = "OUT.cvc")]
+    pub(crate) output: PathBuf,
+    /// How to encode: fp16, int8, lossless (layout v1), none (layout v2); ARRAY=CODEC for one array. By default fp16
+    /// for floats, and none for integers in layout v2.
+    #[arg(long, value_name = "[ARRAY=]CODEC")]
+    pub(crate) codec: Vec<String>,
+    /// The layout to write: v0 (decompressed 0.1.0), v1 (2.x) or v2 (2.x columns).
+    #[arg(long, value_enum, default_value_t = LayoutArg::V1)]
+    pub(crate) layout: LayoutArg,
+    /// Rows in a chunk. By default as many as decode to 16 MiB.
+    #[arg(long, value_name = "N")]
+    pub(crate) chunk_rows: Option<u32>,
+    /// Sections for the rows of all inputs together: a JSON list of {"start", "count", "metadata"}.
+    #[arg(long, value_name = "FILE.json")]
+    pub(crate) sections: Option<PathBuf>,
+    /// Another array with as many rows, from a matrix or a list of scalars (layout v2).
+    #[arg(long, value_name = "NAME=FILE")]
+    pub(crate) add: Vec<KeyValue>,
+    /// The name of the array that the inputs make (layout v2).
+    #[arg(long, value_name = "NAME", default_value = "vectors")]
+    pub(crate) array: String,
+    /// The array to take from .npz inputs that hold several.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) member: Option<String>,
+    /// Print one JSON object and nothing else.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Write rows of a .cvc file to an .npy file.
+#[derive(Debug, clap::Args)]
+pub(crate) struct UnpackArgs {
+    /// The file to read.
+    pub(crate) file: PathBuf,
+    /// The file to write. It appears whole or not at all, and replaces one of that name.
+    #[arg(short, long, value_name = "OUT.npy")]
+    pub(crate) output: PathBuf,
+    /// Only these rows; either end may be left out.
+    #[arg(long, value_name = "A..B")]
+    pub(crate) rows: Option<RowRange>,
+    /// Only rows of sections (or chunks) whose metadata has this value; all conditions must hold.
+    #[arg(long = "where", value_name = "KEY=VALUE")]
+    pub(crate) conditions: Vec<KeyValue>,
+    /// The array, in a file that has several.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) array: Option<String>,
+    /// The dtype to write. By default the array's own.
+    #[arg(long, value_enum)]
+    pub(crate) dtype: Option<DTypeArg>,
+    /// The device to decode on: auto, cpu, cuda or wgpu.
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    pub(crate) device: DeviceChoice,
+    /// Do not compare chunks with their checksums.
+    #[arg(long)]
+    pub(crate) no_checksums: bool,
+    /// Print one JSON object and nothing else.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Show what a .cvc file holds.
+#[derive(Debug, clap::Args)]
+pub(crate) struct InfoArgs {
+    /// The file to look at.
+    pub(crate) file: PathBuf,
+    /// List the steps that decode each array, and where they run.
+    #[arg(long)]
+    pub(crate) explain: bool,
+    /// The device to explain for.
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    pub(crate) device: DeviceChoice,
+    /// Print one JSON object and nothing else.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Check every chunk of a .cvc file.
+#[derive(Debug, clap::Args)]
+pub(crate) struct VerifyArgs {
+    /// The file to check.
+    pub(crate) file: PathBuf,
+    /// Print one JSON object and nothing else.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// List the devices that can decode, and which one is taken.
+#[derive(Debug, clap::Args)]
+pub(crate) struct DevicesArgs {
+    /// Print one JSON object and nothing else.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// The layouts that can be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LayoutArg {
+    V0,
+    V1,
+    V2,
+}
+
+impl From<LayoutArg> for Layout {
+    fn from(arg: LayoutArg) -> Self {
+        match arg {
+            LayoutArg::V0 => Layout::V0,
+            LayoutArg::V1 => Layout::V1,
+            LayoutArg::V2 => Layout::V2,
+        }
+    }
+}
+
+/// The dtypes that floats can be read as.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum DTypeArg {
+    F32,
+    F16,
+    Bf16,
+}
+
+impl From<DTypeArg> for DType {
+    fn from(arg: DTypeArg) -> Self {
+        match arg {
+            DTypeArg::F32 => DType::F32,
+            DTypeArg::F16 => DType::F16,
+            DTypeArg::Bf16 => DType::Bf16,
+        }
+    }
+}
+
+/// `key=value`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct KeyValue {
+    pub(crate) key: String,
+    pub(crate) value: String,
+}
+
+impl FromStr for KeyValue {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('=') {
+            Some((key, value)) if !key.is_empty() => Ok(KeyValue { key: key.into(), value: value.into() }),
+            _ => Err("KEY=VALUE is needed".into()),
+        }
+    }
+}
+
+impl From<&KeyValue> for Condition {
+    fn from(pair: &KeyValue) -> Self {
+        Condition::new(pair.key.clone(), json_or_string(&pair.value))
+    }
+}
+
+/// The JSON that `text` is, or else the string.
+pub(crate) fn json_or_string(text: &str) -> Json {
+    Json::parse(text.as_bytes(), cvc::Limits::default().json_depth).unwrap_or_else(|_| Json::from(text))
+}
+
+/// `A..B`, with either end left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RowRange {
+    pub(crate) start: u64,
+    pub(crate) end: Option<u64>,
+}
+
+impl FromStr for RowRange {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let needed = || "A..B with row numbers A and B is needed; either may be left out".to_string();
+        let (start, end) = text.split_once("..").ok_or_else(needed)?;
+        let number = |text: &str| text.parse::<u64>().map_err(|_| needed());
+        Ok(RowRange {
+            start: if start.is_empty() { 0 } else { number(start)? },
+            end: if end.is_empty() { None } else { Some(number(end)?) },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_interface_is_consistent() {
+        use clap::CommandFactory;
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn row_ranges_may_be_open() {
+        let of = |text: &str| text.parse::<RowRange>().map(|range| (range.start, range.end));
+        assert_eq!(of("3..7"), Ok((3, Some(7))));
+        assert_eq!(of("..7"), Ok((0, Some(7))));
+        assert_eq!(of("3.."), Ok((3, None)));
+        assert_eq!(of(".."), Ok((0, None)));
+        assert!(of("3").is_err() && of("a..b").is_err() && of("-1..2").is_err());
+    }
+
+    #[test]
+    fn values_are_json_or_strings() {
+        assert_eq!(json_or_string("2024"), Json::from(2024u64));
+        assert_eq!(json_or_string("true"), Json::from(true));
+        assert_eq!(json_or_string("arxiv"), Json::from("arxiv"));
+        assert_eq!(json_or_string("\"2024\""), Json::from("2024"));
+    }
+}

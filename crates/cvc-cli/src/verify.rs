@@ -1,0 +1,71 @@
+//! `cvc verify`
+
+use cvc::Reader;
+use serde_json::{Value, json};
+
+use crate::args::VerifyArgs;
+use crate::report::{Failure, to_stderr, to_stdout};
+
+pub(crate) fn run(args: &VerifyArgs) -> Result<(), Failure> {
+    let reader = match Reader::open(&args.file) {
+        Ok(reader) => reader,
+        // A file that cannot even be opened is damaged as a whole; one that is not there is not.
+        Err(error) if args.json && !matches!(error, cvc::Error::Io { .. }) => {
+            let what = json!({ "array": null, "rows": null, "bytes": null, "what": error.to_string() });
+            crate::json::print(&json!({ "ok": false, "checksums": "none", "damaged": [what] }));
+            return Err(Failure::Damaged);
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let report = reader.verify();
+    if args.json {
+        let damaged = report.damage.iter().map(|damage| {
+            json!({
+                "array": damage.array,
+                "chunk": damage.chunk.0,
+                "rows": [damage.rows.start, damage.rows.end],
+                "bytes": [damage.bytes.start, damage.bytes.end],
+                "what": damage.what,
+            })
+        });
+        crate::json::print(&json!({
+            "ok": report.is_ok(),
+            "checksums": report.coverage.name(),
+            "damaged": damaged.collect::<Vec<Value>>(),
+            "trailing_bytes": report.trailing_len,
+        }));
+    } else {
+        for damage in &report.damage {
+            to_stdout(&format!(
+                "damaged: array \"{}\", {}, rows {}..{}: {}",
+                damage.array, damage.chunk, damage.rows.start, damage.rows.end, damage.what
+            ));
+        }
+        if report.trailing_len > 0 {
+            to_stderr(&format!(
+                "note: {} bytes follow the last chunk; no reader looks at them",
+                report.trailing_len
+            ));
+        }
+        let chunks = reader.index().frames.len();
+        match (report.is_ok(), reader.layout().has_checksums()) {
+            (true, true) => to_stdout(&format!(
+                "ok: {chunks} chunks agree with their checksums (layout {} has none over its header)",
+                reader.layout()
+            )),
+            (true, false) => to_stdout(&format!(
+                "ok: {chunks} chunks have the right lengths (layout {} has no checksums, so changed values cannot be \
+                 seen)",
+                reader.layout()
+            )),
+            (false, _) => to_stdout(&format!("{} of {chunks} chunks are damaged", count(&report))),
+        }
+    }
+    if report.is_ok() { Ok(()) } else { Err(Failure::Damaged) }
+}
+
+fn count(report: &cvc::VerifyReport) -> usize {
+    let mut chunks: Vec<_> = report.damage.iter().map(|damage| damage.chunk).collect();
+    chunks.dedup();
+    chunks.len()
+}

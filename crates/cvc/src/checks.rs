@@ -1,0 +1,109 @@
+//! Checksums of frames, each computed once, the first time one of its bytes is wanted.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crc32fast::Hasher;
+use cvc_codec::SourceError;
+use cvc_format::index::Frame;
+
+use crate::io::ReadAt;
+use crate::par;
+
+/// Whether payloads are compared with their checksums, in the layouts that have them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Checksums {
+    /// A frame is checked the first time any of its bytes is wanted. One column of a columnar file, or a few
+    /// rows of a chunk, then cost reading all of the chunk once.
+    #[default]
+    FirstTouch,
+    /// Never: only the bytes wanted are read, and damage is returned as if it were data.
+    Never,
+}
+
+/// Bytes hashed at a time: large enough that a read is worth its system call, small enough to be hashed while they
+/// are still in the cache of the core that read them.
+const PIECE_LEN: u64 = 256 << 10;
+
+/// Which frames of a file are known to be good.
+#[derive(Debug)]
+pub(crate) struct FrameChecks {
+    policy: Checksums,
+    /// One for each frame. Only ever set after its checksum was seen to be right, and the bytes of a file do
+    /// not change while it is open, so two threads that check a frame twice do no harm.
+    good: Vec<AtomicBool>,
+}
+
+impl FrameChecks {
+    pub(crate) fn new(policy: Checksums, frames: usize) -> Self {
+        FrameChecks { policy, good: std::iter::repeat_with(AtomicBool::default).take(frames).collect() }
+    }
+
+    /// Checks those of `frames` (indexes into `all`) that have not been checked before.
+    pub(crate) fn ensure(
+        &self,
+        all: &[Frame],
+        frames: impl Iterator<Item = usize>,
+        source: &dyn ReadAt,
+    ) -> Result<(), SourceError> {
+        if self.policy == Checksums::Never {
+            return Ok(());
+        }
+        let unchecked: Vec<usize> =
+            frames.filter(|frame| !self.good[*frame].load(Ordering::Relaxed)).collect();
+        check(unchecked.iter().map(|frame| &all[*frame]), source)?;
+        for frame in unchecked {
+            self.good[frame].store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}
+
+/// Compares the bytes of each of `frames` with its checksum, if it has one. All cores hash pieces of them, whose
+/// checksums are then combined; a frame can be much larger than a cache.
+///
+/// # Errors
+/// The source failed, or the first damaged frame.
+pub(crate) fn check<'f>(
+    frames: impl Iterator<Item = &'f Frame> + Clone,
+    source: &dyn ReadAt,
+) -> Result<(), SourceError> {
+    let piece_count = |frame: &Frame| (frame.bytes.end - frame.bytes.start).div_ceil(PIECE_LEN);
+    let pieces: Vec<Range<u64>> = frames
+        .clone()
+        .filter(|frame| frame.crc32.is_some())
+        .flat_map(|frame| {
+            let Range { start, end } = frame.bytes;
+            (0..piece_count(frame)).map(move |piece| {
+                let start = start + piece * PIECE_LEN;
+                start..(start + PIECE_LEN).min(end)
+            })
+        })
+        .collect();
+    let hashers = par::try_map(&pieces, Vec::new, |scratch: &mut Vec<u8>, piece| {
+        let mut hasher = Hasher::new();
+        match source.borrow(piece.clone()) {
+            Some(bytes) => hasher.update(bytes),
+            None => {
+                scratch.resize(usize::try_from(piece.end - piece.start).expect("at most PIECE_LEN"), 0);
+                source.read_at(piece.start, scratch)?;
+                hasher.update(scratch);
+            }
+        }
+        Ok::<_, SourceError>(hasher)
+    })?;
+    let mut hashers = hashers.iter();
+    for frame in frames {
+        let Some(expected) = frame.crc32 else { continue };
+        let mut whole = Hasher::new();
+        for _ in 0..piece_count(frame) {
+            whole.combine(hashers.next().expect("one for each piece"));
+        }
+        let found = whole.finalize();
+        if found != expected {
+            let Range { start, end } = frame.bytes;
+            return Err(SourceError::Checksum { start, end, expected, found });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,141 @@
+//! What can go wrong, by who is at fault.
+
+use std::io;
+use std::path::PathBuf;
+
+use cvc_codec::{BatchError, CodecError, DecodeError, RowsError, SourceError, Unsupported};
+use cvc_format::{ChunkId, FormatError};
+use thiserror::Error;
+
+/// Each variant is one kind of culprit; the message ends with what to do.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused.
+    #[error("{}: {action}: {cause}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What was being done to it.
+        action: &'static str,
+        /// What the system said.
+        #[source]
+        cause: io::Error,
+    },
+    /// A file could not be written; the message names it. Nothing of its final name was touched.
+    #[error("{0}")]
+    Output(#[source] io::Error),
+    /// Bytes could not be read, or are not those that were written.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The file is not what its layout demands, or a layout cannot hold what was to be written.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+    /// One chunk is wrong, or uses a codec unknown to this version.
+    #[error("array \"{array}\", {chunk} at byte {offset}: {error}")]
+    Chunk {
+        /// Its array.
+        array: String,
+        /// Which one.
+        chunk: ChunkId,
+        /// Where its payload begins in the file.
+        offset: u64,
+        /// What is wrong.
+        #[source]
+        error: CodecError,
+    },
+    /// Decoding failed.
+    #[error("array \"{array}\", {error}")]
+    Decode {
+        /// Which array.
+        array: String,
+        /// Why, and in which chunk.
+        #[source]
+        error: DecodeError,
+    },
+    /// Rows cannot be encoded.
+    #[error("array \"{array}\": {error}")]
+    Encode {
+        /// Which array.
+        array: String,
+        /// Why.
+        #[source]
+        error: CodecError,
+    },
+    /// More memory than the caller allows.
+    #[error(
+        "{rows} rows of {dim} values need {bytes} bytes, above the limit of {limit}: read fewer rows at a time, or raise `Limits::decoded_bytes`"
+    )]
+    Limit {
+        /// Rows asked for.
+        rows: u64,
+        /// Values per row.
+        dim: u32,
+        /// Bytes they decode to.
+        bytes: u64,
+        /// What the caller allows.
+        limit: u64,
+    },
+    /// The caller asked for something that makes no sense.
+    #[error("{argument} = {value}: {problem}")]
+    Argument {
+        /// Which argument.
+        argument: &'static str,
+        /// The value given.
+        value: String,
+        /// What is wrong with it, and what would be right.
+        problem: String,
+    },
+    /// The device that was asked for cannot be had.
+    #[error("device {device} is not available: {reason}")]
+    Device {
+        /// What was asked for.
+        device: String,
+        /// Why not, and what to do.
+        reason: String,
+    },
+    /// The device cannot run what the file needs.
+    #[error(transparent)]
+    Unsupported(#[from] Unsupported),
+    /// An input file cannot be read.
+    #[cfg(feature = "input")]
+    #[error(transparent)]
+    Input(#[from] crate::input::InputError),
+}
+
+impl Error {
+    /// Whether the call itself was wrong, rather than a file, a device or the machine.
+    pub fn is_usage(&self) -> bool {
+        match self {
+            Error::Argument { .. } | Error::Device { .. } | Error::Limit { .. } | Error::Encode { .. } => {
+                true
+            }
+            Error::Format(error) => matches!(error, FormatError::CannotWrite { .. }),
+            _ => false,
+        }
+    }
+
+    pub(crate) fn io(path: &std::path::Path, action: &'static str) -> impl FnOnce(io::Error) -> Error {
+        move |cause| Error::Io { path: path.to_owned(), action, cause }
+    }
+
+    pub(crate) fn argument(
+        argument: &'static str,
+        value: impl ToString,
+        problem: impl Into<String>,
+    ) -> Error {
+        Error::Argument { argument, value: value.to_string(), problem: problem.into() }
+    }
+}
+
+impl From<RowsError> for Error {
+    fn from(error: RowsError) -> Self {
+        Error::argument("rows", "the slice given", error.to_string())
+    }
+}
+
+impl From<BatchError> for Error {
+    fn from(error: BatchError) -> Self {
+        Error::argument("rows", "the rows wanted", error.to_string())
+    }
+}

@@ -1,0 +1,143 @@
+//! Where bytes come from and where they go. The only place of this crate that touches files.
+
+pub mod atomic_file;
+#[cfg(feature = "mmap")]
+pub mod mmap;
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use cvc_codec::SourceError;
+
+use crate::error::Error;
+
+/// Bytes that can be read at any position, from several threads.
+///
+/// A file, a map, a buffer; later an object in a store.
+pub trait ReadAt: Send + Sync {
+    /// How many bytes there are. Does not change.
+    fn len(&self) -> u64;
+
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Fills `into` with the bytes from `offset` on.
+    ///
+    /// # Errors
+    /// The source fails, or ends before `into` is full.
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<(), SourceError>;
+
+    /// The bytes of `range` without a copy, if they lie in memory. `None` too if the range is not within it.
+    fn borrow(&self, range: Range<u64>) -> Option<&[u8]> {
+        let _ = range;
+        None
+    }
+}
+
+/// A file read by position, so that any number of threads can share it.
+#[derive(Debug)]
+pub struct FileSource {
+    file: File,
+    len: u64,
+}
+
+impl FileSource {
+    /// Opens `path`.
+    ///
+    /// # Errors
+    /// It cannot be opened, or is not a regular file.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let file = File::open(path).map_err(Error::io(path, "cannot be opened"))?;
+        let metadata = file.metadata().map_err(Error::io(path, "cannot be looked at"))?;
+        if !metadata.is_file() {
+            let cause = io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file");
+            return Err(Error::io(path, "cannot be read by position")(cause));
+        }
+        Ok(FileSource { file, len: metadata.len() })
+    }
+
+    #[cfg(unix)]
+    fn read_some(&self, offset: u64, into: &mut [u8]) -> io::Result<usize> {
+        std::os::unix::fs::FileExt::read_at(&self.file, into, offset)
+    }
+
+    #[cfg(windows)]
+    fn read_some(&self, offset: u64, into: &mut [u8]) -> io::Result<usize> {
+        std::os::windows::fs::FileExt::seek_read(&self.file, into, offset)
+    }
+}
+
+impl ReadAt for FileSource {
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<(), SourceError> {
+        let (len, mut done) = (into.len(), 0);
+        while done < len {
+            match self.read_some(offset + done as u64, &mut into[done..]) {
+                Ok(0) => {
+                    let file_len =
+                        self.file.metadata().map_or(offset + done as u64, |metadata| metadata.len());
+                    return Err(SourceError::Shrunk { offset, end: offset + len as u64, file_len });
+                }
+                Ok(count) => done += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    return Err(SourceError::Read { offset, len: len as u64, cause: Arc::new(error) });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A whole file in memory.
+impl ReadAt for Vec<u8> {
+    fn len(&self) -> u64 {
+        self.as_slice().len() as u64
+    }
+
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<(), SourceError> {
+        copy_from(self, offset, into)
+    }
+
+    fn borrow(&self, range: Range<u64>) -> Option<&[u8]> {
+        slice(self, range)
+    }
+}
+
+#[cfg(feature = "mmap")]
+impl ReadAt for mmap::Map {
+    fn len(&self) -> u64 {
+        self.bytes().len() as u64
+    }
+
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<(), SourceError> {
+        copy_from(self.bytes(), offset, into)
+    }
+
+    fn borrow(&self, range: Range<u64>) -> Option<&[u8]> {
+        slice(self.bytes(), range)
+    }
+}
+
+fn slice(bytes: &[u8], range: Range<u64>) -> Option<&[u8]> {
+    bytes.get(usize::try_from(range.start).ok()?..usize::try_from(range.end).ok()?)
+}
+
+fn copy_from(bytes: &[u8], offset: u64, into: &mut [u8]) -> Result<(), SourceError> {
+    let end = offset.saturating_add(into.len() as u64);
+    match slice(bytes, offset..end) {
+        Some(from) => {
+            into.copy_from_slice(from);
+            Ok(())
+        }
+        None => Err(SourceError::Shrunk { offset, end, file_len: bytes.len() as u64 }),
+    }
+}

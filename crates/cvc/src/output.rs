@@ -1,0 +1,3 @@
+//! Files for other programs to read.
+
+pub mod npy;

@@ -1,0 +1,60 @@
+//! Whatever CI does, by hand with one command: `cargo xtask COMMAND`.
+//!
+//! A binary and not a shell script, so that it runs where a Rust toolchain is and nothing else. One small
+//! file per command; `repo` is what they share.
+#![forbid(unsafe_code)]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "talking to the person who called it is what this program does"
+)]
+
+mod demo;
+mod golden;
+mod repo;
+mod test;
+mod tidy;
+
+use std::env;
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+const USAGE: &str = "\
+usage: cargo xtask COMMAND
+
+  test [--long]   format, clippy, every test and doctest, docs, tidy; the last line counts the tests.
+                  --long: the tests marked long and two minutes of fuzzing per target as well
+  demo            build the `cvc` program and run the demo on the vectors in examples/data
+  tidy            the rules a machine can check: layers, unsafe, docs, golden files, links
+  golden          list new golden files in their HASHES; refuses to change a line
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let outcome = match args[..] {
+        ["test"] => test::run(false),
+        ["test", "--long"] => test::run(true),
+        ["demo"] => done(demo::run()),
+        ["tidy"] => done(tidy::run()),
+        ["golden"] => done(golden::run()),
+        ["help" | "--help" | "-h"] => {
+            print!("{USAGE}");
+            Ok(ExitCode::SUCCESS)
+        }
+        _ => {
+            eprint!("not a command: `cargo xtask {}`\n\n{USAGE}", args.join(" "));
+            return ExitCode::from(2);
+        }
+    };
+    outcome.unwrap_or_else(|error| {
+        // Not `{error:?}`: where in this program it was noticed helps nobody.
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn done(outcome: Result<()>) -> Result<ExitCode> {
+    outcome.map(|()| ExitCode::SUCCESS)
+}

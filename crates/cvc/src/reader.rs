@@ -204,9 +204,14 @@ impl<'r> Array<'r> {
         Ok(codec.decoded_dtype(self.index.dtype))
     }
 
-    /// The metadata of a chunk, if it has any.
-    pub fn chunk_metadata(&self, chunk: ChunkId) -> Option<&'r Json> {
-        self.reader.index.chunk_metadata.get(chunk.index())?.as_ref()
+    /// The chunks in row order, to be read one by one with [`Array::read`] of their rows.
+    pub fn chunks(&self) -> impl ExactSizeIterator<Item = Chunk<'r>> + use<'r> {
+        let metadata = &self.reader.index.chunk_metadata;
+        (0..).map(ChunkId).zip(&self.index.chunks).map(|(id, entry)| Chunk {
+            id,
+            rows: entry.rows.clone(),
+            metadata: metadata.get(id.index()).and_then(Option::as_ref),
+        })
     }
 
     /// How chunk `chunk` is decoded to values of `out`.
@@ -311,6 +316,18 @@ impl<'r> Array<'r> {
         let offset = self.index.chunks.get(chunk.index()).map_or(0, |entry| entry.bytes.start);
         Error::Chunk { array: self.index.name.clone(), chunk, offset, error }
     }
+}
+
+/// One chunk of an array.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Chunk<'r> {
+    /// Its position.
+    pub id: ChunkId,
+    /// Its rows, counted from the start of the array.
+    pub rows: Range<u64>,
+    /// Its metadata, if it has any.
+    pub metadata: Option<&'r Json>,
 }
 
 /// Rows that exist, with a plan for every chunk they are in.

@@ -4,16 +4,29 @@ use cvc_format::DType;
 use half::{bf16, f16};
 use thiserror::Error;
 
-/// A Rust type that is the native form of a [`DType`].
+use crate::ops::narrow::{f16_from_f32, f16_from_f64, round_f32};
+use crate::ops::widen_f16::widen;
+
+/// A Rust type that is the native form of a [`DType`], and how its values become floats.
 pub trait Element: bytemuck::Pod + Send + Sync {
     /// The dtype this type is.
     const DTYPE: DType;
+
+    /// The value rounded once to f32, to nearest even; exact where it can be, NaN payloads of halves kept.
+    fn as_f32(self) -> f32;
+
+    /// The value as f64: exact, but for 64-bit integers beyond 2^53, which are rounded to nearest even.
+    fn as_f64(self) -> f64;
+
+    /// The value rounded once to binary16, to nearest even.
+    fn as_f16(self) -> f16 {
+        // Integers that do not fit f64 are far beyond the largest half, so nothing is rounded twice.
+        f16_from_f64(self.as_f64())
+    }
 }
 
 macro_rules! elements {
-    ($($rust:ty = $dtype:ident),* $(,)?) => {
-        $(impl Element for $rust { const DTYPE: DType = DType::$dtype; })*
-
+    ($($rust:ident = $dtype:ident),* $(,)?) => {
         /// The values of [`Rows`], by dtype.
         #[derive(Clone, Copy, Debug)]
         #[non_exhaustive]
@@ -43,6 +56,112 @@ macro_rules! elements {
     };
 }
 
+elements! {
+    i8 = I8, i16 = I16, i32 = I32, i64 = I64,
+    u8 = U8, u16 = U16, u32 = U32, u64 = U64,
+    f16 = F16, bf16 = Bf16, f32 = F32, f64 = F64,
+}
+
+/// Runs the same generic code on the values of some rows, whatever their type: `with_values!(rows, values => f(values))`.
+macro_rules! with_values {
+    ($rows:expr, $values:ident => $body:expr) => {
+        match $rows.values() {
+            $crate::rows::Values::I8($values) => $body,
+            $crate::rows::Values::I16($values) => $body,
+            $crate::rows::Values::I32($values) => $body,
+            $crate::rows::Values::I64($values) => $body,
+            $crate::rows::Values::U8($values) => $body,
+            $crate::rows::Values::U16($values) => $body,
+            $crate::rows::Values::U32($values) => $body,
+            $crate::rows::Values::U64($values) => $body,
+            $crate::rows::Values::F16($values) => $body,
+            $crate::rows::Values::Bf16($values) => $body,
+            $crate::rows::Values::F32($values) => $body,
+            $crate::rows::Values::F64($values) => $body,
+        }
+    };
+}
+pub(crate) use with_values;
+
+macro_rules! integers {
+    ($($rust:ident = $dtype:ident),*) => {
+        $(impl Element for $rust {
+            const DTYPE: DType = DType::$dtype;
+
+            fn as_f32(self) -> f32 {
+                self as f32
+            }
+
+            fn as_f64(self) -> f64 {
+                self as f64
+            }
+        })*
+    };
+}
+
+integers!(i8 = I8, i16 = I16, i32 = I32, i64 = I64, u8 = U8, u16 = U16, u32 = U32, u64 = U64);
+
+impl Element for f16 {
+    const DTYPE: DType = DType::F16;
+
+    fn as_f32(self) -> f32 {
+        widen(self.to_bits())
+    }
+
+    fn as_f64(self) -> f64 {
+        f64::from(self.as_f32())
+    }
+
+    fn as_f16(self) -> f16 {
+        self
+    }
+}
+
+impl Element for bf16 {
+    const DTYPE: DType = DType::Bf16;
+
+    fn as_f32(self) -> f32 {
+        // The upper half of an f32; `half`'s own conversion quiets NaNs.
+        f32::from_bits(u32::from(self.to_bits()) << 16)
+    }
+
+    fn as_f64(self) -> f64 {
+        f64::from(self.as_f32())
+    }
+
+    fn as_f16(self) -> f16 {
+        f16_from_f32(self.as_f32())
+    }
+}
+
+impl Element for f32 {
+    const DTYPE: DType = DType::F32;
+
+    fn as_f32(self) -> f32 {
+        self
+    }
+
+    fn as_f64(self) -> f64 {
+        f64::from(self)
+    }
+
+    fn as_f16(self) -> f16 {
+        f16_from_f32(self)
+    }
+}
+
+impl Element for f64 {
+    const DTYPE: DType = DType::F64;
+
+    fn as_f32(self) -> f32 {
+        round_f32(self)
+    }
+
+    fn as_f64(self) -> f64 {
+        self
+    }
+}
+
 /// `rows` rows of `dim` values of one dtype: native byte order, row after row, no gaps.
 #[derive(Clone, Copy, Debug)]
 pub struct Rows<'a> {
@@ -51,12 +170,6 @@ pub struct Rows<'a> {
     dim: usize,
     /// Invariant: `rows * dim * dtype.size()` bytes, aligned for the dtype.
     bytes: &'a [u8],
-}
-
-elements! {
-    i8 = I8, i16 = I16, i32 = I32, i64 = I64,
-    u8 = U8, u16 = U16, u32 = U32, u64 = U64,
-    f16 = F16, bf16 = Bf16, f32 = F32, f64 = F64,
 }
 
 impl<'a> Rows<'a> {

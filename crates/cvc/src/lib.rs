@@ -23,7 +23,7 @@
 //! let wiki: Vec<f32> = vectors.read(reader.find(&[Condition::new("source", "wiki")])?)?;
 //! assert_eq!((some.len(), wiki.len()), (640, 25_600));
 //! assert!((some[0] - values[640]).abs() <= 0.5 / 255.0);
-//! # Ok::<(), cvc::Error>(())
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! ```text

@@ -205,7 +205,7 @@ impl<'r> Array<'r> {
     }
 
     /// The chunks in row order, to be read one by one with [`Array::read`] of their rows.
-    pub fn chunks(&self) -> impl ExactSizeIterator<Item = Chunk<'r>> + use<'r> {
+    pub fn chunks(&self) -> impl Iterator<Item = Chunk<'r>> + use<'r> {
         let metadata = &self.reader.index.chunk_metadata;
         (0..).map(ChunkId).zip(&self.index.chunks).map(|(id, entry)| Chunk {
             id,

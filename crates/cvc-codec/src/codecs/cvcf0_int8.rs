@@ -12,14 +12,12 @@
 //! code, but are read the same way.
 
 use cvc_format::{AffineParams, DType, Params};
-use half::f16;
 
-use super::cvcf_fp16::f32_of;
 use super::cvcf_int8::{code_of, plan, range, store};
 use crate::codec::{Codec, CodecError, EncodedChunk};
-use crate::ops::narrow::{f16_from_f32, f16_from_f64};
+use crate::ops::narrow::{f16_from_f32, f16_from_f64, round_f32};
 use crate::plan::{ChunkShape, DecodePlan};
-use crate::rows::{Rows, Values};
+use crate::rows::{Element, Rows, Values, with_values};
 
 /// The 0.1.0 flavour of upstream's int8.
 #[derive(Clone, Copy, Debug)]
@@ -49,31 +47,27 @@ impl Codec for Cvcf0Int8 {
         let range = range(self.name(), rows)?;
         let min = range.min;
         let scale = if range.max == min { 1.0 } else { (range.max - min) / 255.0 };
-        let in_f64 = |value: f64| code_of(((value - min) / scale).round_ties_even());
-        let (min32, scale32) = (min as f32, scale as f32);
-        let in_f32 = |value: f32| code_of(f64::from(((value - min32) / scale32).round_ties_even()));
-        // Each step rounded to f16, as NumPy does; computed in f32, which is exact enough for one rounding.
-        let (min16, scale16) = (f32_of(f16_from_f64(min)), f32_of(f16_from_f64(scale)));
-        let in_f16 = |value: f16| {
-            let difference = f32_of(f16_from_f32(f32_of(value) - min16));
-            let quotient = f32_of(f16_from_f32(difference / scale16));
-            code_of(f64::from(quotient.round_ties_even()))
-        };
         let codes = &mut out.payload;
         match rows.values() {
-            Values::F32(values) => store(values, codes, in_f32),
-            Values::F16(values) => store(values, codes, in_f16),
-            // Upstream never saw bfloat16; f32 arithmetic, as its values are f32 values.
-            Values::Bf16(values) => store(values, codes, |value| in_f32(value.to_f32())),
-            Values::F64(values) => store(values, codes, in_f64),
-            Values::I8(values) => store(values, codes, |value| in_f64(f64::from(value))),
-            Values::I16(values) => store(values, codes, |value| in_f64(f64::from(value))),
-            Values::I32(values) => store(values, codes, |value| in_f64(f64::from(value))),
-            Values::I64(values) => store(values, codes, |value| in_f64(value as f64)),
-            Values::U8(values) => store(values, codes, |value| in_f64(f64::from(value))),
-            Values::U16(values) => store(values, codes, |value| in_f64(f64::from(value))),
-            Values::U32(values) => store(values, codes, |value| in_f64(f64::from(value))),
-            Values::U64(values) => store(values, codes, |value| in_f64(value as f64)),
+            // Upstream never saw bfloat16; its values are f32 values.
+            Values::F32(_) | Values::Bf16(_) => {
+                let (min, scale) = (round_f32(min), round_f32(scale));
+                let code = |value: f32| code_of(f64::from(((value - min) / scale).round_ties_even()));
+                with_values!(rows, values => store(values, codes, |value| code(value.as_f32())));
+            }
+            Values::F16(values) => {
+                // Each step rounded to f16, as NumPy does; f32 is exact enough that this rounds once.
+                let (min, scale) = (f16_from_f64(min).as_f32(), f16_from_f64(scale).as_f32());
+                store(values, codes, |value| {
+                    let difference = f16_from_f32(value.as_f32() - min).as_f32();
+                    let quotient = f16_from_f32(difference / scale).as_f32();
+                    code_of(f64::from(quotient.round_ties_even()))
+                });
+            }
+            _ => {
+                let code = |value: f64| code_of(((value - min) / scale).round_ties_even());
+                with_values!(rows, values => store(values, codes, |value| code(value.as_f64())));
+            }
         }
         out.params = Params::Affine(AffineParams { min, scale });
         Ok(())

@@ -10,10 +10,10 @@
 
 use cvc_format::{AffineParams, DType, Params};
 
-use super::cvcf_fp16::f32_of;
 use crate::codec::{Codec, CodecError, EncodedChunk};
+use crate::ops::narrow::round_f32;
 use crate::plan::{ChunkShape, DecodePlan, Load};
-use crate::rows::{Rows, Values};
+use crate::rows::{Element, Rows, with_values};
 
 /// The 2.x flavour of upstream's int8.
 #[derive(Clone, Copy, Debug)]
@@ -41,24 +41,10 @@ impl Codec for CvcfInt8 {
 
     fn encode(&self, rows: Rows<'_>, out: &mut EncodedChunk) -> Result<(), CodecError> {
         let range = range(self.name(), rows)?;
-        let (min, max) = (range.min as f32, range.max as f32);
+        let (min, max) = (round_f32(range.min), round_f32(range.max));
         let scale = if max == min { 1.0 } else { (max - min) / 255.0 };
         let code = |value: f32| code_of(f64::from(((value - min) / scale).round_ties_even()));
-        let codes = &mut out.payload;
-        match rows.values() {
-            Values::F32(values) => store(values, codes, code),
-            Values::F16(values) => store(values, codes, |value| code(f32_of(value))),
-            Values::Bf16(values) => store(values, codes, |value| code(value.to_f32())),
-            Values::F64(values) => store(values, codes, |value| code(value as f32)),
-            Values::I8(values) => store(values, codes, |value| code(f32::from(value))),
-            Values::I16(values) => store(values, codes, |value| code(f32::from(value))),
-            Values::I32(values) => store(values, codes, |value| code(value as f32)),
-            Values::I64(values) => store(values, codes, |value| code(value as f32)),
-            Values::U8(values) => store(values, codes, |value| code(f32::from(value))),
-            Values::U16(values) => store(values, codes, |value| code(f32::from(value))),
-            Values::U32(values) => store(values, codes, |value| code(value as f32)),
-            Values::U64(values) => store(values, codes, |value| code(value as f32)),
-        }
+        with_values!(rows, values => store(values, &mut out.payload, |value| code(value.as_f32())));
         out.params = Params::Affine(AffineParams { min: f64::from(min), scale: f64::from(scale) });
         Ok(())
     }
@@ -79,7 +65,7 @@ pub(super) fn plan(
     let Params::Affine(AffineParams { min, scale }) = *params else {
         return Err(CodecError::Params { codec, needs: "min and scale" });
     };
-    let load = Load::AffineU8 { scale: scale as f32, min: min as f32 };
+    let load = Load::AffineU8 { scale: round_f32(scale), min: round_f32(min) };
     Ok(DecodePlan::new(shape, load, out, payload_len)?)
 }
 
@@ -99,28 +85,15 @@ pub(super) fn range(codec: &'static str, rows: Rows<'_>) -> Result<Range, CodecE
         );
         return Err(CodecError::Input { codec, problem });
     }
-    Ok(match rows.values() {
-        Values::F32(values) => extremes(values, f64::from),
-        Values::F64(values) => extremes(values, |value| value),
-        Values::F16(values) => extremes(values, |value| f64::from(f32_of(value))),
-        Values::Bf16(values) => extremes(values, |value| f64::from(value.to_f32())),
-        // Integers keep their order in f64; neighbours beyond 2^53 may become equal, as they do upstream.
-        Values::I8(values) => extremes(values, f64::from),
-        Values::I16(values) => extremes(values, f64::from),
-        Values::I32(values) => extremes(values, f64::from),
-        Values::I64(values) => extremes(values, |value| value as f64),
-        Values::U8(values) => extremes(values, f64::from),
-        Values::U16(values) => extremes(values, f64::from),
-        Values::U32(values) => extremes(values, f64::from),
-        Values::U64(values) => extremes(values, |value| value as f64),
-    })
+    // Integers keep their order in f64; neighbours beyond 2^53 may become equal, as they do upstream.
+    Ok(with_values!(rows, values => extremes(values)))
 }
 
-fn extremes<T: Copy>(values: &[T], to_f64: impl Fn(T) -> f64) -> Range {
+fn extremes<T: Element>(values: &[T]) -> Range {
     let mut range = Range { min: f64::INFINITY, max: f64::NEG_INFINITY };
     let mut any_nan = false;
     for value in values {
-        let value = to_f64(*value);
+        let value = value.as_f64();
         any_nan |= value.is_nan();
         // Not f64::min: of two zeros the first one stays, whatever its sign, so the bytes are the same everywhere.
         if value < range.min {
@@ -135,14 +108,14 @@ fn extremes<T: Copy>(values: &[T], to_f64: impl Fn(T) -> f64) -> Range {
     }
     // A chunk of nothing but infinities of one sign moves only one end.
     if range.min > range.max {
-        let only = to_f64(values[0]);
+        let only = values[0].as_f64();
         return Range { min: only, max: only };
     }
     range
 }
 
 /// Replaces `codes` by what `code` makes of each value.
-pub(super) fn store<T: Copy>(values: &[T], codes: &mut Vec<u8>, code: impl Fn(T) -> u8) {
+pub(super) fn store<T: Element>(values: &[T], codes: &mut Vec<u8>, code: impl Fn(T) -> u8) {
     codes.clear();
     codes.extend(values.iter().map(|value| code(*value)));
 }

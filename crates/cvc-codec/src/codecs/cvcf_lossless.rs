@@ -2,11 +2,10 @@
 
 use cvc_format::{DType, Params};
 
-use super::cvcf_fp16::f32_of;
 use crate::codec::{Codec, CodecError, EncodedChunk};
 use crate::ops::dict_planes;
 use crate::plan::{ChunkShape, DecodePlan, Load};
-use crate::rows::{Rows, Values};
+use crate::rows::{Element, Rows, with_values};
 
 /// Keeps every bit of f32 values; other dtypes become f32 first.
 #[derive(Clone, Copy, Debug)]
@@ -41,25 +40,9 @@ impl Codec for CvcfLossless {
         }
         out.params = Params::None;
         out.payload.clear();
-        let payload = &mut out.payload;
-        match rows.values() {
-            Values::F32(values) => dict_planes::encode(values.iter().copied(), payload),
-            Values::F16(values) => dict_planes::encode(values.iter().map(|value| f32_of(*value)), payload),
-            Values::Bf16(values) => {
-                // A shift, so that NaN payloads stay; `half` quiets.
-                let widen = |value: &half::bf16| f32::from_bits(u32::from(value.to_bits()) << 16);
-                dict_planes::encode(values.iter().map(widen), payload);
-            }
-            Values::F64(values) => dict_planes::encode(values.iter().map(|value| *value as f32), payload),
-            Values::I8(values) => dict_planes::encode(values.iter().map(|value| f32::from(*value)), payload),
-            Values::I16(values) => dict_planes::encode(values.iter().map(|value| f32::from(*value)), payload),
-            Values::I32(values) => dict_planes::encode(values.iter().map(|value| *value as f32), payload),
-            Values::I64(values) => dict_planes::encode(values.iter().map(|value| *value as f32), payload),
-            Values::U8(values) => dict_planes::encode(values.iter().map(|value| f32::from(*value)), payload),
-            Values::U16(values) => dict_planes::encode(values.iter().map(|value| f32::from(*value)), payload),
-            Values::U32(values) => dict_planes::encode(values.iter().map(|value| *value as f32), payload),
-            Values::U64(values) => dict_planes::encode(values.iter().map(|value| *value as f32), payload),
-        }
+        with_values!(rows, values => {
+            dict_planes::encode(values.iter().map(|value| value.as_f32()), &mut out.payload);
+        });
         Ok(())
     }
 

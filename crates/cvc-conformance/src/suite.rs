@@ -32,6 +32,7 @@ macro_rules! conformance {
             every_f32_exponent_narrows_to_nearest_even
             dictionaries_of_every_width
             dictionaries_of_real_data
+            dictionaries_in_any_order
             odd_dims_and_row_counts
             thousands_of_rows
             rows_wider_than_any_run
@@ -218,6 +219,24 @@ pub fn dictionaries_of_real_data(subject: &dyn Subject) {
         let windows = [(0, 0..rows), (0, 17..1801), (0, 1999..2000)];
         check(subject, &[plan], core::slice::from_ref(&payload), &windows);
     }
+}
+
+/// Dictionaries as no encoder of ours writes them: unsorted, full ones too.
+pub fn dictionaries_in_any_order(subject: &dyn Subject) {
+    let mut random = Random::new();
+    let (rows, dim) = (90, 100);
+    let values: Vec<f32> = (0..rows * dim).map(|_| random.normal() / 9.8).collect();
+    let mut payload = planes(&values);
+    let mut offset = 8;
+    for plane in 0..4 {
+        let entries = usize::from(u16::from_le_bytes([payload[offset], payload[offset + 1]]));
+        payload[offset + 2..][..entries].rotate_left(entries / 3);
+        offset += 2 + entries + (values.len() * usize::from(payload[4 + plane])).div_ceil(8);
+    }
+    assert_eq!(offset, payload.len());
+    assert_eq!(payload[4], 8, "the fractions of real data fill a dictionary");
+    let plan = plan(rows, dim, Load::DictPlanes, DType::F32, &payload);
+    check(subject, &[plan], &[payload], &[(0, 0..rows), (0, 7..rows)]);
 }
 
 /// Dims and row counts on both sides of every vector width, in one batch for each op and dim.

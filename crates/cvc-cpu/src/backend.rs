@@ -28,8 +28,13 @@ use cvc_codec::{
 use crate::level::Level;
 use crate::ops;
 
-/// Encoded bytes of a run, about: with what they decode to (half a megabyte at most), they stay in the L2
-/// cache of one core between reading and decoding, and taking the next run costs nothing beside them.
+/// Encoded bytes of a run, about. With what they decode to (half a megabyte at most) they stay in the L2 cache
+/// of one core between reading and decoding, and taking the next run costs little beside them.
+///
+/// Measured on an AMD EPYC (Zen 5 class, 1 MiB of L2 per core), 2 cores, November 2026, 25.6 million values
+/// into touched memory, payloads read, two threads, GB/s of f32 (best of 12, the machine not idle):
+/// 4 KiB: 20 for `widen_f16` and 25 for `affine_u8`; 32 KiB: 30, 32; 128 KiB: 39, 50; 256 KiB: 42, 47;
+/// 1 MiB: 29, 32; 8 MiB: 23, 25.
 const RUN_LEN: usize = 128 << 10;
 
 /// Values that are narrowed at a time: 16 KiB of f32, which stay in the L1 cache.

@@ -32,7 +32,7 @@ pub enum Error {
     #[error(transparent)]
     Format(#[from] FormatError),
     /// One chunk is wrong, or uses a codec unknown to this version.
-    #[error("array \"{array}\", {chunk} at byte {offset}: {error}")]
+    #[error("array {array:?}, {chunk} at byte {offset}: {error}")]
     Chunk {
         /// Its array.
         array: String,
@@ -45,7 +45,7 @@ pub enum Error {
         error: CodecError,
     },
     /// Decoding failed.
-    #[error("array \"{array}\", {error}")]
+    #[error("array {array:?}, {error}")]
     Decode {
         /// Which array.
         array: String,
@@ -54,7 +54,7 @@ pub enum Error {
         error: DecodeError,
     },
     /// Rows cannot be encoded.
-    #[error("array \"{array}\": {error}")]
+    #[error("array {array:?}: {error}")]
     Encode {
         /// Which array.
         array: String,

@@ -12,9 +12,9 @@
 //!
 //! | level | L2 | memory |
 //! |---|---|---|
-//! | portable (SSE2) | @ | @ |
-//! | avx2 | @ | @ |
-//! | avx512 | @ | @ |
+//! | portable (SSE2) | 48.8 | 29.3 |
+//! | avx2 | 112.1 | 32.4 |
+//! | avx512 | 158.6 | 32.6 |
 #![cfg_attr(
     target_arch = "x86_64",
     expect(unsafe_code, reason = "calls of code that needs more than the target's features, behind tokens")

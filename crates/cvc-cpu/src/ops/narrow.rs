@@ -16,10 +16,10 @@
 //!
 //! | level | f16, L2 | f16, memory | bf16, L2 | bf16, memory |
 //! |---|---|---|---|---|
-//! | reference | @ | @ | @ | @ |
-//! | portable (SSE2) | @ | @ | @ | @ |
-//! | avx2 | @ | @ | @ | @ |
-//! | avx512 | @ | @ | @ | @ |
+//! | reference | 3.4 | 3.5 | 15.9 | 15.7 |
+//! | portable (SSE2) | 7.4 | 7.3 | 16.0 | 15.6 |
+//! | avx2 | 66.4 | 24.7 | 41.4 | 23.7 |
+//! | avx512 | 118.4 | 23.9 | 90.1 | 25.8 |
 #![cfg_attr(
     any(target_arch = "x86_64", all(target_arch = "aarch64", target_endian = "little")),
     expect(unsafe_code, reason = "calls of code that needs more than the target's features, behind tokens")
@@ -208,7 +208,7 @@ mod tests {
 
     /// Every f32 there is, at every level: `cargo test -p cvc-cpu --release -- --ignored every_f32`.
     #[test]
-    #[ignore = "4 billion values, about a minute per level in a release build"]
+    #[ignore = "4 billion values: half a minute in a release build"]
     fn every_f32_narrows_as_the_reference() {
         const BLOCK: usize = 1 << 16;
         let mut halves = vec![f16::ZERO; BLOCK];

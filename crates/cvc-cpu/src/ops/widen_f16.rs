@@ -18,10 +18,11 @@
 //!
 //! | level | L2 | memory |
 //! |---|---|---|
-//! | reference | @ | @ |
-//! | portable (SSE2) | @ | @ |
-//! | avx2 | @ | @ |
-//! | avx512 | @ | @ |
+//! | reference | 4.4 | 4.9 |
+//! | portable (SSE2) | 12.1 | 11.8 |
+//! | avx2 | 140.4 | 28.0 |
+//! | avx512 | 133.3 | 28.2 |
+//! | (copying f32) | 131.4 | 20.7 |
 #![cfg_attr(
     any(target_arch = "x86_64", all(target_arch = "aarch64", target_endian = "little")),
     expect(unsafe_code, reason = "calls of code that needs more than the target's features, behind tokens")

@@ -1,5 +1,6 @@
 //! The JSON header, field by field. One short path that checks everything; an error for each way to be wrong.
 
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -130,7 +131,7 @@ impl Header {
                             _ => {
                                 let chunk = ChunkId(u32::try_from(index).unwrap_or(u32::MAX));
                                 let problem = format!(
-                                    "the header places column \"{}\" at {}..{} of a payload of {} bytes",
+                                    "the header places column {:?} at {}..{} of a payload of {} bytes",
                                     array.name,
                                     within.start,
                                     within.end,
@@ -214,6 +215,7 @@ fn chunks(
     let list = root.get("chunks")?;
     let items = list.items("chunk count", limits.chunks, "chunks")?;
     let mut chunks = Vec::with_capacity(items.len());
+    let positions: BTreeMap<&str, usize> = arrays.iter().map(|array| array.name.as_str()).zip(0..).collect();
     let mut first_row = 0u64;
     for chunk in items {
         let rows = u64::from(chunk.get("rows")?.u32()?);
@@ -224,19 +226,7 @@ fn chunks(
             _ => None,
         };
         let parts = match layout {
-            Layout::V2 => {
-                let parts = chunk.get("columns")?;
-                let part = |array: &ArrayFields| {
-                    let part = parts.get(&array.name)?;
-                    let (offset, size) = (part.get("offset")?.u64()?, part.get("size")?);
-                    let len = size.u64()?;
-                    let end =
-                        offset.checked_add(len).ok_or_else(|| size.wrong("a size that a file can have"))?;
-                    let codec = part.get("compression")?.codec(layout)?;
-                    Ok(Part { params: params(&part, &codec)?, codec, within: Some(offset..end) })
-                };
-                arrays.iter().map(part).collect::<Result<_, _>>()?
-            }
+            Layout::V2 => parts(&chunk.get("columns")?, arrays, &positions)?,
             _ => {
                 // Upstream writes it for every chunk and reads only the one of the file; both may be relied on.
                 let codec = match chunk.json.get("compression") {
@@ -251,6 +241,34 @@ fn chunks(
         first_row = last_row;
     }
     Ok(chunks)
+}
+
+/// Every array's share of one chunk of a v2 file.
+fn parts(
+    columns: &Field<'_>,
+    arrays: &[ArrayFields],
+    positions: &BTreeMap<&str, usize>,
+) -> Result<Vec<Part>, FormatError> {
+    // One pass over the members, however many there are; of duplicate keys the last counts.
+    let members = columns.json.as_object().ok_or_else(|| columns.wrong("an object"))?;
+    let mut found = alloc::vec![None; arrays.len()];
+    for (key, json) in members {
+        if let Some(position) = key.as_str().and_then(|name| positions.get(name)) {
+            found[*position] = Some(json);
+        }
+    }
+    let part = |(array, json): (&ArrayFields, Option<&Json>)| {
+        let path = Path::Key(&columns.path, &array.name);
+        let Some(json) = json else {
+            return Err(FormatError::Header { path: path.to_string(), problem: "is missing".into() });
+        };
+        let part = Field { json, path };
+        let (offset, size) = (part.get("offset")?.u64()?, part.get("size")?);
+        let end = offset.checked_add(size.u64()?).ok_or_else(|| size.wrong("a size that a file can have"))?;
+        let codec = part.get("compression")?.codec(Layout::V2)?;
+        Ok(Part { params: params(&part, &codec)?, codec, within: Some(offset..end) })
+    };
+    arrays.iter().zip(found).map(part).collect()
 }
 
 /// The parameters that the codec of a chunk needs.
@@ -303,11 +321,12 @@ enum Path<'a> {
 }
 
 impl fmt::Display for Path<'_> {
+    /// Keys come from the file, so what a terminal would act on is escaped.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Path::Root => Ok(()),
-            Path::Key(Path::Root, key) => f.write_str(key),
-            Path::Key(parent, key) => write!(f, "{parent}.{key}"),
+            Path::Key(Path::Root, key) => write!(f, "{}", key.escape_debug()),
+            Path::Key(parent, key) => write!(f, "{parent}.{}", key.escape_debug()),
             Path::Index(parent, index) => write!(f, "{parent}[{index}]"),
         }
     }

@@ -90,7 +90,9 @@ impl Opening {
                     (Ok(_), Some(_), _) => return Err(FormatError::Ambiguous),
                     (Ok(header), None, failed) => (Some(header), failed),
                     (Err(_), Some(header), failed) => (Some(header), failed),
-                    (Err(error), None, failed) => (None, failed.or(Some(error))),
+                    // Candidates come unversioned first; a version that exists says more about what was meant.
+                    (Err(FormatError::UnknownVersion { .. }), None, Some(failed)) => (None, Some(failed)),
+                    (Err(error), None, _) => (None, Some(error)),
                 };
                 if let Some(next) = candidates.first().map(|candidate| candidate.header.clone()) {
                     self.state = State::Header { candidates, parsed, failed };

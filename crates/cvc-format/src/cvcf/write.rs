@@ -77,17 +77,15 @@ impl Contents<'_> {
                         return cannot("the name of an array must not be empty".into());
                     }
                     if arrays[..index].iter().any(|other| other.name == *name) {
-                        return cannot(format!("two arrays are named \"{name}\""));
+                        return cannot(format!("two arrays are named {name:?}"));
                     }
                     if array.dim == 0 {
-                        return cannot(format!(
-                            "array \"{name}\" has rows of 0 values; at least 1 is needed"
-                        ));
+                        return cannot(format!("array {name:?} has rows of 0 values; at least 1 is needed"));
                     }
                     if dtype_name(array.dtype).is_none() {
                         let known: Vec<&str> = DTYPES.iter().map(|(_, dtype)| dtype.name()).collect();
                         return cannot(format!(
-                            "array \"{name}\" has dtype {}; it can say {}",
+                            "array {name:?} has dtype {}; it can say {}",
                             array.dtype,
                             known.join(", ")
                         ));
@@ -130,6 +128,15 @@ impl Contents<'_> {
         if self.layout == Layout::V2 && self.chunks.is_empty() {
             return self.cannot("an array without rows".into());
         }
+        self.check_sections()?;
+        for (array, part) in self.chunks.iter().flat_map(|chunk| self.arrays.iter().zip(&chunk.parts)) {
+            if array.codec.ends_with("int8") != matches!(part.1, Params::Affine(_)) {
+                return self.cannot(format!(
+                    "parameters of array {:?} that are not those of {}",
+                    array.name, array.codec
+                ));
+            }
+        }
         let header = if self.layout == Layout::V2 { self.columnar() } else { self.single() };
         let style = if self.layout == Layout::V0 { Style::Python } else { Style::PythonSorted };
         let text = header.to_string_styled(style);
@@ -168,6 +175,21 @@ impl Contents<'_> {
 
     fn cannot<T>(&self, problem: String) -> Result<T, FormatError> {
         Err(FormatError::CannotWrite { layout: self.layout.name(), problem })
+    }
+
+    /// Sections are sorted, do not overlap, and lie within the rows.
+    fn check_sections(&self) -> Result<(), FormatError> {
+        let (mut previous_end, total) = (0, self.row_count());
+        for Section { rows, .. } in self.sections.unwrap_or_default() {
+            if rows.start < previous_end || rows.end < rows.start || rows.end > total {
+                return self.cannot(format!(
+                    "section {}..{}: sections must be sorted, must not overlap and end within the {total} rows",
+                    rows.start, rows.end
+                ));
+            }
+            previous_end = rows.end;
+        }
+        Ok(())
     }
 
     fn row_count(&self) -> u64 {

@@ -1,14 +1,29 @@
 //! What can be asked for.
 
+use std::ffi::OsString;
+use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand, ValueEnum};
 use cvc::{Condition, DType, DeviceChoice, Json, Layout};
 
 /// Packs embeddings into a compact file and gives back exactly the rows asked for.
 #[derive(Debug, Parser)]
-#[command(name = "cvc", version, max_term_width = 100)]
+#[command(
+    name = "cvc",
+    version,
+    max_term_width = 100,
+    after_help = "\
+Exit status: 0 done, 1 the file is damaged or the work failed, 2 the call is wrong.
+
+Example:
+  cvc pack vectors.npy -o vectors.cvc
+  cvc info vectors.cvc
+  cvc verify vectors.cvc
+  cvc unpack vectors.cvc -o back.npy --rows 0..1000"
+)]
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -30,33 +45,36 @@ Examples:
   cvc pack vectors.npy -o vectors.cvc --codec int8
   cvc pack wiki.npy@source=wiki arxiv.npy@source=arxiv,year=2024 -o all.cvc
   cvc pack vectors.npy -o vectors.cvc --sections sections.json
-  cvc pack text.npy -o columns.cvc --layout v2 --array text --add ids=ids.npy --codec ids=none")]
+  cvc pack text.npy -o columns.cvc --layout v2 --array text --add ids=ids.npy --codec ids=none
+
+A sections file: [{\"start\": 0, \"count\": 100, \"metadata\": {\"source\": \"wiki\"}}, ...]")]
 pub(crate) struct PackArgs {
     /// A matrix; its rows follow those of the input before it. With @key=value,... they become a section with that
     /// metadata; a value is JSON if it parses, else a string.
     #[arg(required = true, value_name = "INPUT[@KEY=VALUE,...]")]
-    pub(crate) inputs: Vec<String>,
+    pub(crate) inputs: Vec<OsString>,
     /// The file to write. It appears whole or not at all, and replaces one of that name.
     #[arg(short, long, value_name = "OUT.cvc")]
     pub(crate) output: PathBuf,
     /// How to encode: fp16, int8, lossless (layout v1), none (layout v2); ARRAY=CODEC for one array. By default fp16
     /// for floats, and none for integers in layout v2.
-    #[arg(long, value_name = "[ARRAY=]CODEC")]
+    #[arg(long, value_name = "[ARRAY=]CODEC", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) codec: Vec<String>,
     /// The layout to write: v0 (decompressed 0.1.0), v1 (2.x) or v2 (2.x columns).
     #[arg(long, value_enum, default_value_t = LayoutArg::V1)]
     pub(crate) layout: LayoutArg,
     /// Rows in a chunk. By default as many as decode to 16 MiB.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) chunk_rows: Option<u32>,
     /// Sections for the rows of all inputs together: a JSON list of {"start", "count", "metadata"}.
     #[arg(long, value_name = "FILE.json")]
     pub(crate) sections: Option<PathBuf>,
-    /// Another array with as many rows, from a matrix or a list of scalars (layout v2).
+    /// Another array with as many rows, from a matrix or a list of scalars (layout v2). Of an .npz that holds several
+    /// arrays, the one of that NAME.
     #[arg(long, value_name = "NAME=FILE")]
     pub(crate) add: Vec<KeyValue>,
     /// The name of the array that the inputs make (layout v2).
-    #[arg(long, value_name = "NAME", default_value = "vectors")]
+    #[arg(long, value_name = "NAME", default_value = "vectors", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) array: String,
     /// The array to take from .npz inputs that hold several.
     #[arg(long, value_name = "NAME")]
@@ -68,6 +86,13 @@ pub(crate) struct PackArgs {
 
 /// Write rows of a .cvc file to an .npy file.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  cvc unpack vectors.cvc -o vectors.npy
+  cvc unpack vectors.cvc -o some.npy --rows 1000..2000 --dtype f16
+  cvc unpack all.cvc -o wiki.npy --where source=wiki --where year=2024
+  cvc unpack all.cvc -o text.npy --where 'year=\"2024\"'       the string, not the number
+  cvc unpack columns.cvc -o ids.npy --array ids")]
 pub(crate) struct UnpackArgs {
     /// The file to read.
     pub(crate) file: PathBuf,
@@ -75,19 +100,21 @@ pub(crate) struct UnpackArgs {
     #[arg(short, long, value_name = "OUT.npy")]
     pub(crate) output: PathBuf,
     /// Only these rows; either end may be left out.
-    #[arg(long, value_name = "A..B")]
+    #[arg(long, value_name = "A..B", allow_hyphen_values = true)]
     pub(crate) rows: Option<RowRange>,
-    /// Only rows of sections (or chunks) whose metadata has this value; all conditions must hold.
+    /// Only rows of sections (or chunks) whose metadata has this value; all conditions must hold. A value is JSON if
+    /// it parses, else a string.
     #[arg(long = "where", value_name = "KEY=VALUE")]
     pub(crate) conditions: Vec<KeyValue>,
     /// The array, in a file that has several.
     #[arg(long, value_name = "NAME")]
     pub(crate) array: Option<String>,
-    /// The dtype to write. By default the array's own.
+    /// The dtype to write floats as. By default the array's own. numpy loads bf16 as raw pairs of bytes: view them as
+    /// ml_dtypes.bfloat16.
     #[arg(long, value_enum)]
     pub(crate) dtype: Option<DTypeArg>,
-    /// The device to decode on: auto, cpu, cuda or wgpu.
-    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    /// The device to decode on.
+    #[arg(long, default_value = "auto", value_parser = device())]
     pub(crate) device: DeviceChoice,
     /// Do not compare chunks with their checksums.
     #[arg(long)]
@@ -106,14 +133,14 @@ pub(crate) struct InfoArgs {
     #[arg(long)]
     pub(crate) explain: bool,
     /// The device to explain for.
-    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    #[arg(long, default_value = "auto", value_parser = device(), requires = "explain")]
     pub(crate) device: DeviceChoice,
     /// Print one JSON object and nothing else.
     #[arg(long)]
     pub(crate) json: bool,
 }
 
-/// Check every chunk of a .cvc file.
+/// Check every chunk of a .cvc file against its checksum, where the layout has one.
 #[derive(Debug, clap::Args)]
 pub(crate) struct VerifyArgs {
     /// The file to check.
@@ -167,6 +194,11 @@ impl From<DTypeArg> for DType {
     }
 }
 
+/// The names of devices, checked by clap so that it lists them.
+fn device() -> impl TypedValueParser<Value = DeviceChoice> {
+    PossibleValuesParser::new(["auto", "cpu", "cuda", "wgpu"]).try_map(|name| name.parse::<DeviceChoice>())
+}
+
 /// `key=value`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct KeyValue {
@@ -180,8 +212,14 @@ impl FromStr for KeyValue {
     fn from_str(text: &str) -> Result<Self, String> {
         match text.split_once('=') {
             Some((key, value)) if !key.is_empty() => Ok(KeyValue { key: key.into(), value: value.into() }),
-            _ => Err("KEY=VALUE is needed".into()),
+            _ => Err("it is not a name, '=' and a value".into()),
         }
+    }
+}
+
+impl fmt::Display for KeyValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.key, self.value)
     }
 }
 
@@ -207,13 +245,21 @@ impl FromStr for RowRange {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let needed = || "A..B with row numbers A and B is needed; either may be left out".to_string();
+        let needed =
+            || "it is not A..B with row numbers A and B, either of which may be left out".to_string();
         let (start, end) = text.split_once("..").ok_or_else(needed)?;
         let number = |text: &str| text.parse::<u64>().map_err(|_| needed());
         Ok(RowRange {
             start: if start.is_empty() { 0 } else { number(start)? },
             end: if end.is_empty() { None } else { Some(number(end)?) },
         })
+    }
+}
+
+impl fmt::Display for RowRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let end = self.end.map_or_else(String::new, |end| end.to_string());
+        write!(f, "{}..{end}", self.start)
     }
 }
 

@@ -19,15 +19,14 @@ pub(crate) fn run(args: &DevicesArgs) -> Result<(), Failure> {
                 "reason": report.reason,
             })
         });
-        crate::json::print(&json!({ "devices": devices.collect::<Vec<_>>(), "auto": auto.name() }));
-        return Ok(());
+        return crate::json::print(&json!({ "devices": devices.collect::<Vec<_>>(), "auto": auto.name() }));
     }
+    let mut text = String::new();
     for report in reports {
         let mark = if report.kind == auto { "*" } else { " " };
         let name = report.name.unwrap_or_else(|| "-".into());
         let state = if report.available { "available" } else { "not available" };
-        to_stdout(&format!("{mark} {:5} {name:28} {state}: {}", report.kind.name(), report.reason));
+        text += &format!("{mark} {:5} {name:28} {state}: {}\n", report.kind.name(), report.reason);
     }
-    to_stdout("* is what auto takes");
-    Ok(())
+    to_stdout(&(text + "* is what auto takes"))
 }

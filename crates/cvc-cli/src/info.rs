@@ -1,12 +1,18 @@
 //! `cvc info`
 
 use cvc::format::{ArrayIndex, json::Style};
-use cvc::{Backend, Reader, choose};
+use cvc::{Reader, choose};
 use serde_json::{Value, json};
 
 use crate::args::InfoArgs;
 use crate::json::strict;
-use crate::report::{Failure, size, to_stdout};
+use crate::report::{Failure, compared, plural, ratio, size, to_stdout};
+
+/// Sections that are listed in full; a file may have a million.
+const SHOWN: usize = 12;
+
+/// Characters of metadata on one line.
+const LINE_LEN: usize = 100;
 
 pub(crate) fn run(args: &InfoArgs) -> Result<(), Failure> {
     let reader = Reader::open(&args.file)?;
@@ -16,17 +22,15 @@ pub(crate) fn run(args: &InfoArgs) -> Result<(), Failure> {
         if let Some(plans) = plans {
             object["explain"] = plans.iter().map(|plan| json!(plan)).collect();
         }
-        crate::json::print(&object);
-        return Ok(());
+        return crate::json::print(&object);
     }
-    print(&reader)?;
-    for plan in plans.iter().flatten() {
-        to_stdout(plan);
-    }
-    Ok(())
+    let mut lines = summary(&reader)?;
+    lines.extend(plans.into_iter().flatten());
+    to_stdout(&lines.join("\n"))
 }
 
-fn describe(reader: &Reader) -> Result<Value, Failure> {
+/// The object of `--json`.
+pub(crate) fn describe(reader: &Reader) -> Result<Value, Failure> {
     let index = reader.index();
     let mut arrays = Vec::new();
     for array in &index.arrays {
@@ -39,7 +43,7 @@ fn describe(reader: &Reader) -> Result<Value, Failure> {
             "chunks": array.chunks.len(),
             "block_rows": null,
             "stored_len": array.stored_len(),
-            "ratio": ratio(reader, array)?,
+            "ratio": ratio(array.stored_len(), decoded_len(reader, array)?),
         }));
     }
     let sections = index.sections.iter().map(|section| {
@@ -58,25 +62,20 @@ fn describe(reader: &Reader) -> Result<Value, Failure> {
     }))
 }
 
-/// How many times smaller the array is than its values.
-fn ratio(reader: &Reader, array: &ArrayIndex) -> Result<Option<f64>, Failure> {
-    let decoded = decoded_len(reader, array)?;
-    let stored = array.stored_len();
-    Ok((stored > 0).then(|| (decoded as f64 / stored as f64 * 1e4).round() / 1e4))
-}
-
-fn decoded_len(reader: &Reader, array: &ArrayIndex) -> Result<u128, Failure> {
-    let dtype = reader.array(&array.name)?.dtype()?;
-    Ok(u128::from(array.rows) * u128::from(array.dim) * dtype.size() as u128)
+/// Bytes of the array's values, unpacked.
+fn decoded_len(reader: &Reader, array: &ArrayIndex) -> Result<u64, Failure> {
+    let size = reader.array(&array.name)?.dtype()?.size() as u64;
+    Ok(array.rows.saturating_mul(u64::from(array.dim)).saturating_mul(size))
 }
 
 fn params(array: &ArrayIndex) -> Value {
     if array.codec.ends_with("int8") { json!({ "scope": "chunk" }) } else { json!({}) }
 }
 
-fn print(reader: &Reader) -> Result<(), Failure> {
+/// What a person wants to know, in lines.
+fn summary(reader: &Reader) -> Result<Vec<String>, Failure> {
     let index = reader.index();
-    to_stdout(&format!(
+    let mut lines = vec![format!(
         "layout {}, {}, {} array{}, {} section{}",
         index.layout,
         size(reader.source().len()),
@@ -84,43 +83,49 @@ fn print(reader: &Reader) -> Result<(), Failure> {
         plural(index.arrays.len()),
         index.sections.len(),
         plural(index.sections.len()),
-    ));
+    )];
     for array in &index.arrays {
-        let shape: Vec<String> = array.shape().iter().map(u64::to_string).collect();
-        let ratio = ratio(reader, array)?.map_or_else(|| "-".into(), |ratio| format!("{ratio:.2} x smaller"));
-        to_stdout(&format!(
-            "array \"{}\": {} rows of {} {}, shape ({}), codec {}, {} chunk{}, {} stored, {ratio}",
+        let rows = match array.shape()[..] {
+            [rows] => format!("{rows} scalars of {}", array.dtype),
+            _ => format!("{} rows of {} {}", array.rows, array.dim, array.dtype),
+        };
+        lines.push(format!(
+            "array {:?}: {rows}, codec {}, {} chunk{}, {} stored, {}",
             array.name,
-            array.rows,
-            array.dim,
-            array.dtype,
-            shape.join(", "),
             array.codec,
             array.chunks.len(),
             plural(array.chunks.len()),
             size(array.stored_len()),
+            compared(array.stored_len(), decoded_len(reader, array)?),
         ));
     }
-    let mut shown: Vec<(String, &cvc::Json)> = Vec::new();
-    for section in &index.sections {
-        shown.push((format!("section {}..{}", section.rows.start, section.rows.end), &section.metadata));
+    let sections = index
+        .sections
+        .iter()
+        .map(|section| (format!("section {}..{}", section.rows.start, section.rows.end), &section.metadata));
+    let chunks = index.chunk_metadata.iter().enumerate();
+    let chunks =
+        chunks.filter_map(|(number, metadata)| Some((format!("chunk {number}"), metadata.as_ref()?)));
+    let described: Vec<(String, &cvc::Json)> = sections.chain(chunks).collect();
+    for (what, metadata) in described.iter().take(SHOWN) {
+        lines.push(format!("{what}: {}", cut(metadata.to_string_styled(Style::Compact))));
     }
-    for (number, metadata) in index.chunk_metadata.iter().enumerate() {
-        if let Some(metadata) = metadata {
-            shown.push((format!("chunk {number}"), metadata));
-        }
-    }
-    const SHOWN: usize = 12;
-    for (what, metadata) in shown.iter().take(SHOWN) {
-        to_stdout(&format!("{what}: {}", metadata.to_string_styled(Style::Compact)));
-    }
-    if shown.len() > SHOWN {
-        to_stdout(&format!("and {} more; --json lists them all", shown.len() - SHOWN));
+    if described.len() > SHOWN {
+        lines.push(format!("and {} more; --json lists them all", described.len() - SHOWN));
     }
     if index.trailing_len > 0 {
-        to_stdout(&format!("{} bytes follow the last chunk; no reader looks at them", index.trailing_len));
+        lines.push(format!("{} bytes follow the last chunk; no reader looks at them", index.trailing_len));
     }
-    Ok(())
+    Ok(lines)
+}
+
+/// As much of a text as fits on a line.
+fn cut(mut text: String) -> String {
+    if let Some((end, _)) = text.char_indices().nth(LINE_LEN) {
+        text.truncate(end);
+        text += " ...";
+    }
+    text
 }
 
 /// One line for each way in which chunks of an array are decoded.
@@ -133,14 +138,9 @@ fn explain(reader: &Reader, args: &InfoArgs) -> Result<Vec<String>, Failure> {
         let array = reader.array(&array.name)?;
         let out = array.dtype()?;
         let mut steps: Vec<String> = Vec::new();
-        for chunk in 0..array.index().chunks.len() {
-            let chunk =
-                cvc::format::ChunkId(u32::try_from(chunk).expect("a file has fewer than 2^32 chunks"));
-            let plan = array.plan(chunk, out)?;
-            let cvc::AnyBackend::Cpu(backend) = &chosen.backend else {
-                unreachable!("this program was built with the cpu backend only")
-            };
-            let step = match backend.supports(&plan) {
+        for chunk in array.chunks() {
+            let plan = array.plan(chunk.id, out)?;
+            let step = match chosen.backend.supports(&plan) {
                 Ok(()) => format!("{plan} on {}", device.name),
                 Err(unsupported) => unsupported.to_string(),
             };
@@ -150,12 +150,8 @@ fn explain(reader: &Reader, args: &InfoArgs) -> Result<Vec<String>, Failure> {
         }
         let read = if reader.layout().has_checksums() { "read, check crc32 on the host" } else { "read" };
         for step in steps {
-            lines.push(format!("array \"{}\" to {out}: {read}; {step}", array.index().name));
+            lines.push(format!("array {:?} to {out}: {read}; {step}", array.index().name));
         }
     }
     Ok(lines)
-}
-
-fn plural(count: usize) -> &'static str {
-    if count == 1 { "" } else { "s" }
 }

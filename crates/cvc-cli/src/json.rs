@@ -3,9 +3,11 @@
 use cvc::Json;
 use serde_json::{Map, Number, Value};
 
+use crate::report::{Failure, to_stdout};
+
 /// Prints one object.
-pub(crate) fn print(value: &Value) {
-    crate::report::to_stdout(&value.to_string());
+pub(crate) fn print(value: &Value) -> Result<(), Failure> {
+    to_stdout(&value.to_string())
 }
 
 /// Metadata as strict JSON: `NaN` and infinities become strings, lone surrogates U+FFFD; of duplicate keys the last

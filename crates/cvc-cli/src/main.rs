@@ -6,6 +6,7 @@
 mod args;
 mod devices;
 mod info;
+mod interrupt;
 mod json;
 mod pack;
 mod progress;
@@ -22,18 +23,19 @@ use crate::report::Failure;
 
 fn main() -> ExitCode {
     // clap prints its own messages and exits with 2 for a wrong call.
-    let result = match Args::parse().command {
-        Command::Pack(args) => pack::run(&args),
-        Command::Unpack(args) => unpack::run(&args),
-        Command::Info(args) => info::run(&args),
-        Command::Verify(args) => verify::run(&args),
-        Command::Devices(args) => devices::run(&args),
+    let command = Args::parse().command;
+    let (result, file) = match &command {
+        Command::Pack(args) => (pack::run(args), None),
+        Command::Unpack(args) => (unpack::run(args), Some(args.file.as_path())),
+        Command::Info(args) => (info::run(args), Some(args.file.as_path())),
+        Command::Verify(args) => (verify::run(args), Some(args.file.as_path())),
+        Command::Devices(args) => (devices::run(args), None),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            if let Failure::Error(error) = &failure {
-                report::to_stderr(&format!("error: {error}"));
+            if !matches!(failure, Failure::Damaged) {
+                report::to_stderr(&format!("error: {}", failure.message(file)));
             }
             failure.exit_code()
         }

@@ -1,19 +1,45 @@
 //! Printing, and what the exit status says.
 
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
+use std::path::Path;
 use std::process::ExitCode;
+
+use cvc::Error;
 
 /// Why a command did not end well.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// To be printed.
-    Error(cvc::Error),
+    /// What the library says.
+    Error(Error),
+    /// The caller stopped the work.
+    Interrupted,
     /// Already printed: the file is damaged.
     Damaged,
 }
 
 impl Failure {
+    /// The message. What is wrong with the bytes of `file`, the one that was being read, is said under its name.
+    pub(crate) fn message(&self, file: Option<&Path>) -> String {
+        use Error::{Argument, Chunk, Decode, Format, Source, Unsupported};
+        match (self, file) {
+            // In the words of clap, which refuses most wrong values before we see them.
+            (Failure::Error(Argument { argument, value, problem }), _) => {
+                format!("invalid value '{value}' for '{}': {problem}", option(argument))
+            }
+            (
+                Failure::Error(
+                    error @ (Format(_) | Source(_) | Chunk { .. } | Decode { .. } | Unsupported(_)),
+                ),
+                Some(file),
+            ) => format!("{}: {error}", file.display()),
+            (Failure::Error(error), _) => error.to_string(),
+            (Failure::Interrupted, _) => "interrupted; nothing was written".into(),
+            (Failure::Damaged, _) => "the file is damaged".into(),
+        }
+    }
+
+    /// 2 if the call is wrong, 1 if the work failed.
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self {
             Failure::Error(error) if error.is_usage() => ExitCode::from(2),
@@ -22,30 +48,82 @@ impl Failure {
     }
 }
 
-impl<E: Into<cvc::Error>> From<E> for Failure {
+impl<E: Into<Error>> From<E> for Failure {
     fn from(error: E) -> Self {
         Failure::Error(error.into())
     }
 }
 
+/// What the caller of the program knows an argument of the library by.
+fn option(argument: &str) -> &str {
+    match argument {
+        "array" => "--array",
+        "chunk rows" => "--chunk-rows",
+        "codec" => "--codec",
+        "device" => "--device",
+        "section" => "--sections",
+        "where" => "--where",
+        other => other,
+    }
+}
+
 /// A wrong argument.
 pub(crate) fn wrong(argument: &'static str, value: impl fmt::Display, problem: impl Into<String>) -> Failure {
-    Failure::Error(cvc::Error::Argument { argument, value: value.to_string(), problem: problem.into() })
+    Failure::Error(Error::Argument { argument, value: value.to_string(), problem: problem.into() })
 }
 
 /// A file that cannot be used.
-pub(crate) fn io_failed(path: &std::path::Path, action: &'static str, cause: io::Error) -> Failure {
-    Failure::Error(cvc::Error::Io { path: path.to_owned(), action, cause })
+pub(crate) fn io_failed(path: &Path, action: &'static str, cause: io::Error) -> Failure {
+    Failure::Error(Error::Io { path: path.to_owned(), action, cause })
+}
+
+/// Refuses an output that no work could be saved under, before there is any work.
+pub(crate) fn check_output(output: &Path) -> Result<(), Failure> {
+    let refuse = |problem: String| Err(wrong("--output", output.display(), problem));
+    let parent = output.parent().filter(|parent| !parent.as_os_str().is_empty());
+    if output.is_dir() {
+        return refuse("it is a directory; add a file name".into());
+    }
+    if output.exists() && !output.is_file() {
+        return refuse("it is not a regular file, so it cannot be replaced in one step; name a file".into());
+    }
+    match parent {
+        Some(parent) if !parent.is_dir() => {
+            refuse(format!("there is no directory {}; create it first", parent.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses an output that would replace what is being read.
+pub(crate) fn check_not_input(output: &Path, input: &Path) -> Result<(), Failure> {
+    match (output.canonicalize(), input.canonicalize()) {
+        (Ok(a), Ok(b)) if a == b => {
+            Err(wrong("--output", output.display(), "it is also an input; choose another name"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Prints lines. A reader that has gone away, as in `cvc info f | head -1`, has seen what it wanted.
-pub(crate) fn to_stdout(text: &str) {
-    let _ = writeln!(io::stdout().lock(), "{text}");
+pub(crate) fn to_stdout(text: &str) -> Result<(), Failure> {
+    match writeln!(io::stdout().lock(), "{text}") {
+        Err(cause) if cause.kind() != ErrorKind::BrokenPipe => {
+            Err(io_failed(Path::new("standard output"), "cannot be written", cause))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Prints a message.
 pub(crate) fn to_stderr(text: &str) {
+    // There is nowhere left to complain.
     let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// The ending of a word of which there are `count`.
+pub(crate) fn plural(count: usize) -> &'static str {
+    if count == 1 { "" } else { "s" }
 }
 
 /// `9.30 MB`: powers of ten, as disks are sold.
@@ -55,5 +133,32 @@ pub(crate) fn size(bytes: u64) -> String {
         1_000..1_000_000 => format!("{:.2} kB", bytes as f64 / 1e3),
         1_000_000..1_000_000_000 => format!("{:.2} MB", bytes as f64 / 1e6),
         _ => format!("{:.2} GB", bytes as f64 / 1e9),
+    }
+}
+
+/// `2.00 x smaller`, or larger: how `stored` bytes compare with the `whole` they stand for.
+pub(crate) fn compared(stored: u64, whole: u64) -> String {
+    match (stored, whole) {
+        (0, _) | (_, 0) => "no smaller".into(),
+        _ if stored <= whole => format!("{:.2} x smaller", whole as f64 / stored as f64),
+        _ => format!("{:.2} x larger", stored as f64 / whole as f64),
+    }
+}
+
+/// How many times smaller `stored` is than `whole`, to four places; `None` where there is nothing to compare.
+pub(crate) fn ratio(stored: u64, whole: u64) -> Option<f64> {
+    (stored > 0 && whole > 0).then(|| (whole as f64 / stored as f64 * 1e4).round() / 1e4)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_compared_in_the_direction_that_reads_well() {
+        assert_eq!(compared(50, 100), "2.00 x smaller");
+        assert_eq!(compared(100, 50), "2.00 x larger");
+        assert_eq!(compared(100, 100), "1.00 x smaller");
+        assert_eq!(compared(76, 0), "no smaller");
     }
 }

@@ -13,28 +13,30 @@ use cvc::{
 };
 use serde_json::json;
 
-use crate::args::UnpackArgs;
+use crate::args::{KeyValue, UnpackArgs};
+use crate::interrupt::Interrupt;
 use crate::progress;
-use crate::report::{Failure, size, to_stdout, wrong};
+use crate::report::{Failure, check_not_input, check_output, size, to_stdout, wrong};
 
 /// Decoded bytes held at a time, unless one chunk is larger.
 const WINDOW_LEN: u64 = 64 << 20;
 
 pub(crate) fn run(args: &UnpackArgs) -> Result<(), Failure> {
     let started = Instant::now();
+    check_output(&args.output)?;
+    check_not_input(&args.output, &args.file)?;
     let mut options = ReadOptions::default();
     if args.no_checksums {
         options.checksums = Checksums::Never;
     }
     let reader = Reader::new(Box::new(FileSource::open(&args.file)?), options)?;
-    let array = match &args.array {
-        Some(name) => reader.array(name)?,
-        None => reader.vectors()?,
-    };
-    let dtype = match args.dtype {
-        Some(dtype) => dtype.into(),
-        None => array.dtype()?,
-    };
+    let array = chosen_array(args, &reader)?;
+    let own = array.dtype()?;
+    let dtype = args.dtype.map_or(own, DType::from);
+    if args.dtype.is_some() && !own.is_float() {
+        let problem = format!("array {:?} holds {own}, which is written as it is", array.index().name);
+        return Err(wrong("--dtype", dtype, problem));
+    }
     let ranges = chosen_rows(args, &reader, &array)?;
     let row_count: u64 = ranges.iter().map(|range| range.end - range.start).sum();
     let chosen = choose(args.device)?;
@@ -42,12 +44,14 @@ pub(crate) fn run(args: &UnpackArgs) -> Result<(), Failure> {
     let mut shape = array.index().shape();
     shape[0] = row_count;
     let cannot = cvc::Error::Output;
+    let interrupt = Interrupt::catch();
     let mut out = AtomicFile::create(&args.output, Overwrite::Allow).map_err(cannot)?;
     out.write_all(&npy_header(dtype, &shape)).map_err(cannot)?;
     let bar = progress::rows(row_count, args.json);
     let row_len = u64::from(array.dim()) * dtype.size() as u64;
     let mut buffer = AlignedBytes::new();
     for window in windows(&array, &ranges, row_len) {
+        interrupt.check()?;
         let rows: u64 = window.iter().map(|range| range.end - range.start).sum();
         let len = usize::try_from(rows * row_len).expect("a window fits in memory");
         let bytes = buffer.resize(len);
@@ -71,7 +75,7 @@ pub(crate) fn run(args: &UnpackArgs) -> Result<(), Failure> {
             "device": chosen.backend.device().kind.name(),
             "passed_over": passed_over,
             "seconds": seconds,
-        }));
+        }))
     } else {
         to_stdout(&format!(
             "unpacked {row_count} rows of {} {dtype} to {} ({}) on {} in {seconds:.2} s",
@@ -79,9 +83,21 @@ pub(crate) fn run(args: &UnpackArgs) -> Result<(), Failure> {
             args.output.display(),
             size(row_count * row_len),
             chosen.backend.device().name,
-        ));
+        ))
     }
-    Ok(())
+}
+
+/// The array named, or the one that goes without saying.
+fn chosen_array<'r>(args: &UnpackArgs, reader: &'r Reader) -> Result<Array<'r>, Failure> {
+    match &args.array {
+        Some(name) => Ok(reader.array(name)?),
+        None => reader.vectors().map_err(|_| {
+            let names: Vec<&str> = reader.array_names().collect();
+            let problem =
+                format!("it has {} arrays; choose one with --array: {}", names.len(), names.join(", "));
+            wrong("FILE", args.file.display(), problem)
+        }),
+    }
 }
 
 /// Rows that the conditions and the range have in common, in file order.
@@ -91,7 +107,9 @@ fn chosen_rows(args: &UnpackArgs, reader: &Reader, array: &Array<'_>) -> Result<
         None => 0..rows,
         Some(range) => {
             let within = range.start..range.end.unwrap_or(rows);
-            Rows::from(within.clone()).resolve(rows)?;
+            if within.start > within.end || within.end > rows {
+                return Err(wrong("--rows", range, format!("the array has rows 0..{rows}")));
+            }
             within
         }
     };
@@ -100,17 +118,19 @@ fn chosen_rows(args: &UnpackArgs, reader: &Reader, array: &Array<'_>) -> Result<
     }
     let conditions: Vec<Condition> = args.conditions.iter().map(Condition::from).collect();
     let matching = reader.find(&conditions)?.resolve(rows)?;
+    let asked = args.conditions.iter().map(KeyValue::to_string).collect::<Vec<_>>().join(" --where ");
     if matching.is_empty() {
-        let asked: Vec<String> =
-            args.conditions.iter().map(|pair| format!("{}={}", pair.key, pair.value)).collect();
-        return Err(wrong(
-            "--where",
-            asked.join(" "),
-            "no section matches; `cvc info` lists the metadata there is",
-        ));
+        return Err(wrong("--where", asked, "no section matches; `cvc info` lists the metadata there is"));
     }
     let clip = |range: Range<u64>| range.start.max(within.start)..range.end.min(within.end);
-    Ok(matching.into_iter().map(clip).filter(|range| range.start < range.end).collect())
+    let chosen: Vec<Range<u64>> =
+        matching.into_iter().map(clip).filter(|range| range.start < range.end).collect();
+    match args.rows {
+        Some(range) if chosen.is_empty() => {
+            Err(wrong("--rows", range, format!("no section with {asked} has a row of it")))
+        }
+        _ => Ok(chosen),
+    }
 }
 
 /// Splits rows into windows of a bounded size, at chunk borders where possible: a chunk that can only be read

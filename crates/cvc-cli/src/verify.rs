@@ -4,7 +4,7 @@ use cvc::Reader;
 use serde_json::{Value, json};
 
 use crate::args::VerifyArgs;
-use crate::report::{Failure, to_stderr, to_stdout};
+use crate::report::{Failure, plural, to_stderr, to_stdout};
 
 pub(crate) fn run(args: &VerifyArgs) -> Result<(), Failure> {
     let reader = match Reader::open(&args.file) {
@@ -12,7 +12,7 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<(), Failure> {
         // A file that cannot even be opened is damaged as a whole; one that is not there is not.
         Err(error) if args.json && !matches!(error, cvc::Error::Io { .. }) => {
             let what = json!({ "array": null, "rows": null, "bytes": null, "what": error.to_string() });
-            crate::json::print(&json!({ "ok": false, "checksums": "none", "damaged": [what] }));
+            crate::json::print(&json!({ "ok": false, "checksums": "none", "damaged": [what] }))?;
             return Err(Failure::Damaged);
         }
         Err(error) => return Err(error.into()),
@@ -33,13 +33,13 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<(), Failure> {
             "checksums": report.coverage.name(),
             "damaged": damaged.collect::<Vec<Value>>(),
             "trailing_bytes": report.trailing_len,
-        }));
+        }))?;
     } else {
         for damage in &report.damage {
             to_stdout(&format!(
-                "damaged: array \"{}\", {}, rows {}..{}: {}",
+                "damaged: array {:?}, {}, rows {}..{}: {}",
                 damage.array, damage.chunk, damage.rows.start, damage.rows.end, damage.what
-            ));
+            ))?;
         }
         if report.trailing_len > 0 {
             to_stderr(&format!(
@@ -48,18 +48,19 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<(), Failure> {
             ));
         }
         let chunks = reader.index().frames.len();
-        match (report.is_ok(), reader.layout().has_checksums()) {
-            (true, true) => to_stdout(&format!(
-                "ok: {chunks} chunks agree with their checksums (layout {} has none over its header)",
-                reader.layout()
-            )),
-            (true, false) => to_stdout(&format!(
-                "ok: {chunks} chunks have the right lengths (layout {} has no checksums, so changed values cannot be \
-                 seen)",
-                reader.layout()
-            )),
-            (false, _) => to_stdout(&format!("{} of {chunks} chunks are damaged", count(&report))),
-        }
+        let (layout, s) = (reader.layout(), plural(chunks));
+        to_stdout(&match (report.is_ok(), layout.has_checksums()) {
+            (true, true) => {
+                format!(
+                    "ok: {chunks} chunk{s}, each as its checksum says (layout {layout} has none over its header)"
+                )
+            }
+            (true, false) => format!(
+                "ok: {chunks} chunk{s} of the right length (layout {layout} has no checksums, so changed values cannot \
+                 be seen)"
+            ),
+            (false, _) => format!("{} of {chunks} chunk{s} damaged", count(&report)),
+        })?;
     }
     if report.is_ok() { Ok(()) } else { Err(Failure::Damaged) }
 }

@@ -24,6 +24,9 @@ fn rate(value_count: usize, mut work: impl FnMut()) -> f64 {
     value_count as f64 * 4.0 / best / 1e9
 }
 
+/// Something that fills one of these.
+type Work<'w> = &'w mut dyn FnMut(&mut [f32], &mut [f16], &mut [bf16]);
+
 #[test]
 #[ignore = "it measures"]
 fn rates_of_every_op_at_every_level() {
@@ -48,14 +51,13 @@ fn rates_of_every_op_at_every_level() {
         let mut out = vec![1f32; value_count];
         let mut out_f16 = vec![f16::ONE; value_count];
         let mut out_bf16 = vec![bf16::ONE; value_count];
-        let mut show =
-            |name: &str, level: &str, work: &mut dyn FnMut(&mut [f32], &mut [f16], &mut [bf16])| {
-                let rate = rate(value_count, || {
-                    work(&mut out, &mut out_f16, &mut out_bf16);
-                    black_box((&mut out, &mut out_f16, &mut out_bf16));
-                });
-                println!("  {name:12} {level:10} {rate:6.1}");
-            };
+        let mut show = |name: &str, level: &str, work: Work<'_>| {
+            let rate = rate(value_count, || {
+                work(&mut out, &mut out_f16, &mut out_bf16);
+                black_box((&mut out, &mut out_f16, &mut out_bf16));
+            });
+            println!("  {name:12} {level:10} {rate:6.1}");
+        };
         show("copy", "", &mut |out, _, _| out.copy_from_slice(&values));
         show("lut_u8", "", &mut |out, _, _| ops::lut_u8::lut_u8(&codes, &table, out));
         show("dict_planes", "reference", &mut |out, _, _| planes.decode(0, out).unwrap());

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use cvc_codec::{Backend, DType, DeviceKind, HostBuffer};
+use cvc_codec::{Backend, DType, DecodePlan, DeviceKind, HostBuffer, Unsupported};
 use cvc_cpu::CpuBackend;
 
 use crate::error::Error;
@@ -119,6 +119,16 @@ impl AnyBackend {
     pub fn device(&self) -> &cvc_codec::DeviceInfo {
         match self {
             AnyBackend::Cpu(backend) => backend.device(),
+        }
+    }
+
+    /// Whether the device can run `plan`.
+    ///
+    /// # Errors
+    /// Why not, and what to do instead.
+    pub fn supports(&self, plan: &DecodePlan) -> Result<(), Unsupported> {
+        match self {
+            AnyBackend::Cpu(backend) => backend.supports(plan),
         }
     }
 

@@ -3,9 +3,12 @@
 use std::io;
 use std::path::PathBuf;
 
-use cvc_codec::{BatchError, CodecError, DecodeError, RowsError, SourceError, Unsupported};
+use cvc_codec::{BatchError, CodecError, DecodeError, PlanError, RowsError, SourceError, Unsupported};
 use cvc_format::{ChunkId, FormatError};
 use thiserror::Error;
+
+#[cfg(feature = "input")]
+use crate::input::InputError;
 
 /// Each variant is one kind of culprit; the message ends with what to do.
 #[derive(Debug, Error)]
@@ -100,17 +103,30 @@ pub enum Error {
     /// An input file cannot be read.
     #[cfg(feature = "input")]
     #[error(transparent)]
-    Input(#[from] crate::input::InputError),
+    Input(#[from] InputError),
 }
 
 impl Error {
-    /// Whether the call itself was wrong, rather than a file, a device or the machine.
+    /// Whether another call would have worked: an argument that makes no sense, a path that leads nowhere, an input
+    /// of the wrong kind; rather than a file that is damaged, a device or the machine.
     pub fn is_usage(&self) -> bool {
         match self {
             Error::Argument { .. } | Error::Device { .. } | Error::Limit { .. } | Error::Encode { .. } => {
                 true
             }
+            Error::Chunk { error: CodecError::Plan(PlanError::Output { .. }), .. } => true,
             Error::Format(error) => matches!(error, FormatError::CannotWrite { .. }),
+            Error::Io { cause, .. } | Error::Output(cause) => leads_nowhere(cause),
+            #[cfg(feature = "input")]
+            Error::Input(error) => match error {
+                InputError::Source { source, .. } => leads_nowhere(source),
+                InputError::UnknownKind { .. }
+                | InputError::NotAnArchive { .. }
+                | InputError::NoSuchMember { .. }
+                | InputError::ChooseMember { .. }
+                | InputError::Unsupported { .. } => true,
+                _ => false,
+            },
             _ => false,
         }
     }
@@ -128,6 +144,12 @@ impl Error {
     }
 }
 
+/// Whether the system refused because of the path that was given.
+fn leads_nowhere(cause: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidInput, IsADirectory, NotADirectory, NotFound};
+    matches!(cause.kind(), NotFound | IsADirectory | NotADirectory | InvalidInput)
+}
+
 impl From<RowsError> for Error {
     fn from(error: RowsError) -> Self {
         Error::argument("rows", "the slice given", error.to_string())
@@ -137,5 +159,17 @@ impl From<RowsError> for Error {
 impl From<BatchError> for Error {
     fn from(error: BatchError) -> Self {
         Error::argument("rows", "the rows wanted", error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_leads_nowhere_is_a_wrong_call_and_a_full_disk_is_not() {
+        let of = |kind: io::ErrorKind| Error::Output(io::Error::from(kind)).is_usage();
+        assert!(of(io::ErrorKind::NotFound) && of(io::ErrorKind::IsADirectory));
+        assert!(!of(io::ErrorKind::StorageFull) && !of(io::ErrorKind::PermissionDenied));
     }
 }

@@ -107,6 +107,8 @@ pub struct Writer {
     pending_rows: usize,
     chunks: Vec<ChunkSpec>,
     sections: Vec<Section>,
+    /// Whether rows that came in were lost.
+    failed: bool,
 }
 
 enum Target {
@@ -167,6 +169,7 @@ impl Writer {
             pending_rows: 0,
             chunks: Vec::new(),
             sections: Vec::new(),
+            failed: false,
             options,
         })
     }
@@ -191,9 +194,16 @@ impl Writer {
     /// How rows are split over calls makes no difference to the file.
     ///
     /// # Errors
-    /// Rows unlike the arrays, rows that the codec cannot take, or a disk that is full.
+    /// Rows unlike the arrays, which are as if they had never been given; rows that the codec cannot take, or a
+    /// disk that is full, after which the file can no longer be finished.
     pub fn write(&mut self, rows: &[Rows<'_>]) -> Result<(), Error> {
         self.check_rows(rows)?;
+        let appended = self.append(rows);
+        self.failed |= appended.is_err();
+        appended
+    }
+
+    fn append(&mut self, rows: &[Rows<'_>]) -> Result<(), Error> {
         let count = rows.first().map_or(0, Rows::len);
         let mut next = 0;
         while next < count {
@@ -276,6 +286,10 @@ impl Writer {
 
     /// Encodes what is left and makes everything that stands in front of the frames.
     fn prefix(&mut self) -> Result<Vec<u8>, Error> {
+        if self.failed {
+            let problem = "an earlier write failed, so rows are missing; begin the file again";
+            return Err(Error::argument("rows", self.rows(), problem));
+        }
         self.encode_pending()?;
         let rows = self.encoded_rows();
         if let Some(section) = self.sections.last().filter(|section| section.rows.end > rows) {

@@ -87,7 +87,7 @@ impl AtomicFile {
 
         #[cfg(unix)]
         let directory = File::open(parent).map_err(|e| {
-            at(path, "create its directory, make it readable or choose another, for it cannot be opened", e)
+            at(path, "its directory cannot be opened; create it, make it readable, or choose another", e)
         })?;
 
         let mut prefix = std::ffi::OsString::from(".");

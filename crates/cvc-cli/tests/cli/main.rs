@@ -1,0 +1,14 @@
+//! The promises of the `cvc` program, kept or broken by the program itself: each test runs it as a user would and
+//! looks at nothing but its exit status, what it prints, and the files it leaves.
+
+mod bad_calls;
+mod columns;
+mod damage;
+mod golden;
+mod harness;
+mod inputs;
+mod json;
+mod larger;
+mod sample;
+mod sections;
+mod whole_or_nothing;

@@ -1,5 +1,7 @@
 //! Reading: a file's arrays, whole or in part, on any backend.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ops::Range;
 use std::path::Path;
 
@@ -279,6 +281,7 @@ impl<'r> Array<'r> {
         let ranges = rows.into().resolve(self.index.rows)?;
         let mut pieces = Vec::new();
         let mut plans: Vec<(ChunkId, DecodePlan)> = Vec::new();
+        let mut plan_of: BTreeMap<ChunkId, usize> = BTreeMap::new();
         let mut row_count = 0u64;
         for range in ranges {
             let mut row = range.start;
@@ -289,15 +292,14 @@ impl<'r> Array<'r> {
                 let within = |row: u64| {
                     u32::try_from(row - entry.rows.start).expect("a chunk has fewer than 2^32 rows")
                 };
-                // Consecutive ranges mostly touch the same chunk, or the next one.
-                if plans.last().is_none_or(|(planned, _)| *planned != chunk) {
-                    plans.push((chunk, self.plan(chunk, out)?));
-                }
-                pieces.push(Piece {
-                    plan: plans.len() - 1,
-                    rows: within(row)..within(end),
-                    dst_row: row_count,
-                });
+                let plan = match plan_of.entry(chunk) {
+                    Entry::Occupied(planned) => *planned.get(),
+                    Entry::Vacant(unplanned) => {
+                        plans.push((chunk, self.plan(chunk, out)?));
+                        *unplanned.insert(plans.len() - 1)
+                    }
+                };
+                pieces.push(Piece { plan, rows: within(row)..within(end), dst_row: row_count });
                 row_count = row_count.checked_add(end - row).ok_or_else(|| {
                     Error::argument("rows", "the ranges given", "they are more than 2^64 rows together")
                 })?;

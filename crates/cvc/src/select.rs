@@ -72,6 +72,22 @@ impl From<Vec<Range<u64>>> for Rows {
     }
 }
 
+/// Single rows by number, in this order; a row may be wanted twice. Neighbours are read together.
+impl From<&[u64]> for Rows {
+    fn from(rows: &[u64]) -> Self {
+        let mut ranges: Vec<Range<u64>> = Vec::new();
+        for row in rows {
+            // Of row 2^64 - 1 the range is empty and ends beyond any array, so it is refused like any other.
+            let end = row.saturating_add(1);
+            match ranges.last_mut() {
+                Some(last) if last.end == *row => last.end = end,
+                _ => ranges.push(*row..end),
+            }
+        }
+        Rows::from(ranges)
+    }
+}
+
 /// A condition on metadata: the value of a key.
 ///
 /// Values are compared as JSON: `1` equals `1.0` and never `true`. A missing key never matches.
@@ -117,6 +133,15 @@ mod tests {
             let error = rows.resolve(5).unwrap_err();
             assert!(error.is_usage() && error.to_string().contains("0..5"), "{error}");
         }
+    }
+
+    #[test]
+    fn single_rows_keep_their_order_and_neighbours_are_joined() {
+        let ranges = |rows: &[u64]| Rows::from(rows).resolve(10);
+        assert_eq!(ranges(&[5, 6, 7, 2, 2, 3]).unwrap(), [5..8, 2..3, 2..4]);
+        assert_eq!(ranges(&[]).unwrap(), []);
+        assert!(ranges(&[10]).is_err() && ranges(&[u64::MAX]).is_err());
+        assert!(ranges(&[9, u64::MAX, u64::MAX]).is_err());
     }
 
     #[test]

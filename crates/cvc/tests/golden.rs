@@ -266,3 +266,22 @@ fn chunk_rows(array: &Array<'_>, list: &str) -> Vec<std::ops::Range<u64>> {
     chunks.dedup();
     chunks.iter().map(|chunk| array.index().chunks[ChunkId(*chunk).index()].rows.clone()).collect()
 }
+
+#[test]
+fn single_rows_come_back_in_the_order_asked_for() {
+    for (version, file) in [("0.1.0", "multichunk_fp16.cvc"), ("2.1.1", "multichunk_lossless.cvc")] {
+        let reader =
+            Reader::from_bytes(std::fs::read(Manifest::decompressed(version).path(file)).unwrap()).unwrap();
+        let array = reader.vectors().unwrap();
+        let dim = array.dim() as usize;
+        let whole: Vec<f32> = array.read(..).unwrap();
+        // Across chunks of 128 rows, backwards, repeated, and two neighbours.
+        let rows = [499u64, 0, 127, 128, 300, 300, 5];
+        let found: Vec<f32> = array.read(&rows[..]).unwrap();
+        let expected: Vec<f32> = rows
+            .iter()
+            .flat_map(|row| whole[usize::try_from(*row).unwrap() * dim..][..dim].to_vec())
+            .collect();
+        assert_eq!(found, expected);
+    }
+}

@@ -114,7 +114,9 @@ impl Error {
             Error::Argument { .. } | Error::Device { .. } | Error::Limit { .. } | Error::Encode { .. } => {
                 true
             }
-            Error::Chunk { error: CodecError::Plan(PlanError::Output { .. }), .. } => true,
+            // A dtype that the values cannot be had in; a buffer that is not the size of the rows.
+            Error::Chunk { error: CodecError::Plan(PlanError::Output { .. }), .. }
+            | Error::Decode { error: DecodeError::Buffer { .. }, .. } => true,
             Error::Format(error) => matches!(error, FormatError::CannotWrite { .. }),
             Error::Io { cause, .. } | Error::Output(cause) => leads_nowhere(cause),
             #[cfg(feature = "input")]

@@ -1,29 +1,16 @@
-//! Small files of every layout and codec, and one way to do everything with a file that a reader can.
+//! Small files of every layout and codec, and what the tests of damaged files need to read them.
 //!
 //! Shared by the tests of damaged files; a folder, so that cargo does not take it for a test of its own.
 
 use std::fmt::Write as _;
 
 use cvc::codec::SourceError;
-use cvc::{
-    Array, Checksums, Condition, DType, Element, Error, Json, Layout, ReadAt, ReadOptions, Reader, RowSlice,
-    Rows, VerifyReport, WriteOptions, Writer,
-};
+use cvc::{Array, DType, Element, Error, Json, Layout, ReadAt, Reader, RowSlice, WriteOptions, Writer};
 
 /// A sound file.
 pub(crate) struct Sample {
     pub(crate) name: &'static str,
     pub(crate) bytes: Vec<u8>,
-}
-
-/// What a file gave, all of it.
-pub(crate) struct Outcome {
-    pub(crate) report: VerifyReport,
-    /// The values of each array as bytes, or why there are none.
-    pub(crate) arrays: Vec<Result<Vec<u8>, Error>>,
-    /// The same, read without comparing checksums.
-    pub(crate) unchecked: Vec<Result<Vec<u8>, Error>>,
-    pub(crate) found: Result<Rows, Error>,
 }
 
 /// A file for every layout with every codec it has; sections, chunk metadata, nothing at all, are in turn.
@@ -140,85 +127,26 @@ pub(crate) fn header_end(bytes: &[u8]) -> usize {
     at + 4 + u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize
 }
 
-/// Opens a file and does with it all that a reader can, several times over where the ways differ: from
-/// memory that can be borrowed and from a source that must be copied, with checksums and without.
-///
-/// Fails only if the file cannot be opened. That nothing comes back that was not written is checked here:
-/// what [`Array::read`] puts into zeros, [`Array::read_into`] must put into a buffer of NaNs.
-pub(crate) fn everything(bytes: &[u8]) -> Result<Outcome, Error> {
-    let open = |checksums, borrowing: bool| {
-        let mut options = ReadOptions::default();
-        options.checksums = checksums;
-        let source: Box<dyn ReadAt> =
-            if borrowing { Box::new(bytes.to_vec()) } else { Box::new(Copied(bytes.to_vec())) };
-        Reader::new(source, options)
-    };
-    let reader = open(Checksums::FirstTouch, true)?;
-    let copying = open(Checksums::FirstTouch, false)?;
-    let careless = open(Checksums::Never, false)?;
-    look_at(&reader);
-    let read = |from: &Reader, into: &Reader| {
-        let names: Vec<&str> = from.array_names().collect();
-        let arrays = names.iter().map(|name| (from.array(name).unwrap(), into.array(name).unwrap()));
-        arrays.map(|(from, into)| read_both(from, into)).collect::<Vec<_>>()
-    };
-    Ok(Outcome {
-        report: reader.verify(),
-        arrays: read(&reader, &copying),
-        unchecked: read(&careless, &careless),
-        found: reader.find(&[Condition::new("k", 1u64)]),
-    })
+/// What is done with the values of an array once their type is known.
+pub(crate) trait ForType {
+    fn call<T: Element>(self) -> Result<Vec<u8>, Error>;
 }
 
-/// All that can be said of a file without reading a payload, and whether it is what the types promise.
-fn look_at(reader: &Reader) {
-    let (index, len) = (reader.index(), reader.source().len());
-    assert!(index.trailing_len <= len);
-    for array in &index.arrays {
-        assert!(array.stored_len() <= len && array.shape()[0] == array.rows);
-        let mut next_row = 0;
-        for (number, chunk) in array.chunks.iter().enumerate() {
-            let frame = &index.frames[chunk.frame];
-            assert!(frame.bytes.start <= chunk.bytes.start && chunk.bytes.end <= frame.bytes.end);
-            assert!(chunk.bytes.start <= chunk.bytes.end && frame.bytes.end <= len);
-            assert_eq!((chunk.rows.start, chunk.frame), (next_row, number));
-            next_row = chunk.rows.end;
-        }
-        assert_eq!(next_row, array.rows);
-    }
-    let sections = reader.chunk_sections();
-    for section in reader.sections().iter().chain(&sections) {
-        assert!(section.rows.start <= section.rows.end && section.rows.end <= index.arrays[0].rows);
-    }
-    assert!(!index.header.to_string_styled(cvc::format::json::Style::Compact).is_empty());
-}
-
-fn read_both(from: Array<'_>, into: Array<'_>) -> Result<Vec<u8>, Error> {
-    fn both<T: Element>(from: Array<'_>, into: Array<'_>) -> Result<Vec<u8>, Error> {
-        let values = from.read::<T>(..)?;
-        let expected: &[u8] = bytemuck::cast_slice(&values);
-        let mut given = vec![T::zeroed(); values.len()];
-        let poison: &mut [u8] = bytemuck::cast_slice_mut(&mut given);
-        // A NaN in every float, and no zero in any dtype: a value left alone differs from one left at zero.
-        poison.fill(0xff);
-        into.read_into(.., &mut given)?;
-        let given: &[u8] = bytemuck::cast_slice(&given);
-        assert!(given == expected, "what is read depends on the source, or on what the buffer held");
-        Ok(expected.to_vec())
-    }
-    match from.dtype()? {
-        DType::F32 => both::<f32>(from, into),
-        DType::F16 => both::<half::f16>(from, into),
-        DType::I64 => both::<i64>(from, into),
-        DType::I32 => both::<i32>(from, into),
-        DType::I8 => both::<i8>(from, into),
-        DType::U8 => both::<u8>(from, into),
+/// Does `what` with the type of the values that `array` gives.
+pub(crate) fn with_type(array: Array<'_>, what: impl ForType) -> Result<Vec<u8>, Error> {
+    match array.dtype()? {
+        DType::F32 => what.call::<f32>(),
+        DType::F16 => what.call::<half::f16>(),
+        DType::I64 => what.call::<i64>(),
+        DType::I32 => what.call::<i32>(),
+        DType::I8 => what.call::<i8>(),
+        DType::U8 => what.call::<u8>(),
         other => panic!("no CVCF file holds {other}"),
     }
 }
 
 /// A file in memory that lends nothing, as a file on a disk does.
-struct Copied(Vec<u8>);
+pub(crate) struct Copied(pub(crate) Vec<u8>);
 
 impl ReadAt for Copied {
     fn len(&self) -> u64 {

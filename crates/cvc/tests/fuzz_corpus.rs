@@ -1,0 +1,67 @@
+//! Every input that fuzzing found worth keeping still does what its target asserts.
+//!
+//! The logic of the targets is `fuzz/src/lib.rs`, included here, so that this needs neither a fuzzer nor its flags.
+#![cfg(feature = "input")]
+
+#[path = "../../../fuzz/src/lib.rs"]
+pub mod fuzz;
+
+use std::fs;
+use std::panic::catch_unwind;
+use std::path::{Path, PathBuf};
+
+use fuzz::{TARGETS, Verdict};
+
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz").join(name)
+}
+
+/// The files of a folder by name; none if there is no such folder.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn every_input_of_the_corpus_and_of_past_findings_passes() {
+    let mut failed = Vec::new();
+    for (target, check) in TARGETS {
+        let corpus = files(&folder("corpus").join(target));
+        let mut kept = 0;
+        for file in corpus.iter().chain(&files(&folder("regressions").join(target))) {
+            let bytes = fs::read(file).unwrap();
+            match catch_unwind(|| check(&bytes)) {
+                Ok(verdict) => kept += usize::from(verdict == Verdict::Keep),
+                // The panic itself has been printed.
+                Err(_) => failed.push(file.display().to_string()),
+            }
+        }
+        assert!(
+            kept > 0 && kept < corpus.len(),
+            "{target}: a corpus has inputs that are understood, and some that are not"
+        );
+    }
+    assert!(failed.is_empty(), "these inputs fail: {failed:#?}");
+}
+
+#[test]
+fn every_target_has_its_program_and_every_folder_its_target() {
+    let manifest = fs::read_to_string(folder("Cargo.toml")).unwrap();
+    for (target, _) in TARGETS {
+        assert!(
+            manifest.contains(&format!("name = \"{target}\"\npath = \"fuzz_targets/{target}.rs\"")),
+            "{target}"
+        );
+    }
+    assert_eq!(manifest.matches("[[bin]]").count(), TARGETS.len());
+    for file in ["corpus", "regressions"].into_iter().flat_map(|name| files(&folder(name))) {
+        let name = file.file_name().unwrap().to_str().unwrap();
+        assert!(
+            TARGETS.iter().any(|(target, _)| *target == name) || name == "README.md",
+            "{}",
+            file.display()
+        );
+    }
+}

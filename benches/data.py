@@ -21,7 +21,7 @@ SEED = 768
 # Jitter is uniform over 256 steps of 2^-17, about 0.001 to either side; the values have a deviation of 0.051.
 JITTER_STEP = np.float32(2.0**-17)
 NAME = "minilm200k.f32.npy"
-CRC32 = "00000000"
+CRC32 = "12d2f234"
 SAMPLE = Path(__file__).resolve().parent.parent / "examples/data/minilm2k.f32.npy"
 
 

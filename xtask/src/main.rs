@@ -9,6 +9,7 @@
     reason = "talking to the person who called it is what this program does"
 )]
 
+mod bench;
 mod demo;
 mod golden;
 mod repo;
@@ -26,6 +27,8 @@ usage: cargo xtask COMMAND
   test [--long]   format, clippy, every test and doctest, docs, tidy; the last line counts the tests.
                   --long: the tests marked long and two minutes of fuzzing per target as well
   demo            build the `cvc` program and run the demo on the vectors in examples/data
+  bench [NAME]    rivals and ourselves on the same work (load, memory, pack; all if none is named); needs Python
+                  3.11 or newer and its package index, makes 2 GB in benches/.data, writes benches/record
   tidy            the rules a machine can check: layers, unsafe, docs, golden files, links
   golden          list new golden files in their HASHES; refuses to change a line
 ";
@@ -37,6 +40,8 @@ fn main() -> ExitCode {
         ["test"] => test::run(false),
         ["test", "--long"] => test::run(true),
         ["demo"] => done(demo::run()),
+        ["bench"] => done(bench::run(None)),
+        ["bench", name] => done(bench::run(Some(name))),
         ["tidy"] => done(tidy::run()),
         ["golden"] => done(golden::run()),
         ["help" | "--help" | "-h"] => {

@@ -1,0 +1,475 @@
+"""Runs benches: rivals and ourselves on the same work in the same run. `cargo xtask bench [NAME]` makes what this needs and
+calls it.
+
+    python bench.py --cvc PROGRAM --engine PROGRAM [NAME]...
+
+A bench is a file in definitions/: data, read by this one program. Of the kind `engines`, it
+
+1. makes the data and the files that it needs;
+2. starts one process for each engine, so that no engine inherits the memory of another;
+3. asks each for its answer and compares the checksum with the one in the definition, before anything is timed;
+4. times all engines in rounds, one after the other, each round beginning with another one, so that whatever else the
+   machine does meets all of them;
+5. prints medians and spreads, and writes every single measurement to record/.
+
+The wall clock is the engine's own, around the one call that is measured. Processor time and memory are read from outside
+(Linux only), in the same way for every engine.
+"""
+
+import argparse
+import csv
+import datetime
+import json
+import os
+import platform
+import re
+import statistics
+import subprocess
+import sys
+import time
+import tomllib
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+import data
+
+HERE = Path(__file__).resolve().parent
+FOLDER = HERE / ".data"
+
+
+class Failed(Exception):
+    """A bench cannot be done, or an answer is wrong."""
+
+
+def main():
+    names = sorted(path.stem for path in (HERE / "definitions").glob("*.toml"))
+    parser = argparse.ArgumentParser(description="Runs benches.")
+    parser.add_argument("--cvc", required=True, help="the `cvc` program")
+    parser.add_argument("--engine", required=True, help="the example `bench_engine`")
+    parser.add_argument("--rounds", type=int, help="instead of what the definition says; nothing is recorded")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(names)}; all if none is given")
+    args = parser.parse_args()
+    unknown = [name for name in args.names if name not in names]
+    if unknown:
+        parser.error(f"there is no bench {unknown[0]}; there are {', '.join(names)}")
+    FOLDER.mkdir(exist_ok=True)
+    for name in args.names or names:
+        definition = tomllib.loads((HERE / "definitions" / f"{name}.toml").read_text(encoding="utf-8"))
+        if args.rounds:
+            definition["rounds"] = args.rounds
+        try:
+            run = {"engines": run_engines, "memory": run_memory}[definition["kind"]]
+            about, rows = run(name, definition, args)
+        except Failed as error:
+            sys.exit(f"error: bench {name}: {error}")
+        if not args.rounds:
+            record(name, about, rows)
+
+
+# Benches of the kind `engines`.
+
+
+def run_engines(name, definition, args):
+    print(f"\n== {name}: {definition['title']}")
+    original = data.make(FOLDER)
+    for packed in definition.get("packed", []):
+        prepare(packed, definition["answers"], original, args)
+    about = machine()
+    engines, skipped = start_engines(definition, original, args)
+    about.update(skipped)
+    try:
+        for engine in engines:
+            about[f"engine {engine.name}"] = engine.version
+            engine.check(definition["answers"])
+        print(f"{len(engines)} engines give the right answers; {definition['rounds']} rounds")
+        others = Others(engines)
+        rows = measure(engines, definition)
+        about["cores busy with other work during the run"] = others.cores()
+    finally:
+        for engine in engines:
+            engine.stop()
+        (FOLDER / "out.cvc").unlink(missing_ok=True)
+    print_engines(definition, rows)
+    print(f"Other work on the machine kept {about['cores busy with other work during the run']} cores busy meanwhile.")
+    return about, rows
+
+
+class Engine:
+    """One way to do the work, in a process of its own."""
+
+    def __init__(self, spec, definition, original, args):
+        self.name = spec["name"]
+        self.answer = spec["answer"]
+        request = dict(spec["request"], do=definition["do"])
+        if request["do"] == "load":
+            self.input = request["path"] = str(FOLDER / spec["file"])
+        else:
+            self.input = request["input"] = str(original)
+            request["path"] = str(FOLDER / "out.cvc")
+        self.request = request
+        command = [args.engine] if spec["worker"] == "cvc" else [sys.executable, str(HERE / "engine.py")]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        try:
+            hello = self.ask(dict(request, do="hello"))
+        except Failed:
+            self.stop()
+            raise
+        self.version = f"{hello['engine']} {hello['detail']}".strip()
+
+    def ask(self, request):
+        try:
+            self.process.stdin.write(json.dumps(request) + "\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            pass  # What follows finds that it has ended.
+        line = self.process.stdout.readline()
+        if not line:
+            raise Failed(f"{self.name}: the engine ended")
+        answer = json.loads(line)
+        if "error" in answer:
+            raise Failed(f"{self.name}: {answer['error']}")
+        return answer
+
+    def check(self, answers):
+        """Compares the answer with what it must be: the f32 values of a load, the bytes of a packed file."""
+        clear(self.request)
+        answer = self.ask(dict(self.request, crc32=True))
+        found = answer.get("crc32") or crc32_of(Path(self.request["path"]))
+        self.release()
+        if found != answers[self.answer]:
+            raise Failed(f"{self.name}: the answer has crc32 {found}, not {answers[self.answer]}")
+
+    def measure(self):
+        clear(self.request)
+        # What the last round left is given back outside the clock; a buffer that is used again stays.
+        if self.request["do"] == "load" and not self.request.get("reuse"):
+            self.release()
+        before = cpu_seconds(self.process.pid)
+        answer = self.ask(self.request)
+        after = cpu_seconds(self.process.pid)
+        if self.request["do"] == "pack":
+            # A file that still waits for the disk would be written during the next engine's turn.
+            flush(self.request["path"])
+        return {
+            "wall_s": round(answer["wall_s"], 6),
+            "cpu_s": "" if before is None else round(after - before, 6),
+            "f32_bytes": answer["rows"] * answer["dim"] * 4,
+            "file_bytes": os.path.getsize(self.request["path"]),
+            "peak_rss_bytes": peak_rss(self.process.pid),
+        }
+
+    def release(self):
+        self.ask({"do": "release"})
+
+    def stop(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def start_engines(definition, original, args):
+    engines, skipped = [], {}
+    for spec in definition["engine"]:
+        try:
+            engines.append(Engine(spec, definition, original, args))
+        except Failed as error:
+            if not spec.get("optional"):
+                raise
+            # The places of this machine are nobody's business.
+            reason = re.sub(r"/\S*/", "", str(error)).removeprefix(f"{spec['name']}: ")
+            skipped[f"skipped {spec['name']}"] = reason
+            print(f"skipped: {spec['name']}: {reason}")
+    return engines, skipped
+
+
+def measure(engines, definition):
+    rows = []
+    for turn in range(definition["warmup"] + definition["rounds"]):
+        first = turn % len(engines)
+        for engine in engines[first:] + engines[:first]:
+            result = engine.measure()
+            if turn >= definition["warmup"]:
+                rows.append({"engine": engine.name, "round": turn - definition["warmup"] + 1, **result})
+    return rows
+
+
+def print_engines(definition, rows):
+    """A Markdown table: medians with the least and the most, and ratios to the engines that the definition names."""
+    by_engine = {}
+    for row in rows:
+        by_engine.setdefault(row["engine"], []).append(row)
+    baseline = definition.get("baseline")
+    has_cpu = rows[0]["cpu_s"] != ""
+    head = ["engine", "wall s", "cpu s", "f32 GB/s"]
+    head += ["wall / baseline", "cpu / baseline"] if baseline else []
+    head += ["wall / rival", "cpu / rival", "file MB"]
+    print(f"\n| {' | '.join(head)} |\n|{'---|' * len(head)}")
+    for spec in definition["engine"]:
+        own = by_engine.get(spec["name"])
+        if not own:
+            continue
+        rate = own[0]["f32_bytes"] / statistics.median(row["wall_s"] for row in own) / 1e9
+        cells = [spec["name"], spread(own, "wall_s"), spread(own, "cpu_s") if has_cpu else "", f"{rate:.2f}"]
+        for other in ([baseline] if baseline else []) + [spec.get("rival")]:
+            others = by_engine.get(other)
+            cells.append(ratio(own, others, "wall_s") if others else "")
+            cells.append(ratio(own, others, "cpu_s") if others and has_cpu else "")
+        cells.append(f"{own[0]['file_bytes'] / 1e6:.1f}")
+        print(f"| {' | '.join(cells)} |")
+    print(f"\nSeconds: median (least..most) of {definition['rounds']} rounds. Ratios: of the medians (median of the ratios")
+    print("round by round)." + (f" The baseline is `{baseline}`." if baseline else ""))
+    print("The rival is `decompressed` with the same codec.")
+
+
+def spread(rows, key):
+    values = [row[key] for row in rows]
+    return f"{statistics.median(values):.3f} ({min(values):.3f}..{max(values):.3f})"
+
+
+def ratio(rows, others, key):
+    medians = [statistics.median(row[key] for row in part) for part in (rows, others)]
+    by_round = statistics.median(a[key] / b[key] for a, b in zip(rows, others))
+    return f"{medians[0] / medians[1]:.2f} ({by_round:.2f})"
+
+
+# The files that engines read.
+
+
+def prepare(packed, answers, original, args):
+    """Packs a file and checks that its values are as near to the original as its codec promises."""
+    path = FOLDER / packed["file"]
+    if packed["by"] == "cvc":
+        call([args.cvc, "pack", str(original), "-o", str(path), "--codec", packed["codec"]])
+    elif not path.exists():
+        import decompressed
+
+        partial = path.with_suffix(".partial")
+        decompressed.pack_cvc(np.load(original), partial, compression=packed["codec"])
+        partial.rename(path)
+    unpacked = FOLDER / "unpacked.npy"
+    call([args.cvc, "unpack", str(path), "-o", str(unpacked)])
+    values = np.load(unpacked, mmap_mode="r")
+    found = f"{zlib.crc32(values):08x}"
+    if found != answers[packed["answer"]]:
+        raise Failed(f"{path.name}: the values have crc32 {found}, not {answers[packed['answer']]}")
+    worst, error = worst_error(path, np.load(original, mmap_mode="r"), values)
+    print(f"{path.name}: {path.stat().st_size} bytes, largest error {error:.3g}, {worst:.4f} of half a step")
+    # Beside half a step: the two roundings of the decoder, each a few millionths of it here.
+    if worst > 1.0001:
+        raise Failed(f"{path.name}: a value is off by {worst:.4f} of half a step")
+    unpacked.unlink()
+
+
+def worst_error(path, original, values):
+    """The largest error of any value, in halves of the step that its codec makes there, and as it is."""
+    worst, error, row = 0.0, 0.0, 0
+    for chunk in chunks_of(path):
+        rows = slice(row, row + chunk["rows"])
+        row = rows.stop
+        for start in range(rows.start, rows.stop, 10_000):
+            part = slice(start, min(start + 10_000, rows.stop))
+            exact = original[part].astype(np.float64)
+            off = np.abs(values[part] - exact)
+            if "scale" in chunk:
+                half_step = chunk["scale"] / 2
+            else:
+                # Half a unit in the last of a half's eleven bits.
+                half_step = np.maximum(2.0 ** (np.floor(np.log2(np.maximum(np.abs(exact), 2.0**-14))) - 11), 2.0**-25)
+            worst = max(worst, float((off / half_step).max()))
+            error = max(error, float(off.max()))
+    if row != len(original):
+        raise Failed(f"{path.name}: its chunks have {row} rows, not {len(original)}")
+    return worst, error
+
+
+def chunks_of(path):
+    """The list of chunks in the header of a file in layout v0 or v1."""
+    with open(path, "rb") as file:
+        start = file.read(12)
+        at = 8 if start[8:9] == b"{" else 12
+        file.seek(at)
+        length = int.from_bytes(start[at - 4 : at], "little")
+        return json.loads(file.read(length))["chunks"]
+
+
+def call(command):
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise Failed(f"{Path(command[0]).name} {command[1]}: {done.stderr.strip()}")
+
+
+def crc32_of(path):
+    crc32 = 0
+    with open(path, "rb") as file:
+        while piece := file.read(1 << 24):
+            crc32 = zlib.crc32(piece, crc32)
+    return f"{crc32:08x}"
+
+
+def clear(request):
+    """Writers begin with no file of that name."""
+    if request["do"] == "pack":
+        Path(request["path"]).unlink(missing_ok=True)
+
+
+def flush(path):
+    handle = os.open(path, os.O_RDONLY)
+    os.fsync(handle)
+    os.close(handle)
+
+
+# Benches of the kind `memory`.
+
+
+def run_memory(name, definition, args):
+    print(f"\n== {name}: {definition['title']}")
+    places = {"cvc": args.cvc, "python": sys.executable, "folder": str(FOLDER), "data": str(data.make(FOLDER))}
+    about = machine()
+    workers = about["cores"]
+    rows = []
+    for turn in range(definition["rounds"]):
+        for spec in definition["command"]:
+            peaks = watch([word.format(**places) for word in spec["run"]], spec["name"])
+            sizes = [Path(spec[key].format(**places)).stat().st_size for key in ("input", "output")]
+            chunk = definition["chunk_mb"][spec["codec"]] * 1e6
+            rows.append(
+                {"command": spec["name"], "round": turn + 1, **peaks}
+                | {"input_bytes": sizes[0], "output_bytes": sizes[1]}
+                | {"bound_bytes": round(sum(sizes) + workers * chunk), "bound_chunks_bytes": round(workers * chunk)}
+            )
+    for path in FOLDER.glob("memory.*"):
+        path.unlink()
+    print_memory(definition, rows)
+    return about, rows
+
+
+def watch(command, name):
+    """Runs a command and gives the peaks of its memory: that of the sum is kept by the kernel, the parts are sampled.
+
+    The peak that wait4(2) reports is of no use: it counts what this process held when it forked.
+    """
+    started = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    peaks = {"VmHWM": 0, "RssAnon": 0, "RssFile": 0, "RssShmem": 0}
+    while process.poll() is None:
+        sizes = memory_of(process.pid)
+        for key, peak in peaks.items():
+            peaks[key] = max(peak, sizes.get(key, 0))
+        time.sleep(0.0005)
+    if process.returncode != 0:
+        raise Failed(f"{name}: ended with {process.returncode}")
+    return {
+        "wall_s": round(time.perf_counter() - started, 3),
+        "peak_bytes": peaks["VmHWM"],
+        "peak_anonymous_bytes": peaks["RssAnon"] + peaks["RssShmem"],
+        "peak_mapped_bytes": peaks["RssFile"],
+    }
+
+
+def print_memory(definition, rows):
+    print("\n| command | peak MB | of it anonymous | mapped file | input + output + chunks | chunks alone |")
+    print("|---|---|---|---|---|---|")
+    for spec in definition["command"]:
+        own = [row for row in rows if row["command"] == spec["name"]]
+        most = {key: max(row[key] for row in own) / 1e6 for key in own[0] if key.endswith("_bytes")}
+        print(
+            f"| {spec['name']} | {most['peak_bytes']:.1f} | {most['peak_anonymous_bytes']:.1f} "
+            f"| {most['peak_mapped_bytes']:.1f} | {most['bound_bytes']:.1f} | {most['bound_chunks_bytes']:.1f} |"
+        )
+    print(f"\nThe most of {definition['rounds']} runs.")
+
+
+# The machine, from outside the engines.
+
+
+def cpu_seconds(pid):
+    """Processor time of all threads of a process, user and system; nothing where the system cannot say."""
+    if sys.platform != "linux":
+        return None
+    # clock_getcpuclockid(3), which Python does not have, makes this number.
+    return time.clock_gettime((~pid << 3) | 2)
+
+
+class Others:
+    """How much of the machine went to work that is not ours: what says whether a run was quiet enough."""
+
+    def __init__(self, engines):
+        self.pids = [os.getpid()] + [engine.process.pid for engine in engines]
+        self.before = self.now()
+
+    def now(self):
+        if sys.platform != "linux":
+            return None
+        # user, nice, system, idle, iowait, irq, softirq, steal
+        ticks = [int(word) for word in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+        busy = (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK")
+        return time.monotonic(), busy - sum(cpu_seconds(pid) for pid in self.pids)
+
+    def cores(self):
+        if self.before is None:
+            return "an unknown number of"
+        (start, before), (end, after) = self.before, self.now()
+        return f"{max(0.0, (after - before) / (end - start)):.2f}"
+
+
+def memory_of(pid):
+    """The sizes in /proc/PID/status, in bytes."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return {}
+    sizes = (line.split() for line in lines if line.endswith(" kB"))
+    return {words[0].rstrip(":"): int(words[1]) * 1024 for words in sizes}
+
+
+def peak_rss(pid):
+    return memory_of(pid).get("VmHWM", "")
+
+
+def machine():
+    """What a figure depends on."""
+    import decompressed
+
+    def said(*command):
+        return subprocess.run(command, capture_output=True, text=True, cwd=HERE, check=True).stdout.strip()
+
+    def found(path, key):
+        try:
+            lines = Path(path).read_text().splitlines()
+        except OSError:
+            return ""
+        return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(key)), "")
+
+    changed = said("git", "status", "--porcelain", "--untracked-files=no")
+    huge = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    return {
+        "date": datetime.date.today().isoformat(),
+        "cpu": found("/proc/cpuinfo", "model name") or platform.processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory": found("/proc/meminfo", "MemTotal"),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "transparent huge pages": huge.read_text().strip() if huge.exists() else "",
+        "load average before": f"{os.getloadavg()[0]:.2f}" if hasattr(os, "getloadavg") else "",
+        "rustc": said("rustc", "--version"),
+        "commit": said("git", "rev-parse", "HEAD") + (" and changes" if changed else ""),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "decompressed": decompressed.__version__,
+    }
+
+
+def record(name, about, rows):
+    path = HERE / "record" / f"{about['date']}-{name}.csv"
+    path.parent.mkdir(exist_ok=True)
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        for key, value in (about | {"command": f"cargo xtask bench {name}"}).items():
+            file.write(f"# {key}: {' '.join(str(value).split())}\n")
+        table = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+    print(f"recorded in benches/record/{path.name}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+//! `cargo xtask bench [NAME]`: makes what the benches need and hands over to `benches/bench.py`.
+//!
+//! The rivals are Python packages, so the program that runs the benches is Python too. What it needs is pinned in
+//! `benches/requirements.txt` and lies in `benches/.venv`, which is made anew when that list changes.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+
+use crate::repo;
+
+pub(crate) fn run(name: Option<&str>) -> Result<()> {
+    let program = build(&["--package", "cvc-cli"], "cvc")?;
+    // The features that the `cvc` program has.
+    let features = ["--package", "cvc", "--features", "input,mmap,rayon", "--example", "bench_engine"];
+    let engine = build(&features, "bench_engine")?;
+    let mut bench = Command::new(python()?);
+    bench.arg("benches/bench.py").current_dir(repo::root());
+    bench.args(["--cvc", &program, "--engine", &engine]).args(name);
+    let status = bench.status().context("cannot start the Python of benches/.venv")?;
+    if !status.success() {
+        bail!("benches/bench.py ended with {status}");
+    }
+    Ok(())
+}
+
+/// Builds with optimisation and returns where cargo put the program called `name`.
+fn build(args: &[&str], name: &str) -> Result<String> {
+    let mut build = repo::cargo(&["build", "--release"]);
+    build.args(args);
+    println!("$ {}", repo::shown(&build));
+    build.arg("--message-format=json-render-diagnostics").stderr(Stdio::inherit());
+    let messages = String::from_utf8(repo::output(&mut build)?)?;
+    executable(&messages, name).with_context(|| format!("cargo made no program `{name}`"))
+}
+
+/// The path of the program called `name` among cargo's messages.
+fn executable(messages: &str, name: &str) -> Option<String> {
+    let path = |line: &str| {
+        let message: Value = serde_json::from_str(line).ok()?;
+        let is_it = message.get("target")?.get("name")? == name;
+        is_it.then_some(message.get("executable")?.as_str()?.to_owned())
+    };
+    messages.lines().find_map(path)
+}
+
+/// The interpreter of `benches/.venv`, with the packages of `benches/requirements.txt`.
+fn python() -> Result<PathBuf> {
+    let benches = repo::root().join("benches");
+    let venv = benches.join(".venv");
+    let interpreter = venv.join(if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" });
+    let wanted = fs::read_to_string(benches.join("requirements.txt")).context("benches/requirements.txt")?;
+    // Written last, so that a set-up that was interrupted begins again.
+    let installed = venv.join("installed.txt");
+    if fs::read_to_string(&installed).is_ok_and(|installed| installed == wanted) {
+        return Ok(interpreter);
+    }
+    println!("making benches/.venv");
+    repo::run(Command::new(base_python()?).args(["-m", "venv", "--clear"]).arg(&venv))?;
+    let mut pip = Command::new(&interpreter);
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
+    pip.arg("--requirement").arg(benches.join("requirements.txt"));
+    repo::run(&mut pip).context("the rivals are Python packages; is their index within reach?")?;
+    fs::write(&installed, wanted)?;
+    Ok(interpreter)
+}
+
+/// A Python that is new enough for the pinned NumPy.
+fn base_python() -> Result<&'static Path> {
+    const TEST: &str = "import sys; sys.exit(sys.version_info < (3, 11))";
+    let names = ["python3", "python", "python3.14", "python3.13", "python3.12", "python3.11"];
+    let is_it = |name: &&str| {
+        let mut probe = Command::new(name);
+        probe.args(["-c", TEST]).stdout(Stdio::null()).stderr(Stdio::null());
+        probe.status().is_ok_and(|status| status.success())
+    };
+    let name = names.into_iter().find(is_it);
+    name.map(Path::new).context("the benches need Python 3.11 or newer, with venv; install it and try again")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::executable;
+
+    #[test]
+    fn a_program_is_found_among_cargo_messages_by_name() {
+        let messages = r#"{"reason":"compiler-artifact","target":{"name":"cvc"},"executable":null}
+{"reason":"compiler-artifact","target":{"name":"bench_engine"},"executable":"release/examples/bench_engine"}
+{"reason":"build-finished","success":true}"#;
+        assert_eq!(executable(messages, "bench_engine").as_deref(), Some("release/examples/bench_engine"));
+        assert_eq!(executable(messages, "cvc"), None);
+        assert_eq!(executable("{}", "cvc"), None);
+    }
+}

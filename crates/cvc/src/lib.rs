@@ -39,18 +39,22 @@
 //! - `rayon`: checks, decodes and encodes on all cores.
 //! - `mmap`: [`Reader::open_mapped`]. A file can change or shrink under a map: read what `io::mmap` says.
 //! - `input`: opens `.npy`, `.npz`, `.fvecs`, `.bvecs` and `.ivecs` matrices for packing (with `mmap`).
+//! - `s4`: reads and writes the bodies and sidecars that S4 keeps in object storage.
 #![deny(unsafe_code)]
 
 pub mod aligned;
 pub mod backends;
 pub mod checks;
 pub mod error;
+mod huge_pages;
 #[cfg(feature = "input")]
 pub mod input;
 pub mod io;
 pub mod output;
 mod par;
 pub mod reader;
+#[cfg(feature = "s4")]
+pub mod s4;
 pub mod select;
 pub mod verify;
 pub mod writer;

@@ -15,6 +15,7 @@ use cvc_format::{ArrayIndex, ChunkEntry, ChunkId, DType, FileIndex, Json, Layout
 
 use crate::checks::{Checksums, FrameChecks};
 use crate::error::Error;
+use crate::huge_pages;
 use crate::io::{FileSource, ReadAt};
 use crate::select::{Condition, Rows, matching_rows};
 
@@ -241,6 +242,7 @@ impl<'r> Array<'r> {
         let selection = self.select(rows, T::DTYPE)?;
         // Earned: every plan was checked against the length of its payload.
         let mut values = vec![T::zeroed(); selection.value_count(self.reader.options.limits.decoded_bytes)?];
+        huge_pages::advise(bytemuck::cast_slice_mut(&mut values));
         selection.decode(&CpuBackend::new(), &mut HostBuffer::new(&mut values))?;
         Ok(values)
     }

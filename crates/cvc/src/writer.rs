@@ -5,7 +5,7 @@
 //! takes the final name. Memory holds at most one chunk of rows for each worker, and their encoded bytes.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Seek, SeekFrom, Write};
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -268,8 +268,8 @@ impl Writer {
         let written = self.written(&prefix)?;
         if let Target::Path(mut file) = self.target {
             let spool = rewound(&mut self.spool)?;
-            let copied = file.write_all(&prefix).and_then(|()| copy_all(spool, &mut file));
-            copied.and_then(|()| file.commit()).map_err(Error::Output)?;
+            let copied = file.write_all(&prefix).and_then(|()| file.append(spool));
+            copied.and_then(|_| file.commit()).map_err(Error::Output)?;
         }
         Ok(written)
     }
@@ -280,7 +280,7 @@ impl Writer {
     /// As [`Writer::finish`].
     pub fn finish_bytes(mut self) -> Result<Vec<u8>, Error> {
         let mut bytes = self.prefix()?;
-        copy_all(rewound(&mut self.spool)?, &mut bytes).map_err(spool_failed)?;
+        rewound(&mut self.spool)?.read_to_end(&mut bytes).map_err(spool_failed)?;
         Ok(bytes)
     }
 
@@ -412,11 +412,6 @@ fn rewound(spool: &mut BufWriter<File>) -> Result<&mut File, Error> {
     // Seeking writes the buffer out first.
     spool.seek(SeekFrom::Start(0)).map_err(spool_failed)?;
     Ok(spool.get_mut())
-}
-
-/// Copies the rest of `from` to `to`.
-fn copy_all(from: &mut File, to: &mut impl Write) -> io::Result<()> {
-    io::copy(from, to).map(drop)
 }
 
 fn spool_failed(cause: io::Error) -> Error {

@@ -13,7 +13,7 @@
 
 use cvc_format::{AffineParams, DType, Params};
 
-use super::cvcf_int8::{code_of, plan, range, store};
+use super::cvcf_int8::{code_of, plan, range, store, store_f32};
 use crate::codec::{Codec, CodecError, EncodedChunk};
 use crate::ops::narrow::{f16_from_f32, f16_from_f64, round_f32};
 use crate::plan::{ChunkShape, DecodePlan};
@@ -51,9 +51,7 @@ impl Codec for Cvcf0Int8 {
         match rows.values() {
             // Upstream never saw bfloat16; its values are f32 values.
             Values::F32(_) | Values::Bf16(_) => {
-                let (min, scale) = (round_f32(min), round_f32(scale));
-                let code = |value: f32| code_of(f64::from(((value - min) / scale).round_ties_even()));
-                with_values!(rows, values => store(values, codes, |value| code(value.as_f32())));
+                with_values!(rows, values => store_f32(values, round_f32(min), round_f32(scale), codes));
             }
             Values::F16(values) => {
                 // Each step rounded to f16, as NumPy does; f32 is exact enough that this rounds once.

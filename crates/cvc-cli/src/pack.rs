@@ -58,6 +58,7 @@ pub(crate) fn run(args: &PackArgs) -> Result<(), Failure> {
     }
     let interrupt = Interrupt::catch();
     let mut writer = Writer::create(&args.output, options)?;
+    writer.reserve(rows)?;
     for section in sections {
         writer.add_section(section.rows, section.metadata)?;
     }
@@ -74,6 +75,8 @@ pub(crate) fn run(args: &PackArgs) -> Result<(), Failure> {
         bar.inc(end - row);
         row = end;
     }
+    // The rest cannot be interrupted: copying the chunks behind the header, syncing, renaming.
+    interrupt.check()?;
     let written = writer.finish()?;
     bar.finish_and_clear();
 
@@ -123,7 +126,7 @@ impl Source {
 
     /// Bytes of all values.
     fn value_len(&self) -> u64 {
-        self.rows() * u64::from(self.dim()) * self.dtype().size() as u64
+        self.rows().saturating_mul(u64::from(self.dim())).saturating_mul(self.dtype().size() as u64)
     }
 
     /// The end of the matrix that has `row`.
@@ -195,7 +198,10 @@ fn open_sources(
                 first.dtype()
             ));
         }
-        let rows = first_row..first_row + matrix.rows();
+        let Some(end) = u64::checked_add(first_row, matrix.rows()) else {
+            return refuse("the inputs have more than 2^64 rows together".into());
+        };
+        let rows = first_row..end;
         first_row = rows.end;
         if let Some(metadata) = metadata {
             if rows.is_empty() {

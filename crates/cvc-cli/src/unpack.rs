@@ -41,6 +41,12 @@ pub(crate) fn run(args: &UnpackArgs) -> Result<(), Failure> {
     let row_count: u64 = ranges.iter().map(|range| range.end - range.start).sum();
     let chosen = choose(args.device)?;
 
+    let row_len = u64::from(array.dim()) * dtype.size() as u64;
+    let windows = windows(&array, &ranges, row_len);
+    // Before anything is allocated or written for them: a header can claim any number of rows.
+    let lens = windows.iter().map(|window| array.decoded_len(window.clone(), dtype));
+    let lens = lens.collect::<Result<Vec<usize>, _>>()?;
+
     let mut shape = array.index().shape();
     shape[0] = row_count;
     let cannot = cvc::Error::Output;
@@ -48,12 +54,10 @@ pub(crate) fn run(args: &UnpackArgs) -> Result<(), Failure> {
     let mut out = AtomicFile::create(&args.output, Overwrite::Allow).map_err(cannot)?;
     out.write_all(&npy_header(dtype, &shape)).map_err(cannot)?;
     let bar = progress::rows(row_count, args.json);
-    let row_len = u64::from(array.dim()) * dtype.size() as u64;
     let mut buffer = AlignedBytes::new();
-    for window in windows(&array, &ranges, row_len) {
+    for (window, len) in windows.into_iter().zip(lens) {
         interrupt.check()?;
         let rows: u64 = window.iter().map(|range| range.end - range.start).sum();
-        let len = usize::try_from(rows * row_len).expect("a window fits in memory");
         let bytes = buffer.resize(len);
         let mut dst = HostBuffer::from_bytes(dtype, bytes)?;
         chosen.backend.read_into(&array, Rows::from(window), dtype, &mut dst)?;
@@ -61,6 +65,7 @@ pub(crate) fn run(args: &UnpackArgs) -> Result<(), Failure> {
         out.write_all(bytes).map_err(cannot)?;
         bar.inc(rows);
     }
+    interrupt.check()?;
     out.commit().map_err(cannot)?;
     bar.finish_and_clear();
 
@@ -81,7 +86,7 @@ pub(crate) fn run(args: &UnpackArgs) -> Result<(), Failure> {
             "unpacked {row_count} rows of {} {dtype} to {} ({}) on {} in {seconds:.2} s",
             array.dim(),
             args.output.display(),
-            size(row_count * row_len),
+            size(row_count.saturating_mul(row_len)),
             chosen.backend.device().name,
         ))
     }
@@ -92,7 +97,7 @@ fn chosen_array<'r>(args: &UnpackArgs, reader: &'r Reader) -> Result<Array<'r>, 
     match &args.array {
         Some(name) => Ok(reader.array(name)?),
         None => reader.vectors().map_err(|_| {
-            let names: Vec<&str> = reader.array_names().collect();
+            let names: Vec<String> = reader.array_names().map(|name| format!("{name:?}")).collect();
             let problem =
                 format!("it has {} arrays; choose one with --array: {}", names.len(), names.join(", "));
             wrong("FILE", args.file.display(), problem)
@@ -144,12 +149,12 @@ fn windows(array: &Array<'_>, ranges: &[Range<u64>], row_len: u64) -> Vec<Vec<Ra
             let chunk = &array.index().chunks[array.index().chunk_of(row).index()];
             let end = range.end.min(chunk.rows.end);
             let len = (end - row).saturating_mul(row_len);
-            if window_len > 0 && window_len + len > WINDOW_LEN {
+            if window_len > 0 && len.saturating_add(window_len) > WINDOW_LEN {
                 windows.push(std::mem::take(&mut window));
                 window_len = 0;
             }
             window.push(row..end);
-            window_len += len;
+            window_len = len.saturating_add(window_len);
             row = end;
         }
     }

@@ -1,6 +1,7 @@
 //! `cvc verify`
 
-use cvc::Reader;
+use cvc::format::FormatError;
+use cvc::{Error, Reader};
 use serde_json::{Value, json};
 
 use crate::args::VerifyArgs;
@@ -9,15 +10,15 @@ use crate::report::{Failure, plural, to_stderr, to_stdout};
 pub(crate) fn run(args: &VerifyArgs) -> Result<(), Failure> {
     let reader = match Reader::open(&args.file) {
         Ok(reader) => reader,
-        // A file that cannot even be opened is damaged as a whole; one that is not there is not.
-        Err(error) if args.json && !matches!(error, cvc::Error::Io { .. }) => {
+        // A file whose header makes no sense is damaged as a whole; one that this version cannot read is not.
+        Err(error) if args.json && is_damage(&error) => {
             let what = json!({ "array": null, "rows": null, "bytes": null, "what": error.to_string() });
             crate::json::print(&json!({ "ok": false, "checksums": "none", "damaged": [what] }))?;
             return Err(Failure::Damaged);
         }
         Err(error) => return Err(error.into()),
     };
-    let report = reader.verify();
+    let report = reader.verify()?;
     if args.json {
         let damaged = report.damage.iter().map(|damage| {
             json!({
@@ -69,4 +70,15 @@ fn count(report: &cvc::VerifyReport) -> usize {
     let mut chunks: Vec<_> = report.damage.iter().map(|damage| damage.chunk).collect();
     chunks.dedup();
     chunks.len()
+}
+
+/// Whether a file that cannot be opened is broken, rather than absent, too new or too large.
+fn is_damage(error: &Error) -> bool {
+    use FormatError::{CannotWrite, Limit, Native, UnknownVersion};
+    match error {
+        Error::Format(error) => {
+            !matches!(error, Native | UnknownVersion { .. } | Limit { .. } | CannotWrite { .. })
+        }
+        _ => false,
+    }
 }

@@ -20,7 +20,7 @@ use thiserror::Error;
 use crate::job::Batch;
 use crate::ops::PayloadError;
 use crate::plan::DecodePlan;
-use crate::rows::{Element, Rows, RowsError};
+use crate::rows::{Element, RowSlice, RowsError};
 
 /// Decodes chunks on one device.
 pub trait Backend: Send + Sync {
@@ -141,7 +141,7 @@ impl<'a> HostBuffer<'a> {
     /// They are not aligned for the dtype, or not a whole number of values.
     pub fn from_bytes(dtype: DType, bytes: &'a mut [u8]) -> Result<Self, RowsError> {
         // The same conditions as for rows of one value each.
-        Rows::from_bytes(dtype, bytes.len() / dtype.size(), 1, bytes)?;
+        RowSlice::from_bytes(dtype, bytes.len() / dtype.size(), 1, bytes)?;
         Ok(HostBuffer { dtype, bytes })
     }
 

@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use crate::codecs;
 use crate::plan::{ChunkShape, DecodePlan, PlanError};
-use crate::rows::Rows;
+use crate::rows::RowSlice;
 
 /// A way to store rows.
 ///
@@ -38,7 +38,7 @@ pub trait Codec: Debug + Sync {
     ///
     /// # Errors
     /// The codec cannot take such rows.
-    fn encode(&self, rows: Rows<'_>, out: &mut EncodedChunk) -> Result<(), CodecError>;
+    fn encode(&self, rows: RowSlice<'_>, out: &mut EncodedChunk) -> Result<(), CodecError>;
 
     /// No chunk of this shape and dtype encodes to more bytes.
     fn max_encoded_len(&self, shape: ChunkShape, dtype: DType) -> u64;
@@ -101,7 +101,7 @@ pub enum CodecError {
     /// The payload or the dtype wanted does not fit.
     #[error(transparent)]
     Plan(#[from] PlanError),
-    /// Rows that the codec cannot take.
+    /// RowSlice that the codec cannot take.
     #[error("codec {codec} cannot encode this: {problem}")]
     Input {
         /// The codec.

@@ -36,4 +36,4 @@ pub use cvc_format::{AffineParams, ChunkId, DType, Params};
 pub use job::{Batch, BatchError, Job};
 pub use plan::{ChunkShape, DecodePlan, Load, PlanError};
 pub use reference::ReferenceBackend;
-pub use rows::{Element, Rows, RowsError, Values};
+pub use rows::{Element, RowSlice, RowsError, Values};

@@ -7,8 +7,8 @@ use thiserror::Error;
 use crate::ops::narrow::{f16_from_f32, f16_from_f64, round_f32};
 use crate::ops::widen_f16::widen;
 
-/// A Rust type that is the native form of a [`DType`], and how its values become floats.
-pub trait Element: bytemuck::Pod + Send + Sync {
+/// A Rust type that is the native form of a [`DType`], and how its values become floats. Sealed.
+pub trait Element: sealed::Sealed + bytemuck::Pod + Send + Sync {
     /// The dtype this type is.
     const DTYPE: DType;
 
@@ -25,9 +25,16 @@ pub trait Element: bytemuck::Pod + Send + Sync {
     }
 }
 
+/// A [`HostBuffer`](crate::HostBuffer) trusts what an element says of itself.
+mod sealed {
+    pub trait Sealed {}
+}
+
 macro_rules! elements {
     ($($rust:ident = $dtype:ident),* $(,)?) => {
-        /// The values of [`Rows`], by dtype.
+        $(impl sealed::Sealed for $rust {})*
+
+        /// The values of [`RowSlice`], by dtype.
         #[derive(Clone, Copy, Debug)]
         #[non_exhaustive]
         pub enum Values<'a> {
@@ -37,12 +44,12 @@ macro_rules! elements {
             )*
         }
 
-        impl<'a> Rows<'a> {
+        impl<'a> RowSlice<'a> {
             /// The values in row order, as a slice of their own type.
             pub fn values(&self) -> Values<'a> {
                 match self.dtype {
                     $(DType::$dtype => Values::$dtype(cast(self.bytes)),)*
-                    other => unreachable!("Rows::from_bytes accepts no {other}"),
+                    other => unreachable!("RowSlice::from_bytes accepts no {other}"),
                 }
             }
         }
@@ -164,7 +171,7 @@ impl Element for f64 {
 
 /// `rows` rows of `dim` values of one dtype: native byte order, row after row, no gaps.
 #[derive(Clone, Copy, Debug)]
-pub struct Rows<'a> {
+pub struct RowSlice<'a> {
     dtype: DType,
     rows: usize,
     dim: usize,
@@ -172,17 +179,17 @@ pub struct Rows<'a> {
     bytes: &'a [u8],
 }
 
-impl<'a> Rows<'a> {
-    /// Rows of `dim` values each over a slice of them.
+impl<'a> RowSlice<'a> {
+    /// RowSlice of `dim` values each over a slice of them.
     ///
     /// # Errors
     /// The slice is not a whole number of rows. With `dim` 0 the number of rows cannot be told: use
-    /// [`Rows::from_bytes`].
+    /// [`RowSlice::from_bytes`].
     pub fn new<T: Element>(values: &'a [T], dim: usize) -> Result<Self, RowsError> {
         if dim == 0 || !values.len().is_multiple_of(dim) {
             return Err(RowsError::Shape { values: values.len(), dim });
         }
-        Ok(Rows { dtype: T::DTYPE, rows: values.len() / dim, dim, bytes: bytemuck::cast_slice(values) })
+        Ok(RowSlice { dtype: T::DTYPE, rows: values.len() / dim, dim, bytes: bytemuck::cast_slice(values) })
     }
 
     /// `rows` rows of `dim` values over their bytes in native order.
@@ -198,7 +205,7 @@ impl<'a> Rows<'a> {
         if !bytes.is_empty() && !(bytes.as_ptr() as usize).is_multiple_of(align) {
             return Err(RowsError::Alignment { dtype, align });
         }
-        Ok(Rows { dtype, rows, dim, bytes })
+        Ok(RowSlice { dtype, rows, dim, bytes })
     }
 
     /// The dtype of the values.
@@ -226,14 +233,18 @@ impl<'a> Rows<'a> {
         self.bytes
     }
 
-    /// Rows `range` of these.
+    /// RowSlice `range` of these.
     ///
     /// # Panics
     /// The range is not within `0..len()`.
-    pub fn slice(&self, range: core::ops::Range<usize>) -> Rows<'a> {
+    pub fn slice(&self, range: core::ops::Range<usize>) -> RowSlice<'a> {
         assert!(range.start <= range.end && range.end <= self.rows, "rows {range:?} of {}", self.rows);
         let row_len = self.dim * self.dtype.size();
-        Rows { rows: range.len(), bytes: &self.bytes[range.start * row_len..range.end * row_len], ..*self }
+        RowSlice {
+            rows: range.len(),
+            bytes: &self.bytes[range.start * row_len..range.end * row_len],
+            ..*self
+        }
     }
 }
 
@@ -257,7 +268,7 @@ pub enum RowsError {
     /// The number of bytes is not what the shape needs.
     #[error("{rows} rows of {dim} {dtype} values are not {bytes} bytes")]
     Length {
-        /// Rows said.
+        /// RowSlice said.
         rows: usize,
         /// Values per row said.
         dim: usize,

@@ -15,7 +15,7 @@ use std::ops::Range;
 
 use cvc_codec::{
     AffineParams, Backend, Batch, CODECS, ChunkId, ChunkShape, Codec, DType, DecodePlan, EncodedChunk,
-    HostBuffer, Job, Load, Params, Payloads, ReferenceBackend, Rows, SourceError, find,
+    HostBuffer, Job, Load, Params, Payloads, ReferenceBackend, RowSlice, SourceError, find,
 };
 use half::{bf16, f16};
 
@@ -161,7 +161,7 @@ impl Example {
     fn check(&self, codec: &dyn Codec) {
         let Example { place, shape, .. } = self;
         let (rows, dim) = (shape.rows as usize, shape.dim as usize);
-        let input = Rows::from_bytes(self.dtype, rows, dim, self.input.bytes()).unwrap();
+        let input = RowSlice::from_bytes(self.dtype, rows, dim, self.input.bytes()).unwrap();
         // What was there before is replaced.
         let params = Params::Affine(AffineParams { min: 7.0, scale: 7.0 });
         let mut chunk = EncodedChunk { payload: vec![0xaa; 99], params };
@@ -321,7 +321,7 @@ fn int8_errors_are_half_a_step_and_four_roundings() {
             let spread = f32::from_bits((27 + number / 2 % 200) << 23);
             let offset = if number % 2 == 0 { 0.0 } else { spread * noise.next() * 100_000.0 };
             let rows: Vec<f32> = (0..512).map(|_| noise.next() * spread + offset).collect();
-            codec.encode(Rows::new(&rows, 8).unwrap(), &mut chunk).unwrap();
+            codec.encode(RowSlice::new(&rows, 8).unwrap(), &mut chunk).unwrap();
             let shape = ChunkShape { rows: 64, dim: 8 };
             let plan = codec.plan(shape, DType::F32, &chunk.params, 512, DType::F32).unwrap();
             let mut decoded = vec![0f32; 512];

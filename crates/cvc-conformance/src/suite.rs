@@ -537,7 +537,7 @@ fn runs(subject: &dyn Subject, load: &Load) -> bool {
     !subject.omitted_ops().contains(&load.name())
 }
 
-/// Rows of chunks, by the chunk's position.
+/// RowSlice of chunks, by the chunk's position.
 type Window = (usize, Range<u32>);
 
 /// A batch of these windows, one after another in the destination, the jobs in no order.

@@ -65,6 +65,7 @@ impl fmt::Display for ChunkId {
 
 /// Everything that is known of a file without touching a payload.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct FileIndex {
     /// Which layout the file is in.
     pub layout: Layout,
@@ -91,6 +92,7 @@ impl FileIndex {
 
 /// One framed region of a file: the unit of checksum in the CVCF layouts.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Frame {
     /// The payload bytes, as a range of the file; always inside it.
     pub bytes: Range<u64>,
@@ -100,6 +102,7 @@ pub struct Frame {
 
 /// One named matrix: `rows` rows of `dim` values.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ArrayIndex {
     /// The name; `vectors` where the layout has none.
     pub name: String,
@@ -141,6 +144,7 @@ impl ArrayIndex {
 /// The parsers of this crate make these; one exists only if `bytes` lies inside frame `frame`, which lies
 /// inside the file, and `rows` follows the chunk before it without a gap.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ChunkEntry {
     /// The rows it holds, counted from the start of the array.
     pub rows: Range<u64>,
@@ -182,9 +186,17 @@ pub struct AffineParams {
 
 /// A range of rows with metadata.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Section {
     /// The rows, counted from the start of the array; may be empty.
     pub rows: Range<u64>,
     /// What was said of them: any JSON value.
     pub metadata: Json,
+}
+
+impl Section {
+    /// `metadata`, said of `rows`.
+    pub fn new(rows: Range<u64>, metadata: Json) -> Self {
+        Section { rows, metadata }
+    }
 }

@@ -126,6 +126,16 @@ impl Json {
         }
     }
 
+    /// How deep objects and arrays are nested: 0 for a scalar.
+    pub fn depth(&self) -> usize {
+        let deepest = |items: &mut dyn Iterator<Item = &Json>| 1 + items.map(Json::depth).max().unwrap_or(0);
+        match self {
+            Json::Array(items) => deepest(&mut items.iter()),
+            Json::Object(pairs) => deepest(&mut pairs.iter().map(|(_, value)| value)),
+            _ => 0,
+        }
+    }
+
     /// Whether any JSON reader will take what [`Json::write`] makes of this: there is no bare `NaN`,
     /// `Infinity` or `-Infinity` in its [`Style::Compact`] form, and no lone surrogate.
     ///
@@ -251,7 +261,7 @@ pub enum Style {
     /// and with the keys of every object in the order of their code points.
     PythonSorted,
     /// For people and other tools: no spaces, numbers as they stood in the source, and characters as
-    /// themselves unless JSON demands an escape. NaN and the infinities are written bare, and lone
+    /// themselves unless JSON demands an escape or a terminal would act on them. NaN and the infinities are written bare, and lone
     /// surrogates as escapes; a caller who needs strict JSON asks [`Json::is_strict`] first.
     Compact,
 }
@@ -835,7 +845,13 @@ fn write_char(char: char, style: Style, out: &mut String) {
         '\r' => out.push_str("\\r"),
         '\t' => out.push_str("\\t"),
         ' '..='~' => out.push(char),
-        '\u{7f}'.. if style == Style::Compact => out.push(char),
+        // Not what a terminal would act on: control characters, and marks that turn the direction of text round.
+        '\u{a0}'..
+            if style == Style::Compact
+                && !matches!(char, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') =>
+        {
+            out.push(char);
+        }
         _ => char.encode_utf16(&mut [0; 2]).iter().for_each(|unit| write_code_unit(*unit, out)),
     }
 }

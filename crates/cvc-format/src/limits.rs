@@ -4,8 +4,10 @@
 ///
 /// The defaults open every file that the known writers make; tighten them for input from strangers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Limits {
-    /// Bytes of the JSON header. Default 100,000,000, which is also what the `decompressed` package allows.
+    /// Bytes of the JSON header. Default 100,000,000, which is also what the `decompressed` package allows. A header in
+    /// memory takes up to 64 times its bytes, so lower this for files from strangers.
     pub header_len: u64,
     /// Nesting of the JSON header. Default 64.
     pub json_depth: usize,

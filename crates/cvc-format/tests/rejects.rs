@@ -793,37 +793,41 @@ fn rejects_columns_outside_their_payload() {
 fn rejects_more_than_the_limits_allow() {
     let single = v0(SINGLE, &SINGLE_PAYLOADS);
     let columnar = versioned([2, 0], COLUMNAR, &COLUMNAR_PAYLOADS);
-    let unlimited = Limits::default();
+    let limits = |set: &dyn Fn(&mut Limits)| {
+        let mut limits = Limits::default();
+        set(&mut limits);
+        limits
+    };
     let header_len = SINGLE.len() as u64;
     for (bytes, tight, exact, what, value, field) in [
         (
             &single,
-            Limits { header_len: header_len - 1, ..unlimited },
-            Limits { header_len, ..unlimited },
+            limits(&|limits: &mut Limits| limits.header_len = header_len - 1),
+            limits(&|limits: &mut Limits| limits.header_len = header_len),
             "header length",
             header_len,
             "header_len",
         ),
         (
             &single,
-            Limits { chunks: 1, ..unlimited },
-            Limits { chunks: 2, ..unlimited },
+            limits(&|limits: &mut Limits| limits.chunks = 1),
+            limits(&|limits: &mut Limits| limits.chunks = 2),
             "chunk count",
             2,
             "chunks",
         ),
         (
             &single,
-            Limits { sections: 1, ..unlimited },
-            Limits { sections: 2, ..unlimited },
+            limits(&|limits: &mut Limits| limits.sections = 1),
+            limits(&|limits: &mut Limits| limits.sections = 2),
             "section count",
             2,
             "sections",
         ),
         (
             &columnar,
-            Limits { arrays: 1, ..unlimited },
-            Limits { arrays: 2, ..unlimited },
+            limits(&|limits: &mut Limits| limits.arrays = 1),
+            limits(&|limits: &mut Limits| limits.arrays = 2),
             "column count",
             2,
             "arrays",
@@ -835,9 +839,9 @@ fn rejects_more_than_the_limits_allow() {
         assert!(open_within(bytes, exact).is_ok(), "{field}");
     }
 
-    let error = open_within(&columnar, Limits { json_depth: 4, ..unlimited }).unwrap_err();
+    let error = open_within(&columnar, limits(&|limits: &mut Limits| limits.json_depth = 4)).unwrap_err();
     assert!(error.to_string().contains("at most 4 arrays and objects"), "{error}");
-    assert!(open_within(&columnar, Limits { json_depth: 5, ..unlimited }).is_ok());
+    assert!(open_within(&columnar, limits(&|limits: &mut Limits| limits.json_depth = 5)).is_ok());
 }
 
 // What is tolerated.
@@ -1092,13 +1096,10 @@ fn json(text: &str) -> Json {
 #[test]
 fn what_is_written_opens_and_is_written_the_same() {
     let sections = [
-        Section { rows: 0..0, metadata: Json::Null },
-        Section {
-            rows: 0..2,
-            metadata: json(r#"{"z": 1, "a": [1e-05, true], "\ud800": 18446744073709551616}"#),
-        },
-        Section { rows: 2..2, metadata: json("[Infinity]") },
-        Section { rows: 3..5, metadata: json("[]") },
+        Section::new(0..0, Json::Null),
+        Section::new(0..2, json(r#"{"z": 1, "a": [1e-05, true], "\ud800": 18446744073709551616}"#)),
+        Section::new(2..2, json("[Infinity]")),
+        Section::new(3..5, json("[]")),
     ];
     for (layout, int8) in [(Layout::V0, "cvcf0.int8"), (Layout::V1, "cvcf.int8")] {
         let fp16 = [array("vectors", DType::F32, 3, "cvcf.fp16")];
@@ -1150,7 +1151,7 @@ fn what_is_written_opens_and_is_written_the_same() {
 /// its border is not.
 #[test]
 fn chunks_list_the_sections_that_touch_them() {
-    let sections = [0..0, 0..1, 1..1, 1..3, 3..3, 3..4].map(|rows| Section { rows, metadata: Json::Null });
+    let sections = [0..0, 0..1, 1..1, 1..3, 3..3, 3..4].map(|rows| Section::new(rows, Json::Null));
     let arrays = [array("vectors", DType::F32, 1, "cvcf.fp16")];
     let chunks = [chunk(2, &[4]), chunk(1, &[2]), chunk(1, &[2])];
     for layout in [Layout::V0, Layout::V1, Layout::V2] {

@@ -56,6 +56,7 @@ impl fmt::Display for DeviceReport {
 }
 
 /// A backend that was chosen at run time, for callers that cannot be generic over it.
+#[derive(Debug)]
 #[non_exhaustive]
 pub enum AnyBackend {
     /// The processor.
@@ -63,6 +64,7 @@ pub enum AnyBackend {
 }
 
 /// The device that was taken, and what was found out about those before it.
+#[derive(Debug)]
 pub struct Chosen {
     /// The backend.
     pub backend: AnyBackend,

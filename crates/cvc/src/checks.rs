@@ -45,13 +45,13 @@ impl FrameChecks {
         all: &[Frame],
         frames: impl Iterator<Item = usize>,
         source: &dyn ReadAt,
-    ) -> Result<(), SourceError> {
+    ) -> Result<(), BadFrame> {
         if self.policy == Checksums::Never {
             return Ok(());
         }
         let unchecked: Vec<usize> =
             frames.filter(|frame| !self.good[*frame].load(Ordering::Relaxed)).collect();
-        check(unchecked.iter().map(|frame| &all[*frame]), source)?;
+        check(all, &unchecked, source)?;
         for frame in unchecked {
             self.good[frame].store(true, Ordering::Relaxed);
         }
@@ -59,50 +59,54 @@ impl FrameChecks {
     }
 }
 
-/// Compares the bytes of each of `frames` with its checksum, if it has one. All cores hash pieces of them, whose
-/// checksums are then combined; a frame can be much larger than a cache.
+/// A frame that could not be read or is damaged.
+#[derive(Debug)]
+pub(crate) struct BadFrame {
+    /// Its index.
+    pub(crate) frame: usize,
+    /// Why.
+    pub(crate) error: SourceError,
+}
+
+/// Compares the bytes of each of `frames` (indexes into `all`) with its checksum, if it has one. All cores hash pieces
+/// of them, whose checksums are then combined; a frame can be much larger than a cache.
 ///
 /// # Errors
-/// The source failed, or the first damaged frame.
-pub(crate) fn check<'f>(
-    frames: impl Iterator<Item = &'f Frame> + Clone,
-    source: &dyn ReadAt,
-) -> Result<(), SourceError> {
+/// The first frame that is damaged, or for which the source failed.
+pub(crate) fn check(all: &[Frame], frames: &[usize], source: &dyn ReadAt) -> Result<(), BadFrame> {
     let piece_count = |frame: &Frame| (frame.bytes.end - frame.bytes.start).div_ceil(PIECE_LEN);
-    let pieces: Vec<Range<u64>> = frames
-        .clone()
-        .filter(|frame| frame.crc32.is_some())
-        .flat_map(|frame| {
-            let Range { start, end } = frame.bytes;
-            (0..piece_count(frame)).map(move |piece| {
-                let start = start + piece * PIECE_LEN;
-                start..(start + PIECE_LEN).min(end)
-            })
-        })
-        .collect();
-    let hashers = par::try_map(&pieces, Vec::new, |scratch: &mut Vec<u8>, piece| {
+    let mut pieces: Vec<(usize, Range<u64>)> = Vec::new();
+    for frame in frames.iter().filter(|frame| all[**frame].crc32.is_some()) {
+        let Range { start, end } = all[*frame].bytes;
+        for piece in 0..piece_count(&all[*frame]) {
+            let start = start + piece * PIECE_LEN;
+            pieces.push((*frame, start..(start + PIECE_LEN).min(end)));
+        }
+    }
+    let hashers = par::try_map(&pieces, Vec::new, |scratch: &mut Vec<u8>, (frame, piece)| {
         let mut hasher = Hasher::new();
         match source.borrow(piece.clone()) {
             Some(bytes) => hasher.update(bytes),
             None => {
                 scratch.resize(usize::try_from(piece.end - piece.start).expect("at most PIECE_LEN"), 0);
-                source.read_at(piece.start, scratch)?;
+                source.read_at(piece.start, scratch).map_err(|error| BadFrame { frame: *frame, error })?;
                 hasher.update(scratch);
             }
         }
-        Ok::<_, SourceError>(hasher)
+        Ok(hasher)
     })?;
     let mut hashers = hashers.iter();
     for frame in frames {
-        let Some(expected) = frame.crc32 else { continue };
+        let Some(expected) = all[*frame].crc32 else { continue };
         let mut whole = Hasher::new();
-        for _ in 0..piece_count(frame) {
+        for _ in 0..piece_count(&all[*frame]) {
             whole.combine(hashers.next().expect("one for each piece"));
         }
         let found = whole.finalize();
         if found != expected {
-            let Range { start, end } = frame.bytes;
-            return Err(SourceError::Checksum { start, end, expected, found });
+            let Range { start, end } = all[*frame].bytes;
+            let error = SourceError::Checksum { start, end, expected, found };
+            return Err(BadFrame { frame: *frame, error });
         }
     }
     Ok(())

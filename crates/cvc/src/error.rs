@@ -28,6 +28,9 @@ pub enum Error {
     /// A file could not be written; the message names it. Nothing of its final name was touched.
     #[error("{0}")]
     Output(#[source] io::Error),
+    /// Encoded chunks could not be put aside. Nothing of the final name was touched.
+    #[error("the temporary file for encoded chunks, in the directory of the output, failed: {0}")]
+    Spool(#[source] io::Error),
     /// Bytes could not be read, or are not those that were written.
     #[error(transparent)]
     Source(#[from] SourceError),

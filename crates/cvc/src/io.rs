@@ -52,11 +52,13 @@ impl FileSource {
     /// # Errors
     /// It cannot be opened, or is not a regular file.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let file = File::open(path).map_err(Error::io(path, "cannot be opened"))?;
+        // Looked at by name first: opening a pipe waits for somebody to write to it.
+        let regular = std::fs::metadata(path).map_err(Error::io(path, "cannot be opened"))?.is_file();
+        let file = if regular { File::open(path) } else { Err(not_regular()) };
+        let file = file.map_err(Error::io(path, "cannot be opened"))?;
         let metadata = file.metadata().map_err(Error::io(path, "cannot be looked at"))?;
         if !metadata.is_file() {
-            let cause = io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file");
-            return Err(Error::io(path, "cannot be read by position")(cause));
+            return Err(Error::io(path, "cannot be opened")(not_regular()));
         }
         Ok(FileSource { file, len: metadata.len() })
     }
@@ -95,6 +97,10 @@ impl ReadAt for FileSource {
         }
         Ok(())
     }
+}
+
+fn not_regular() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file, so it cannot be read by position")
 }
 
 /// A whole file in memory.

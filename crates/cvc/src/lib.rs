@@ -63,7 +63,7 @@ pub use cvc_codec as codec;
 pub use cvc_cpu as cpu;
 pub use cvc_format as format;
 
-pub use cvc_codec::{Backend, DeviceInfo, DeviceKind, Element, HostBuffer, Rows as RowSlice};
+pub use cvc_codec::{Backend, DeviceInfo, DeviceKind, Element, HostBuffer, RowSlice};
 pub use cvc_cpu::CpuBackend;
 pub use cvc_format::{DType, Json, Layout, Limits, Section};
 

@@ -2,18 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::fmt;
 use std::ops::Range;
 use std::path::Path;
 
 use cvc_codec::{
-    Backend, Batch, ChunkShape, Codec, CodecError, DecodePlan, Element, HostBuffer, Job, Payloads,
-    SourceError, find,
+    Backend, Batch, ChunkShape, Codec, CodecError, DecodeError, DecodePlan, Element, HostBuffer, Job,
+    Payloads, SourceError, find,
 };
 use cvc_cpu::CpuBackend;
 use cvc_format::cvcf::{Opening, Step};
 use cvc_format::{ArrayIndex, ChunkEntry, ChunkId, DType, FileIndex, Json, Layout, Limits, Section};
 
-use crate::checks::{Checksums, FrameChecks};
+use crate::checks::{BadFrame, Checksums, FrameChecks};
 use crate::error::Error;
 use crate::huge_pages;
 use crate::io::{FileSource, ReadAt};
@@ -111,6 +112,11 @@ impl Reader {
         self.index.arrays.iter().map(|array| array.name.as_str())
     }
 
+    /// The arrays, in file order.
+    pub fn arrays(&self) -> impl ExactSizeIterator<Item = Array<'_>> {
+        self.index.arrays.iter().map(|index| Array { reader: self, index })
+    }
+
     /// The array named `name`.
     ///
     /// # Errors
@@ -119,7 +125,7 @@ impl Reader {
         match self.index.array(name) {
             Some(index) => Ok(Array { reader: self, index }),
             None => {
-                let names: Vec<&str> = self.array_names().collect();
+                let names: Vec<String> = self.array_names().map(|name| format!("{name:?}")).collect();
                 Err(Error::argument("array", name, format!("the file has {}", names.join(", "))))
             }
         }
@@ -147,9 +153,7 @@ impl Reader {
         let Some(array) = self.index.arrays.first() else { return Vec::new() };
         let chunks = array.chunks.iter().zip(&self.index.chunk_metadata);
         chunks
-            .filter_map(|(chunk, metadata)| {
-                Some(Section { rows: chunk.rows.clone(), metadata: metadata.clone()? })
-            })
+            .filter_map(|(chunk, metadata)| Some(Section::new(chunk.rows.clone(), metadata.clone()?)))
             .collect()
     }
 
@@ -175,8 +179,17 @@ impl Reader {
     }
 }
 
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reader")
+            .field("index", &self.index)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
 /// One array of an open file.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Array<'r> {
     reader: &'r Reader,
     index: &'r ArrayIndex,
@@ -267,6 +280,17 @@ impl<'r> Array<'r> {
         dst: &mut B::Buffer<'_>,
     ) -> Result<(), Error> {
         self.select(rows, out)?.decode(backend, dst)
+    }
+
+    /// How many bytes the chosen rows are as values of `out`: what to allocate before [`Array::decode`].
+    ///
+    /// The number is earned: every chunk touched has the bytes that its rows need.
+    ///
+    /// # Errors
+    /// As [`Array::read`], but for damage inside payloads.
+    pub fn decoded_len(&self, rows: impl Into<Rows>, out: DType) -> Result<usize, Error> {
+        let values = self.select(rows, out)?.value_count(self.reader.options.limits.decoded_bytes)?;
+        Ok(values * out.size())
     }
 
     /// How many rows a choice of rows is.
@@ -374,10 +398,13 @@ impl Selection<'_> {
         let batch = Batch::new(jobs.collect(), self.row_count, self.array.index.dim, self.out)?;
         let payloads = ArrayPayloads { array: self.array };
         // All frames at once, on all cores, rather than one by one as the backend comes to them.
-        payloads.ensure_checked(self.plans.iter().map(|(chunk, _)| *chunk))?;
-        backend
-            .decode(&batch, &payloads, dst)
-            .map_err(|error| Error::Decode { array: self.array.index.name.clone(), error })
+        let array = || self.array.index.name.clone();
+        payloads.ensure_checked(self.plans.iter().map(|(chunk, _)| *chunk)).map_err(|bad| {
+            let chunk = self.plans.iter().find(|(chunk, _)| self.array.entry(*chunk).frame == bad.frame);
+            let chunk = chunk.expect("only frames of planned chunks are checked").0;
+            Error::Decode { array: array(), error: DecodeError::Source { chunk, error: bad.error } }
+        })?;
+        backend.decode(&batch, &payloads, dst).map_err(|error| Error::Decode { array: array(), error })
     }
 }
 
@@ -387,7 +414,7 @@ struct ArrayPayloads<'r> {
 }
 
 impl ArrayPayloads<'_> {
-    fn ensure_checked(&self, chunks: impl Iterator<Item = ChunkId>) -> Result<(), SourceError> {
+    fn ensure_checked(&self, chunks: impl Iterator<Item = ChunkId>) -> Result<(), BadFrame> {
         let Reader { checks, index, source, .. } = self.array.reader;
         checks.ensure(&index.frames, chunks.map(|chunk| self.array.entry(chunk).frame), &**source)
     }
@@ -401,13 +428,13 @@ impl ArrayPayloads<'_> {
 
 impl Payloads for ArrayPayloads<'_> {
     fn read(&self, chunk: ChunkId, offset: u64, into: &mut [u8]) -> Result<(), SourceError> {
-        self.ensure_checked(std::iter::once(chunk))?;
+        self.ensure_checked(std::iter::once(chunk)).map_err(|bad| bad.error)?;
         let bytes = self.locate(chunk, offset..offset + into.len() as u64);
         self.array.reader.source.read_at(bytes.start, into)
     }
 
     fn borrow(&self, chunk: ChunkId, range: Range<u64>) -> Result<Option<&[u8]>, SourceError> {
-        self.ensure_checked(std::iter::once(chunk))?;
+        self.ensure_checked(std::iter::once(chunk)).map_err(|bad| bad.error)?;
         Ok(self.array.reader.source.borrow(self.locate(chunk, range)))
     }
 }

@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn all_conditions_must_hold_and_every_match_counts() {
-        let section = |rows, text: &str| Section { rows, metadata: Json::parse(text.as_bytes(), 9).unwrap() };
+        let section = |rows, text: &str| Section::new(rows, Json::parse(text.as_bytes(), 9).unwrap());
         let sections = [
             section(0..2, r#"{"source": "a", "year": 1}"#),
             section(2..4, r#"{"source": "a", "year": true}"#),

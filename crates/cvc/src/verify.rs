@@ -2,11 +2,12 @@
 
 use std::ops::Range;
 
-use cvc_codec::Load;
-use cvc_format::{ChunkId, DType};
+use cvc_codec::{DecodeError, Load, SourceError};
+use cvc_format::ChunkId;
 
-use crate::checks;
-use crate::reader::Reader;
+use crate::checks::{self, BadFrame};
+use crate::error::Error;
+use crate::reader::{Array, Reader};
 
 /// What a whole file was found to be.
 #[derive(Clone, Debug)]
@@ -66,53 +67,56 @@ pub struct Damage {
 impl Reader {
     /// Checks every chunk of every array: its checksum, and that its payload is what its codec needs.
     ///
-    /// Never fails: what goes wrong is in the report.
-    pub fn verify(&self) -> VerifyReport {
+    /// # Errors
+    /// The source fails. What is wrong with the file is in the report.
+    pub fn verify(&self) -> Result<VerifyReport, Error> {
         let index = self.index();
         let mut damage = Vec::new();
         for (number, frame) in index.frames.iter().enumerate() {
-            let checksum = checks::check(std::iter::once(frame), self.source()).err();
-            for array in &index.arrays {
+            let checksum = match checks::check(&index.frames, &[number], self.source()) {
+                Ok(()) => None,
+                Err(BadFrame {
+                    error: error @ (SourceError::Checksum { .. } | SourceError::Shrunk { .. }),
+                    ..
+                }) => Some(error.to_string()),
+                Err(bad) => return Err(bad.error.into()),
+            };
+            for array in self.arrays() {
                 let chunk = ChunkId(u32::try_from(number).expect("a file has fewer than 2^32 chunks"));
-                let entry = &array.chunks[number];
+                let entry = &array.index().chunks[number];
                 let what = match &checksum {
                     // The damage may be in the bytes of any array of the frame.
-                    Some(error) => Some((error.to_string(), frame.bytes.clone())),
-                    None => self.structure(&array.name, chunk).map(|what| (what, entry.bytes.clone())),
+                    Some(error) => Some((error.clone(), frame.bytes.clone())),
+                    None => structure(array, chunk)?.map(|what| (what, entry.bytes.clone())),
                 };
                 if let Some((what, bytes)) = what {
-                    damage.push(Damage {
-                        array: array.name.clone(),
-                        chunk,
-                        rows: entry.rows.clone(),
-                        bytes,
-                        what,
-                    });
+                    let array = array.index().name.clone();
+                    damage.push(Damage { array, chunk, rows: entry.rows.clone(), bytes, what });
                 }
             }
         }
         let coverage = if index.layout.has_checksums() { Coverage::Chunks } else { Coverage::None };
-        VerifyReport { coverage, damage, trailing_len: index.trailing_len }
+        Ok(VerifyReport { coverage, damage, trailing_len: index.trailing_len })
     }
+}
 
-    /// What is wrong with the structure of a payload whose checksum is right.
-    fn structure(&self, array: &str, chunk: ChunkId) -> Option<String> {
-        let array = self.array(array).expect("the name comes from the index");
-        let out = match array.dtype() {
-            Ok(dtype) => dtype,
-            Err(error) => return Some(error.to_string()),
-        };
-        let plan = match array.plan(chunk, out) {
-            Ok(plan) => plan,
-            Err(error) => return Some(error.to_string()),
-        };
-        if !matches!(plan.load(), Load::DictPlanes) {
-            // Every bit pattern of the right length is a value.
-            return None;
-        }
-        let rows = array.index().chunks[chunk.index()].rows.clone();
-        debug_assert_eq!(out, DType::F32);
-        // Decoding is the check: codes beyond their dictionary only show there.
-        array.read::<f32>(rows).err().map(|error| error.to_string())
+/// What is wrong with the structure of a payload whose checksum is right.
+fn structure(array: Array<'_>, chunk: ChunkId) -> Result<Option<String>, Error> {
+    let plan = match array.dtype().and_then(|out| array.plan(chunk, out)) {
+        Ok(plan) => plan,
+        Err(error) => return Ok(Some(error.to_string())),
+    };
+    if !matches!(plan.load(), Load::DictPlanes) {
+        // Every bit pattern of the right length is a value.
+        return Ok(None);
+    }
+    // Decoding is the check: codes beyond their dictionary only show there. The plan has checked that the payload is
+    // long enough for so many values, so the memory is earned, whatever the caller's limit is for results.
+    let values = usize::try_from(plan.shape().values()).expect("at most eight times the payload");
+    let rows = array.index().chunks[chunk.index()].rows.clone();
+    match array.read_into(rows, &mut vec![0f32; values]) {
+        Ok(()) => Ok(None),
+        Err(error @ Error::Decode { error: DecodeError::Payload { .. }, .. }) => Ok(Some(error.to_string())),
+        Err(error) => Err(error),
     }
 }

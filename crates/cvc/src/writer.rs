@@ -4,12 +4,13 @@
 //! aside in a temporary sibling until all are known; then the header and they are written to the file that
 //! takes the final name. Memory holds at most one chunk of rows for each worker, and their encoded bytes.
 
+use std::fmt;
 use std::fs::File;
-use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use cvc_codec::{Codec, CodecError, EncodedChunk, Rows, find};
+use cvc_codec::{Codec, CodecError, EncodedChunk, RowSlice, find};
 use cvc_format::cvcf::{ArraySpec, ChunkSpec, Contents, VECTORS, codec_of, stored_names};
 use cvc_format::{DType, Json, Layout, Section};
 
@@ -20,6 +21,9 @@ use crate::par;
 
 /// Bytes of decoded f32 that a chunk holds unless another number of rows is asked for.
 const DEFAULT_CHUNK_LEN: u64 = 16 << 20;
+
+/// Bytes of rows that are worth spreading over cores, where chunks are smaller.
+const SMALL_BATCH_LEN: usize = 4 << 20;
 
 /// What to write.
 #[derive(Clone, Debug)]
@@ -92,17 +96,15 @@ impl WriteOptions {
     }
 }
 
-/// A file being written. Nothing of the final name is touched before [`Writer::finish`]; dropped, it leaves
-/// nothing behind.
-pub struct Writer {
+/// A file being written: to a path ([`Writer::create`]) or to memory ([`Writer::in_memory`]).
+///
+/// Nothing of the final name is touched before [`Writer::finish`]; dropped, a writer leaves nothing behind.
+pub struct Writer<T = ToFile> {
     options: WriteOptions,
     codecs: Vec<&'static dyn Codec>,
     chunk_rows: usize,
-    target: Target,
-    /// Payload frames in file order, to be copied behind the header.
-    spool: BufWriter<File>,
-    /// Rows that have come in and are not encoded yet, one buffer for each array; never more than one chunk for
-    /// each worker.
+    target: T,
+    /// RowSlice that have come in and are not encoded yet, one buffer for each array; never more than one batch.
     pending: Vec<AlignedBytes>,
     pending_rows: usize,
     chunks: Vec<ChunkSpec>,
@@ -111,16 +113,51 @@ pub struct Writer {
     failed: bool,
 }
 
-enum Target {
-    Path(AtomicFile),
-    Memory,
+/// Where a [`Writer`] puts a file under a path.
+pub struct ToFile {
+    file: AtomicFile,
+    /// Payload frames in file order, to be copied behind the header.
+    spool: BufWriter<File>,
+}
+
+/// Where a [`Writer`] puts a file in memory.
+pub struct ToMemory {
+    spool: Vec<u8>,
+}
+
+/// Somewhere to put frames aside.
+trait Spool {
+    fn spool(&mut self) -> &mut dyn Write;
+}
+
+impl Spool for ToFile {
+    fn spool(&mut self) -> &mut dyn Write {
+        &mut self.spool
+    }
+}
+
+impl Spool for ToMemory {
+    fn spool(&mut self) -> &mut dyn Write {
+        &mut self.spool
+    }
+}
+
+impl<T> fmt::Debug for Writer<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Writer { options, chunks, pending_rows, .. } = self;
+        f.debug_struct("Writer")
+            .field("options", options)
+            .field("chunks", &chunks.len())
+            .field("pending_rows", pending_rows)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Written {
-    /// Rows in each array.
+    /// RowSlice in each array.
     pub rows: u64,
     /// Chunks.
     pub chunks: usize,
@@ -134,28 +171,56 @@ impl Writer {
     /// # Errors
     /// The layout cannot hold such arrays, or the directory cannot be written.
     pub fn create(path: impl AsRef<Path>, options: WriteOptions) -> Result<Writer, Error> {
-        let path = path.as_ref();
         Contents::check_arrays(options.layout, &options.arrays)?;
-        let file = AtomicFile::create(path, options.overwrite).map_err(Error::Output)?;
-        let directory =
-            path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let spool =
-            tempfile::tempfile_in(directory).map_err(Error::io(directory, "cannot hold a temporary file"))?;
-        Writer::new(options, Target::Path(file), spool)
+        let file = AtomicFile::create(path.as_ref(), options.overwrite).map_err(Error::Output)?;
+        let spool = tempfile::tempfile_in(file.parent()).map_err(Error::Spool)?;
+        Writer::new(options, ToFile { file, spool: BufWriter::with_capacity(1 << 20, spool) })
     }
 
-    /// Begins a file in memory, to be had from [`Writer::finish_bytes`]. Payloads still spool to a temporary file.
+    /// Writes the header and the chunks, syncs them and gives the file its name.
     ///
     /// # Errors
-    /// The layout cannot hold such arrays, or there is no place for a temporary file.
-    pub fn in_memory(options: WriteOptions) -> Result<Writer, Error> {
+    /// Sections or chunk metadata that do not fit the rows, or a disk that is full. The final name is untouched.
+    pub fn finish(mut self) -> Result<Written, Error> {
+        let prefix = self.prefix()?;
+        let written = self.written();
+        let ToFile { mut file, mut spool } = self.target;
+        // Seeking writes the buffer out first.
+        let spooled = spool.stream_position().and_then(|len| spool.seek(SeekFrom::Start(0)).map(|_| len));
+        let file_len = prefix.len() as u64 + spooled.map_err(Error::Spool)?;
+        let copied = file.write_all(&prefix).and_then(|()| file.append(spool.get_mut()));
+        copied.and_then(|_| file.commit()).map_err(Error::Output)?;
+        Ok(Written { file_len, ..written })
+    }
+}
+
+impl Writer<ToMemory> {
+    /// Begins a file in memory.
+    ///
+    /// # Errors
+    /// The layout cannot hold such arrays.
+    pub fn in_memory(options: WriteOptions) -> Result<Self, Error> {
         Contents::check_arrays(options.layout, &options.arrays)?;
-        let spool =
-            tempfile::tempfile().map_err(Error::io(&std::env::temp_dir(), "cannot hold a temporary file"))?;
-        Writer::new(options, Target::Memory, spool)
+        Writer::new(options, ToMemory { spool: Vec::new() })
     }
 
-    fn new(options: WriteOptions, target: Target, spool: File) -> Result<Writer, Error> {
+    /// The whole file.
+    ///
+    /// # Errors
+    /// Sections or chunk metadata that do not fit the rows.
+    pub fn finish_bytes(mut self) -> Result<Vec<u8>, Error> {
+        let mut bytes = self.prefix()?;
+        bytes.append(&mut self.target.spool);
+        Ok(bytes)
+    }
+}
+
+#[expect(private_bounds, reason = "there are two targets, and nobody else can make one")]
+impl<T: Spool> Writer<T> {
+    fn new(options: WriteOptions, target: T) -> Result<Self, Error> {
+        for metadata in &options.chunk_metadata {
+            Contents::check_metadata(options.layout, metadata)?;
+        }
         let row_len: u64 = options.arrays.iter().map(|array| u64::from(array.dim) * 4).sum();
         let default_rows = (DEFAULT_CHUNK_LEN / row_len.max(1)).max(1);
         let chunk_rows = options.chunk_rows.map_or(default_rows, u64::from);
@@ -164,7 +229,6 @@ impl Writer {
             codecs: codecs.collect::<Result<_, _>>()?,
             chunk_rows: usize::try_from(chunk_rows).unwrap_or(usize::MAX),
             target,
-            spool: BufWriter::with_capacity(1 << 20, spool),
             pending: vec![AlignedBytes::new(); options.arrays.len()],
             pending_rows: 0,
             chunks: Vec::new(),
@@ -174,14 +238,26 @@ impl Writer {
         })
     }
 
-    /// Rows in every chunk but the last.
+    /// Says that `rows` more rows will come, so that a file that could not hold them is refused before any work.
+    ///
+    /// # Errors
+    /// They would make more chunks than a header can list.
+    pub fn reserve(&self, rows: u64) -> Result<(), Error> {
+        let chunks = self.rows().saturating_add(rows).div_ceil(self.chunk_rows as u64);
+        Ok(Contents::check_chunk_count(self.options.layout, chunks)?)
+    }
+
+    /// RowSlice in every chunk but the last.
     pub fn chunk_rows(&self) -> usize {
         self.chunk_rows
     }
 
-    /// How many rows to hand over at a time so that every core has a chunk to encode.
+    /// How many rows to hand over at a time so that every core has a chunk to encode, or many if chunks are small.
     pub fn batch_rows(&self) -> usize {
-        self.chunk_rows.saturating_mul(par::workers())
+        let row_len: usize =
+            self.options.arrays.iter().map(|array| array.dim as usize * array.dtype.size()).sum();
+        let chunk_len = self.chunk_rows.saturating_mul(row_len).max(1);
+        self.chunk_rows.saturating_mul(par::workers().max(SMALL_BATCH_LEN / chunk_len))
     }
 
     /// How many rows have come in so far.
@@ -194,24 +270,29 @@ impl Writer {
     /// How rows are split over calls makes no difference to the file.
     ///
     /// # Errors
-    /// Rows unlike the arrays, which are as if they had never been given; rows that the codec cannot take, or a
+    /// RowSlice unlike the arrays, which are as if they had never been given; rows that the codec cannot take, or a
     /// disk that is full, after which the file can no longer be finished.
-    pub fn write(&mut self, rows: &[Rows<'_>]) -> Result<(), Error> {
+    pub fn write(&mut self, rows: &[RowSlice<'_>]) -> Result<(), Error> {
+        if self.failed {
+            return Err(self.rows_lost());
+        }
         self.check_rows(rows)?;
+        self.reserve(rows.first().map_or(0, RowSlice::len) as u64)?;
         let appended = self.append(rows);
         self.failed |= appended.is_err();
         appended
     }
 
-    fn append(&mut self, rows: &[Rows<'_>]) -> Result<(), Error> {
-        let count = rows.first().map_or(0, Rows::len);
+    fn append(&mut self, rows: &[RowSlice<'_>]) -> Result<(), Error> {
+        let count = rows.first().map_or(0, RowSlice::len);
         let mut next = 0;
         while next < count {
             let left = count - next;
             if self.pending_rows == 0 && left >= self.chunk_rows {
                 // Whole chunks are encoded from where they lie.
                 let take = left.min(self.batch_rows()) / self.chunk_rows * self.chunk_rows;
-                let batch: Vec<Rows<'_>> = rows.iter().map(|rows| rows.slice(next..next + take)).collect();
+                let batch: Vec<RowSlice<'_>> =
+                    rows.iter().map(|rows| rows.slice(next..next + take)).collect();
                 self.encode(&batch)?;
                 next += take;
             } else {
@@ -235,19 +316,20 @@ impl Writer {
     ///
     /// # Errors
     /// As [`Writer::write`].
-    pub fn write_vectors(&mut self, rows: Rows<'_>) -> Result<(), Error> {
+    pub fn write_vectors(&mut self, rows: RowSlice<'_>) -> Result<(), Error> {
         self.write(&[rows])
     }
 
     /// Says something of rows `rows`, which may come later.
     ///
     /// # Errors
-    /// The section is empty, or shares rows with another.
+    /// The section is empty, shares rows with another, or its metadata is nested too deeply for a header.
     pub fn add_section(&mut self, rows: Range<u64>, metadata: Json) -> Result<(), Error> {
         let named = format!("{}..{}", rows.start, rows.end);
         if rows.start >= rows.end {
             return Err(Error::argument("section", named, "a section has at least one row"));
         }
+        Contents::check_metadata(self.options.layout, &metadata)?;
         let at = self.sections.partition_point(|section| section.rows.start < rows.start);
         let clash = |other: &Section| other.rows.start < rows.end && rows.start < other.rows.end;
         let neighbours = &self.sections[at.saturating_sub(1)..self.sections.len().min(at + 1)];
@@ -255,40 +337,14 @@ impl Writer {
             let problem = format!("it shares rows with section {}..{}", other.rows.start, other.rows.end);
             return Err(Error::argument("section", named, problem));
         }
-        self.sections.insert(at, Section { rows, metadata });
+        self.sections.insert(at, Section::new(rows, metadata));
         Ok(())
-    }
-
-    /// Writes the header and the chunks, syncs them and gives the file its name.
-    ///
-    /// # Errors
-    /// Sections or chunk metadata that do not fit the rows, or a disk that is full. The final name is untouched.
-    pub fn finish(mut self) -> Result<Written, Error> {
-        let prefix = self.prefix()?;
-        let written = self.written(&prefix)?;
-        if let Target::Path(mut file) = self.target {
-            let spool = rewound(&mut self.spool)?;
-            let copied = file.write_all(&prefix).and_then(|()| file.append(spool));
-            copied.and_then(|_| file.commit()).map_err(Error::Output)?;
-        }
-        Ok(written)
-    }
-
-    /// The whole file as bytes.
-    ///
-    /// # Errors
-    /// As [`Writer::finish`].
-    pub fn finish_bytes(mut self) -> Result<Vec<u8>, Error> {
-        let mut bytes = self.prefix()?;
-        rewound(&mut self.spool)?.read_to_end(&mut bytes).map_err(spool_failed)?;
-        Ok(bytes)
     }
 
     /// Encodes what is left and makes everything that stands in front of the frames.
     fn prefix(&mut self) -> Result<Vec<u8>, Error> {
         if self.failed {
-            let problem = "an earlier write failed, so rows are missing; begin the file again";
-            return Err(Error::argument("rows", self.rows(), problem));
+            return Err(self.rows_lost());
         }
         self.encode_pending()?;
         let rows = self.encoded_rows();
@@ -316,17 +372,23 @@ impl Writer {
         Ok(contents.prefix()?)
     }
 
-    fn written(&mut self, prefix: &[u8]) -> Result<Written, Error> {
-        let spooled = self.spool.stream_position().map_err(spool_failed)?;
-        let file_len = prefix.len() as u64 + spooled;
-        Ok(Written { rows: self.encoded_rows(), chunks: self.chunks.len(), file_len })
+    fn written(&self) -> Written {
+        Written { rows: self.encoded_rows(), chunks: self.chunks.len(), file_len: 0 }
+    }
+
+    fn rows_lost(&self) -> Error {
+        Error::argument(
+            "rows",
+            self.rows(),
+            "an earlier write failed, so rows are missing; begin the file again",
+        )
     }
 
     fn encoded_rows(&self) -> u64 {
         self.chunks.iter().map(|chunk| u64::from(chunk.rows)).sum()
     }
 
-    fn check_rows(&self, rows: &[Rows<'_>]) -> Result<(), Error> {
+    fn check_rows(&self, rows: &[RowSlice<'_>]) -> Result<(), Error> {
         let arrays = &self.options.arrays;
         if rows.len() != arrays.len() {
             let problem = format!("the file has {} arrays; rows for each of them are needed", arrays.len());
@@ -355,9 +417,9 @@ impl Writer {
         let pending = std::mem::take(&mut self.pending);
         let arrays = self.options.arrays.iter().zip(&pending);
         let batch = arrays.map(|(array, bytes)| {
-            Rows::from_bytes(array.dtype, self.pending_rows, array.dim as usize, bytes.bytes())
+            RowSlice::from_bytes(array.dtype, self.pending_rows, array.dim as usize, bytes.bytes())
         });
-        let batch: Vec<Rows<'_>> = batch.collect::<Result<_, _>>()?;
+        let batch: Vec<RowSlice<'_>> = batch.collect::<Result<_, _>>()?;
         self.encode(&batch)?;
         self.pending = pending;
         for pending in &mut self.pending {
@@ -368,8 +430,8 @@ impl Writer {
     }
 
     /// Encodes rows as chunks, the last of which may be short, on all cores, and spools them in order.
-    fn encode(&mut self, batch: &[Rows<'_>]) -> Result<(), Error> {
-        let count = batch.first().map_or(0, Rows::len);
+    fn encode(&mut self, batch: &[RowSlice<'_>]) -> Result<(), Error> {
+        let count = batch.first().map_or(0, RowSlice::len);
         let starts: Vec<usize> = (0..count).step_by(self.chunk_rows).collect();
         let encoded = par::try_map(
             &starts,
@@ -393,9 +455,9 @@ impl Writer {
         for (rows, parts, crc32) in encoded {
             let payload_len = parts.iter().map(|part| part.payload.len() as u64).sum();
             let frame = Contents::frame_header(self.options.layout, payload_len, crc32)?;
-            self.spool.write_all(&frame).map_err(spool_failed)?;
+            self.target.spool().write_all(&frame).map_err(Error::Spool)?;
             for part in &parts {
-                self.spool.write_all(&part.payload).map_err(spool_failed)?;
+                self.target.spool().write_all(&part.payload).map_err(Error::Spool)?;
             }
             let Ok(rows) = u32::try_from(rows) else {
                 return Err(Error::argument("chunk rows", rows, "a chunk holds fewer than 2^32 rows"));
@@ -405,17 +467,6 @@ impl Writer {
         }
         Ok(())
     }
-}
-
-/// The spool, written out and at its start.
-fn rewound(spool: &mut BufWriter<File>) -> Result<&mut File, Error> {
-    // Seeking writes the buffer out first.
-    spool.seek(SeekFrom::Start(0)).map_err(spool_failed)?;
-    Ok(spool.get_mut())
-}
-
-fn spool_failed(cause: io::Error) -> Error {
-    Error::Io { path: PathBuf::from("the temporary file beside the output"), action: "cannot be used", cause }
 }
 
 fn encode_error(array: &str) -> impl FnOnce(CodecError) -> Error {

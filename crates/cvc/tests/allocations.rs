@@ -108,7 +108,7 @@ fn read_all(source: Box<dyn ReadAt>) -> Result<(), Error> {
     }
 
     let reader = Reader::new(source, ReadOptions::default())?;
-    reader.verify();
+    reader.verify().unwrap();
     let mut arrays = reader.array_names().map(|name| reader.array(name).unwrap());
     arrays.try_for_each(|array| with_type(array, Read(array)).map(drop))
 }

@@ -280,7 +280,7 @@ fn everything(bytes: &[u8]) -> Result<Outcome, Error> {
         arrays.map(|(from, into)| with_type(from, ReadBoth(from, into))).collect::<Vec<_>>()
     };
     Ok(Outcome {
-        report: reader.verify(),
+        report: reader.verify().unwrap(),
         arrays: read(&reader, &copying),
         unchecked: read(&careless, &careless),
         found: reader.find(&[Condition::new("k", 1u64)]),

@@ -58,7 +58,7 @@ fn every_file_of_one_array_loads_to_the_expected_bits() {
         let expected = manifest.npy(expected);
         assert_eq!(array.index().shape(), shape(&expected));
         assert_bits(&entry.file, &decode(array, .., DType::F32), &expected);
-        assert!(reader.verify().is_ok(), "{}", entry.file);
+        assert!(reader.verify().unwrap().is_ok(), "{}", entry.file);
         files += 1;
     });
     // 73 + 107 entries, less one in each that cannot be packed, less five with columns.

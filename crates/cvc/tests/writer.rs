@@ -267,7 +267,7 @@ fn arrays_without_rows_or_values_go_round() {
         let array = reader.vectors().unwrap();
         assert_eq!((array.rows(), array.dim(), array.index().chunks.len()), (0, 2, 0));
         assert_eq!(array.read::<f32>(..).unwrap(), [0.0; 0]);
-        assert!(reader.verify().is_ok());
+        assert!(reader.verify().unwrap().is_ok());
     }
     let flat = RowSlice::from_bytes(DType::F32, 3, 0, &[]).unwrap();
     let flat_options = |layout, codec: &str| WriteOptions::new(layout).vectors(DType::F32, 0, codec).unwrap();
@@ -278,7 +278,7 @@ fn arrays_without_rows_or_values_go_round() {
         let array = reader.vectors().unwrap();
         assert_eq!((array.rows(), array.dim(), array.index().chunks.len()), (3, 0, 2));
         assert_eq!(array.read::<f32>(1..3).unwrap(), [0.0; 0]);
-        assert!(reader.verify().is_ok());
+        assert!(reader.verify().unwrap().is_ok());
     }
     // A range needs a smallest value.
     for layout in [Layout::V0, Layout::V1] {
@@ -412,7 +412,7 @@ fn a_file_that_shrinks_after_it_was_opened_is_an_error() {
         // What is still there is still right.
         assert_eq!(array.read::<f32>(0..4).unwrap(), VALUES[..8]);
         if layout == Layout::V1 {
-            assert_eq!(reader.verify().damage.len(), 1);
+            assert_eq!(reader.verify().unwrap().damage.len(), 1);
         }
     }
 }
@@ -447,5 +447,53 @@ fn the_file_of_another_writer_is_left_alone_by_the_temporary_ones() {
     drop(other);
     assert_eq!(names(directory.path()), ["x.cvc"]);
     let reader = Reader::open(directory.path().join("x.cvc")).unwrap();
-    assert!(reader.verify().is_ok());
+    assert!(reader.verify().unwrap().is_ok());
+}
+
+#[test]
+fn what_no_reader_would_open_is_refused_while_it_is_written() {
+    let deep = |depth: usize| {
+        Json::parse(format!("{}1{}", "[".repeat(depth), "]".repeat(depth)).as_bytes(), 99).unwrap()
+    };
+    let mut writer = Writer::in_memory(options(Layout::V1, "fp16")).unwrap();
+    usage(writer.add_section(0..1, deep(60)), &["nested 60 deep", "59"]);
+    writer.add_section(0..1, deep(59)).unwrap();
+    writer.write_vectors(rows()).unwrap();
+    Reader::from_bytes(writer.finish_bytes().unwrap()).unwrap();
+
+    let metadata = vec![deep(60), deep(1), deep(1)];
+    usage(Writer::in_memory(options(Layout::V1, "fp16").chunk_metadata(metadata)), &["nested 60 deep"]);
+
+    // Twelve megabytes, repeated in each of ten chunks.
+    let long = Json::from("x".repeat(12_000_000));
+    let by_row = options(Layout::V1, "fp16").chunk_rows(1).unwrap();
+    let mut writer = Writer::in_memory(by_row.clone()).unwrap();
+    writer.write_vectors(rows()).unwrap();
+    writer.write_vectors(rows()).unwrap();
+    writer.add_section(0..10, long).unwrap();
+    usage(writer.finish_bytes(), &["a header of 132", "100000000"]);
+
+    let writer = Writer::in_memory(by_row).unwrap();
+    usage(writer.reserve(1 << 40), &["1099511627776 chunks"]);
+    writer.reserve(1000).unwrap();
+}
+
+#[test]
+fn after_a_failed_write_no_more_rows_are_taken() {
+    let options =
+        WriteOptions::new(Layout::V1).vectors(DType::F32, 0, "int8").unwrap().chunk_rows(1).unwrap();
+    let mut writer = Writer::in_memory(options).unwrap();
+    let rows = RowSlice::from_bytes(DType::F32, 1 << 23, 0, &[]).unwrap();
+    usage(writer.write_vectors(rows), &["chunks"]);
+    let rows = RowSlice::from_bytes(DType::F32, 1 << 21, 0, &[]).unwrap();
+    let refused = |error: Error| error.to_string().contains("no smallest value");
+    let mut failed = false;
+    for _ in 0..3 {
+        match writer.write_vectors(rows) {
+            Err(error) if failed => assert!(error.to_string().contains("an earlier write failed"), "{error}"),
+            Err(error) => failed = refused(error),
+            Ok(()) => assert!(!failed),
+        }
+    }
+    assert!(writer.finish_bytes().is_err());
 }

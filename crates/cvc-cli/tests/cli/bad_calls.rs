@@ -205,3 +205,19 @@ fn an_input_that_is_damaged_is_not_a_wrong_call() {
     assert_eq!(folder.names(), names);
     assert_eq!(folder.read("x.cvc"), b"old");
 }
+
+#[test]
+fn rows_without_end_are_refused_before_any_work() {
+    let folder = Folder::new();
+    let npy = |rows: u64| {
+        let mut header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, 0), }}");
+        header.push_str(&" ".repeat(117 - header.len()));
+        header.push('\n');
+        [b"\x93NUMPY\x01\x00\x76\x00".as_slice(), header.as_bytes()].concat()
+    };
+    folder.write("a.npy", npy(1 << 60));
+    folder.cvc(&["pack", "a.npy", "-o", "a.cvc"]).refused(2, &["chunks", "more rows in a chunk"]);
+    folder.write("b.npy", npy(1 << 63));
+    folder.cvc(&["pack", "b.npy", "b.npy", "-o", "a.cvc"]).refused(2, &["b.npy", "2^64 rows"]);
+    assert_eq!(folder.names(), ["a.npy", "b.npy"]);
+}

@@ -64,7 +64,7 @@ fn of_several_columns_one_must_be_named() {
     let (folder, _) = folder();
     folder
         .cvc(&["unpack", "a.cvc", "-o", "x.npy"])
-        .refused(2, &["a.cvc", "--array", "text, ids, image, bytes"]);
+        .refused(2, &["a.cvc", "--array", "\"text\", \"ids\", \"image\", \"bytes\""]);
     folder
         .cvc(&["unpack", "a.cvc", "-o", "x.npy", "--array", "txt"])
         .refused(2, &["--array", "'txt'", "text"]);

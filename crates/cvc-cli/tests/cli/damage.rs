@@ -98,3 +98,30 @@ fn bytes_after_the_last_chunk_are_mentioned() {
     assert_eq!(folder.cvc(&["verify", "a.cvc", "--json"]).status(0).json()["trailing_bytes"], 5);
     assert!(folder.cvc(&["info", "a.cvc"]).ok().stdout().contains("5 bytes follow"));
 }
+
+#[test]
+fn a_header_that_claims_more_than_the_file_holds_is_refused_before_any_work() {
+    let folder = Folder::new();
+    folder.write("x.npy", "old");
+    for claim in [1u64 << 20, (1 << 32) - 1] {
+        let header = format!(
+            "{{\"num_vectors\": {claim}, \"dimension\": {claim}, \"compression\": \"int8\", \"chunks\": [{{\"rows\": {claim}, \
+             \"min\": 0.0, \"scale\": 1.0}}]}}"
+        );
+        let len = u32::try_from(header.len()).unwrap();
+        folder.write("a.cvc", [b"CVCF", &len.to_le_bytes()[..], header.as_bytes(), &[0; 4]].concat());
+        let message = format!("{claim} rows of {claim} values need");
+        folder
+            .cvc(&["unpack", "a.cvc", "-o", "x.npy"])
+            .refused(1, &["a.cvc: ", "the payload has 0 bytes", &message]);
+        assert_eq!(folder.names(), ["a.cvc", "x.npy"]);
+        assert_eq!(folder.read("x.npy"), b"old");
+    }
+}
+
+#[test]
+fn a_file_of_a_newer_version_is_not_called_damaged() {
+    let folder = Folder::new();
+    folder.write("a.cvc", b"CVCF\xff\x0d\x0a\x1a\x01\x00\x00\x00");
+    folder.cvc(&["verify", "a.cvc", "--json"]).refused(1, &["a.cvc: ", "newer version"]);
+}

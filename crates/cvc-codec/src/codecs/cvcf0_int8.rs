@@ -13,11 +13,11 @@
 
 use cvc_format::{AffineParams, DType, Params};
 
-use super::cvcf_int8::{code_of, plan, range, store, store_f32};
+use super::cvcf_int8::{check_values, code_of, plan, range, store, store_f32};
 use crate::codec::{Codec, CodecError, EncodedChunk};
 use crate::ops::narrow::{f16_from_f32, f16_from_f64, round_f32};
 use crate::plan::{ChunkShape, DecodePlan};
-use crate::rows::{Element, Rows, Values, with_values};
+use crate::rows::{Element, RowSlice, Values, with_values};
 
 /// The 0.1.0 flavour of upstream's int8.
 #[derive(Clone, Copy, Debug)]
@@ -43,8 +43,9 @@ impl Codec for Cvcf0Int8 {
         plan(self.name(), shape, params, payload_len, out)
     }
 
-    fn encode(&self, rows: Rows<'_>, out: &mut EncodedChunk) -> Result<(), CodecError> {
-        let range = range(self.name(), rows)?;
+    fn encode(&self, rows: RowSlice<'_>, out: &mut EncodedChunk) -> Result<(), CodecError> {
+        check_values(self.name(), rows)?;
+        let range = with_values!(rows, values => range(values.iter().map(|value| value.as_f64())));
         let min = range.min;
         let scale = if range.max == min { 1.0 } else { (range.max - min) / 255.0 };
         let codes = &mut out.payload;

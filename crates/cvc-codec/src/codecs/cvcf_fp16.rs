@@ -4,7 +4,7 @@ use cvc_format::{DType, Params};
 
 use crate::codec::{Codec, CodecError, EncodedChunk};
 use crate::plan::{ChunkShape, DecodePlan, Load};
-use crate::rows::{Element, Rows, with_values};
+use crate::rows::{Element, RowSlice, with_values};
 
 /// Rounds each value once to binary16, to nearest even; magnitudes of 65,520 and more become infinities.
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +31,7 @@ impl Codec for CvcfFp16 {
         Ok(DecodePlan::new(shape, Load::WidenF16, out, payload_len)?)
     }
 
-    fn encode(&self, rows: Rows<'_>, out: &mut EncodedChunk) -> Result<(), CodecError> {
+    fn encode(&self, rows: RowSlice<'_>, out: &mut EncodedChunk) -> Result<(), CodecError> {
         out.params = Params::None;
         with_values!(rows, values => store(values, &mut out.payload));
         Ok(())

@@ -13,7 +13,7 @@ use cvc_format::{AffineParams, DType, Params};
 use crate::codec::{Codec, CodecError, EncodedChunk};
 use crate::ops::narrow::round_f32;
 use crate::plan::{ChunkShape, DecodePlan, Load};
-use crate::rows::{Element, Rows, with_values};
+use crate::rows::{Element, RowSlice, with_values};
 
 /// The 2.x flavour of upstream's int8.
 #[derive(Clone, Copy, Debug)]
@@ -39,8 +39,11 @@ impl Codec for CvcfInt8 {
         plan(self.name(), shape, params, payload_len, out)
     }
 
-    fn encode(&self, rows: Rows<'_>, out: &mut EncodedChunk) -> Result<(), CodecError> {
-        let range = range(self.name(), rows)?;
+    fn encode(&self, rows: RowSlice<'_>, out: &mut EncodedChunk) -> Result<(), CodecError> {
+        check_values(self.name(), rows)?;
+        // Of the values as f32, because those are what is encoded: a 64-bit integer that is rounded to f64 and then to
+        // f32 may end up above itself rounded once, and its code would wrap.
+        let range = with_values!(rows, values => range(values.iter().map(|value| f64::from(value.as_f32()))));
         let (min, max) = (round_f32(range.min), round_f32(range.max));
         let scale = if max == min { 1.0 } else { (max - min) / 255.0 };
         with_values!(rows, values => store_f32(values, min, scale, &mut out.payload));
@@ -74,26 +77,24 @@ pub(super) struct Range {
     pub(super) max: f64,
 }
 
-/// The range of `rows`.
-pub(super) fn range(codec: &'static str, rows: Rows<'_>) -> Result<Range, CodecError> {
-    if rows.bytes().is_empty() {
-        let problem = format!(
-            "a chunk of {} rows of {} values has no smallest value; pack such arrays as fp16",
-            rows.len(),
-            rows.dim()
-        );
-        return Err(CodecError::Input { codec, problem });
+/// Refuses rows without any value, which have no range.
+pub(super) fn check_values(codec: &'static str, rows: RowSlice<'_>) -> Result<(), CodecError> {
+    if !rows.bytes().is_empty() {
+        return Ok(());
     }
-    // Integers keep their order in f64; neighbours beyond 2^53 may become equal, as they do upstream.
-    Ok(with_values!(rows, values => extremes(values)))
+    let problem = format!(
+        "a chunk of {} rows of {} values has no smallest value; pack such arrays as fp16",
+        rows.len(),
+        rows.dim()
+    );
+    Err(CodecError::Input { codec, problem })
 }
 
-/// The smallest and largest of `values`, of which there is at least one.
-fn extremes<T: Element>(values: &[T]) -> Range {
+/// The smallest and largest of some values, of which there is at least one.
+pub(super) fn range(values: impl Iterator<Item = f64>) -> Range {
     let mut range = Range { min: f64::INFINITY, max: f64::NEG_INFINITY };
     let mut any_nan = false;
     for value in values {
-        let value = value.as_f64();
         any_nan |= value.is_nan();
         // Not f64::min: of two zeros the first one stays, whatever its sign, so the bytes are the same everywhere.
         if value < range.min {
@@ -168,6 +169,16 @@ mod tests {
     }
 
     #[test]
+    fn integers_beyond_f64_do_not_wrap() {
+        let step = 1i64 << 39;
+        let first = (1i64 << 62) + step + (1 << 38) - 1;
+        let values: Vec<i64> = std::iter::once(first).chain((2..=5).map(|n| (1 << 62) + n * step)).collect();
+        let mut chunk = EncodedChunk::default();
+        CvcfInt8.encode(RowSlice::new(&values, 1).unwrap(), &mut chunk).unwrap();
+        assert_eq!((chunk.payload[0], chunk.payload[4]), (0, 255));
+    }
+
+    #[test]
     fn the_fast_codes_are_those_of_the_simple_loop() {
         let mut bits = 1u32;
         let mut random = || {
@@ -191,7 +202,7 @@ mod tests {
     #[test]
     fn the_range_of_infinities_is_themselves() {
         let of = |values: &[f32]| {
-            let range = range("", Rows::new(values, 1).unwrap()).unwrap();
+            let range = range(values.iter().map(|value| f64::from(*value)));
             (range.min, range.max)
         };
         assert_eq!(of(&[f32::INFINITY; 3]), (f64::INFINITY, f64::INFINITY));

@@ -5,7 +5,7 @@ use cvc_format::{DType, Params};
 use crate::codec::{Codec, CodecError, EncodedChunk};
 use crate::ops::dict_planes;
 use crate::plan::{ChunkShape, DecodePlan, Load};
-use crate::rows::{Element, Rows, with_values};
+use crate::rows::{Element, RowSlice, with_values};
 
 /// Keeps every bit of f32 values; other dtypes become f32 first.
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +31,7 @@ impl Codec for CvcfLossless {
         Ok(DecodePlan::new(shape, Load::DictPlanes, out, payload_len)?)
     }
 
-    fn encode(&self, rows: Rows<'_>, out: &mut EncodedChunk) -> Result<(), CodecError> {
+    fn encode(&self, rows: RowSlice<'_>, out: &mut EncodedChunk) -> Result<(), CodecError> {
         let values = rows.bytes().len() / rows.dtype().size();
         if u32::try_from(values).is_err() {
             let problem =

@@ -5,7 +5,7 @@ use cvc_format::{DType, Params};
 use crate::codec::{Codec, CodecError, EncodedChunk};
 use crate::ops::copy::copy;
 use crate::plan::{ChunkShape, DecodePlan, Load};
-use crate::rows::Rows;
+use crate::rows::RowSlice;
 
 /// Stores any dtype as it is.
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +31,7 @@ impl Codec for Raw {
         Ok(DecodePlan::new(shape, Load::Copy(dtype), out, payload_len)?)
     }
 
-    fn encode(&self, rows: Rows<'_>, out: &mut EncodedChunk) -> Result<(), CodecError> {
+    fn encode(&self, rows: RowSlice<'_>, out: &mut EncodedChunk) -> Result<(), CodecError> {
         out.params = Params::None;
         out.payload.resize(rows.bytes().len(), 0);
         // Storing and loading are the same exchange of byte orders.

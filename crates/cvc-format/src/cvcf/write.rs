@@ -12,6 +12,7 @@ use crate::dtype::DType;
 use crate::error::FormatError;
 use crate::index::{Layout, Params, Section};
 use crate::json::{Json, Style};
+use crate::limits::Limits;
 
 /// An array to be written.
 #[derive(Clone, Debug)]
@@ -108,6 +109,35 @@ impl Contents<'_> {
         Ok(())
     }
 
+    /// Whether metadata can stand in a header that every reader opens with its default limits.
+    ///
+    /// # Errors
+    /// It is nested too deeply.
+    pub fn check_metadata(layout: Layout, metadata: &Json) -> Result<(), FormatError> {
+        // The header, its chunks, a chunk, its sections, a section.
+        let most = Limits::default().json_depth - 5;
+        let depth = metadata.depth();
+        if depth <= most {
+            return Ok(());
+        }
+        let problem = format!("metadata nested {depth} deep; {most} are possible");
+        Err(FormatError::CannotWrite { layout: layout.name(), problem })
+    }
+
+    /// Whether this many chunks can stand in a header that every reader opens with its default limits.
+    ///
+    /// # Errors
+    /// They are too many.
+    pub fn check_chunk_count(layout: Layout, chunks: u64) -> Result<(), FormatError> {
+        // `{"compression":"fp16","rows":1},` is the least that is said of a chunk.
+        let most = Limits::default().header_len / 32;
+        if chunks <= most {
+            return Ok(());
+        }
+        let problem = format!("{chunks} chunks; {most} are possible, so put more rows in a chunk");
+        Err(FormatError::CannotWrite { layout: layout.name(), problem })
+    }
+
     /// Everything in front of the first frame: magic, version, length, header.
     ///
     /// # Errors
@@ -129,6 +159,13 @@ impl Contents<'_> {
             return self.cannot("an array without rows".into());
         }
         self.check_sections()?;
+        Contents::check_chunk_count(self.layout, self.chunks.len() as u64)?;
+        let metadata = self.chunks.iter().filter_map(|chunk| chunk.metadata.as_ref());
+        for metadata in
+            metadata.chain(self.sections.unwrap_or_default().iter().map(|section| &section.metadata))
+        {
+            Contents::check_metadata(self.layout, metadata)?;
+        }
         for (array, part) in self.chunks.iter().flat_map(|chunk| self.arrays.iter().zip(&chunk.parts)) {
             if array.codec.ends_with("int8") != matches!(part.1, Params::Affine(_)) {
                 return self.cannot(format!(
@@ -140,8 +177,12 @@ impl Contents<'_> {
         let header = if self.layout == Layout::V2 { self.columnar() } else { self.single() };
         let style = if self.layout == Layout::V0 { Style::Python } else { Style::PythonSorted };
         let text = header.to_string_styled(style);
-        let Ok(header_len) = u32::try_from(text.len()) else {
-            return self.cannot(format!("a header of {} bytes; use more rows a chunk", text.len()));
+        // What readers accept by default, which is less than the 32 bits of the length.
+        let limit = Limits::default().header_len;
+        let Some(header_len) = u32::try_from(text.len()).ok().filter(|len| u64::from(*len) <= limit) else {
+            let problem =
+                format!("a header of {} bytes, {limit} are possible; use more rows a chunk", text.len());
+            return self.cannot(problem + ", or say less in metadata, which is repeated in every chunk");
         };
         let mut bytes = Vec::with_capacity(12 + text.len());
         bytes.extend(MAGIC);
@@ -179,6 +220,10 @@ impl Contents<'_> {
 
     /// Sections are sorted, do not overlap, and lie within the rows.
     fn check_sections(&self) -> Result<(), FormatError> {
+        let count = self.sections.unwrap_or_default().len();
+        if count > Limits::default().sections {
+            return self.cannot(format!("{count} sections; {} are possible", Limits::default().sections));
+        }
         let (mut previous_end, total) = (0, self.row_count());
         for Section { rows, .. } in self.sections.unwrap_or_default() {
             if rows.start < previous_end || rows.end < rows.start || rows.end > total {

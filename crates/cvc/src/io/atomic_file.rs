@@ -155,6 +155,14 @@ impl AtomicFile {
 }
 
 impl AtomicFile {
+    /// The directory the file will be in, links followed.
+    pub(crate) fn parent(&self) -> &Path {
+        match self.target.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        }
+    }
+
     /// Appends the rest of `from`, by the system's own way of copying where it has one: through the buffer it would
     /// go in pieces of 8 KiB.
     ///

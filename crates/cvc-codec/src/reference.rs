@@ -37,7 +37,7 @@ impl Backend for ReferenceBackend {
         dst: &mut HostBuffer<'_>,
     ) -> Result<(), DecodeError> {
         DecodeError::check_buffer(batch, dst)?;
-        let row_len = batch.dim() as usize * batch.out().size();
+        let row_len = (batch.dim() as usize).saturating_mul(batch.out().size());
         let mut rest = dst.bytes_mut();
         for job in batch.jobs() {
             let (out, after) = rest.split_at_mut(job.rows.len() * row_len);

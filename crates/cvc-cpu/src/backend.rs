@@ -246,7 +246,8 @@ impl Whole<'_> {
 /// Cuts a batch into tasks, and into chunks with large payloads that are taken one after another.
 fn cut<'p, 'd>(batch: &Batch<'p>, dst: &'d mut [u8]) -> (Vec<Task<'p, 'd>>, Vec<Whole<'d>>) {
     let dim = batch.dim() as usize;
-    let row_len = dim * batch.out().size();
+    // On 32 bits a row of no rows may be longer than memory.
+    let row_len = dim.saturating_mul(batch.out().size());
     let mut tasks = Vec::new();
     let mut whole_runs = Vec::new();
     let mut rest = dst;

@@ -23,7 +23,12 @@ const ACCEPTED: &str =
 /// One array of an archive. The map holds its data alone, without the header.
 pub(super) fn extract(path: &Path, options: &Options) -> Result<(Origin, Header, Map), InputError> {
     let mut origin = Origin { path: path.to_owned(), member: None };
-    let file = File::open(path).map_err(|source| InputError::Source { origin: origin.clone(), source })?;
+    // Looked at by name first: opening a pipe waits for somebody to write to it.
+    let file = match std::fs::metadata(path) {
+        Ok(metadata) if !metadata.is_file() => Err(std::io::Error::from(std::io::ErrorKind::InvalidInput)),
+        _ => File::open(path),
+    };
+    let file = file.map_err(|source| InputError::Source { origin: origin.clone(), source })?;
     let mut archive = ZipArchive::new(BufReader::new(file)).map_err(|e| zip_error(&origin, e))?;
     let (index, name) = choose(path, options, &archive)?;
     origin.member = Some(name);

@@ -26,8 +26,9 @@ use memmap2::{Mmap, MmapOptions};
 ///   [`AtomicFile`](super::atomic_file::AtomicFile) does it, is safe: the map keeps the old file (Windows
 ///   refuses the rename).
 /// - *Changed in place*: the bytes change under a `&[u8]`, which Rust calls undefined behaviour. Code above a
-///   map therefore copies headers out before it reads them and checks the copy; rows are moved and never
-///   looked at, or checked against their checksums.
+///   map therefore copies headers out before it reads them and checks the copy. Rows are computed on where
+///   they lie, but nothing that is read from them decides where to read or write next: the worst is wrong
+///   values.
 ///
 /// Where this is too much, read the file into memory, or with positioned reads.
 pub struct Map {
@@ -42,7 +43,11 @@ impl Map {
     ///
     /// When the file cannot be opened, is not a regular file, or cannot be mapped.
     pub fn open(path: &Path) -> io::Result<Map> {
-        Map::of_file(&File::open(path)?)
+        // Looked at by name first: opening a pipe waits for somebody to write to it.
+        match std::fs::metadata(path)?.is_file() {
+            true => Map::of_file(&File::open(path)?),
+            false => Err(not_regular()),
+        }
     }
 
     /// Maps an open file, which may then be closed.
@@ -54,8 +59,7 @@ impl Map {
     pub fn of_file(file: &File) -> io::Result<Map> {
         let metadata = file.metadata()?;
         if !metadata.is_file() {
-            let what = "not a regular file, so it cannot be mapped; copy it into one";
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+            return Err(not_regular());
         }
         if metadata.len() == 0 {
             return Ok(Map { map: None });
@@ -73,6 +77,11 @@ impl Map {
     pub fn bytes(&self) -> &[u8] {
         self.map.as_deref().unwrap_or_default()
     }
+}
+
+fn not_regular() -> io::Error {
+    let what = "not a regular file, so it cannot be mapped; copy it into one";
+    io::Error::new(io::ErrorKind::InvalidInput, what)
 }
 
 impl Deref for Map {

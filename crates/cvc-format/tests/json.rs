@@ -138,8 +138,10 @@ fn duplicate_keys_are_kept_and_the_last_is_found() {
 #[test]
 fn compact_keeps_characters_and_the_text_of_numbers() {
     assert_eq!(
-        compact(r#"{ "\u00e9\ud83d\ude00\u007f": [1E2, -0, 1.50, NaN], "\ud83d\t\u0001": "\/" }"#),
-        "{\"é😀\u{7f}\":[1E2,-0,1.50,NaN],\"\\ud83d\\t\\u0001\":\"/\"}"
+        compact(
+            r#"{ "\u00e9\ud83d\ude00\u007f\u009b\u202e": [1E2, -0, 1.50, NaN], "\ud83d\t\u0001": "\/" }"#
+        ),
+        "{\"é😀\\u007f\\u009b\\u202e\":[1E2,-0,1.50,NaN],\"\\ud83d\\t\\u0001\":\"/\"}"
     );
 }
 

@@ -1,7 +1,7 @@
 //! A compressed vector container: packs embeddings into a compact `.cvc` file, keeps what is known of them beside
 //! them, and gives back exactly the rows asked for.
 //!
-//! This is the crate to depend on. [`format`], [`codec`] and [`cpu`] are the crates behind it, for those who bring
+//! This is the crate to depend on. [`mod@format`], [`codec`] and [`cpu`] are the crates behind it, for those who bring
 //! their own I/O, write a codec or a backend.
 //!
 //! ```

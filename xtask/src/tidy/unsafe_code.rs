@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn a_block_needs_its_reason_nearby() {
-        let path = "crates/cvc-cpu/src/level.rs";
+        let path = "crates/cvc-cpu/src/ops/x86.rs";
         assert_eq!(problems(path, "fn f() { unsafe { g() } }").len(), 1);
         assert!(problems(path, "// SAFETY: `g` is always right.\nunsafe { g() }").is_empty());
         let far = "// SAFETY: too far away.\n\n\n\n\n\nunsafe { g() }";

@@ -95,7 +95,12 @@ pub(crate) fn run(args: &PackArgs) -> Result<(), Failure> {
     } else {
         let arrays: Vec<String> = sources
             .iter()
-            .map(|source| format!("{} {} as {}", source.dim(), source.dtype(), source.codec))
+            .map(|source| {
+                // Who packs ids by mistake should see it here rather than later.
+                let rounded = !source.dtype().is_float() && source.codec != "none";
+                let note = if rounded { " (whole numbers are rounded)" } else { "" };
+                format!("{} {} as {}{note}", source.dim(), source.dtype(), source.codec)
+            })
             .collect();
         to_stdout(&format!(
             "packed {} rows of {} into {}: {}, {} than {}, {} chunk{}, layout {layout}, in {seconds:.2} s",

@@ -108,6 +108,8 @@ pub struct Writer<T = ToFile> {
     pending: Vec<AlignedBytes>,
     pending_rows: usize,
     chunks: Vec<ChunkSpec>,
+    /// Rows in `chunks`.
+    encoded_rows: u64,
     sections: Vec<Section>,
     /// Whether rows that came in were lost.
     failed: bool,
@@ -232,6 +234,7 @@ impl<T: Spool> Writer<T> {
             pending: vec![AlignedBytes::new(); options.arrays.len()],
             pending_rows: 0,
             chunks: Vec::new(),
+            encoded_rows: 0,
             sections: Vec::new(),
             failed: false,
             options,
@@ -262,7 +265,7 @@ impl<T: Spool> Writer<T> {
 
     /// How many rows have come in so far.
     pub fn rows(&self) -> u64 {
-        self.encoded_rows() + self.pending_rows as u64
+        self.encoded_rows + self.pending_rows as u64
     }
 
     /// Appends rows: one item for each array, in the order of the options, all with as many rows.
@@ -347,7 +350,7 @@ impl<T: Spool> Writer<T> {
             return Err(self.rows_lost());
         }
         self.encode_pending()?;
-        let rows = self.encoded_rows();
+        let rows = self.encoded_rows;
         if let Some(section) = self.sections.last().filter(|section| section.rows.end > rows) {
             let named = format!("{}..{}", section.rows.start, section.rows.end);
             return Err(Error::argument("section", named, format!("{rows} rows were written")));
@@ -373,7 +376,7 @@ impl<T: Spool> Writer<T> {
     }
 
     fn written(&self) -> Written {
-        Written { rows: self.encoded_rows(), chunks: self.chunks.len(), file_len: 0 }
+        Written { rows: self.encoded_rows, chunks: self.chunks.len(), file_len: 0 }
     }
 
     fn rows_lost(&self) -> Error {
@@ -382,10 +385,6 @@ impl<T: Spool> Writer<T> {
             self.rows(),
             "an earlier write failed, so rows are missing; begin the file again",
         )
-    }
-
-    fn encoded_rows(&self) -> u64 {
-        self.chunks.iter().map(|chunk| u64::from(chunk.rows)).sum()
     }
 
     fn check_rows(&self, rows: &[RowSlice<'_>]) -> Result<(), Error> {
@@ -464,6 +463,7 @@ impl<T: Spool> Writer<T> {
             };
             let parts = parts.iter().map(|part| (part.payload.len() as u64, part.params)).collect();
             self.chunks.push(ChunkSpec { rows, parts, metadata: None });
+            self.encoded_rows += u64::from(rows);
         }
         Ok(())
     }

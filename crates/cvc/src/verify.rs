@@ -2,11 +2,13 @@
 
 use std::ops::Range;
 
+use cvc_codec::ops::DictPlanes;
 use cvc_codec::{DecodeError, Load, SourceError};
 use cvc_format::ChunkId;
 
 use crate::checks::{self, BadFrame};
 use crate::error::Error;
+use crate::io::ReadAt;
 use crate::reader::{Array, Reader};
 
 /// What a whole file was found to be.
@@ -87,7 +89,7 @@ impl Reader {
                 let what = match &checksum {
                     // The damage may be in the bytes of any array of the frame.
                     Some(error) => Some((error.clone(), frame.bytes.clone())),
-                    None => structure(array, chunk)?.map(|what| (what, entry.bytes.clone())),
+                    None => structure(self.source(), array, chunk)?.map(|what| (what, entry.bytes.clone())),
                 };
                 if let Some((what, bytes)) = what {
                     let array = array.index().name.clone();
@@ -101,7 +103,7 @@ impl Reader {
 }
 
 /// What is wrong with the structure of a payload whose checksum is right.
-fn structure(array: Array<'_>, chunk: ChunkId) -> Result<Option<String>, Error> {
+fn structure(source: &dyn ReadAt, array: Array<'_>, chunk: ChunkId) -> Result<Option<String>, Error> {
     let plan = match array.dtype().and_then(|out| array.plan(chunk, out)) {
         Ok(plan) => plan,
         Err(error) => return Ok(Some(error.to_string())),
@@ -110,11 +112,18 @@ fn structure(array: Array<'_>, chunk: ChunkId) -> Result<Option<String>, Error> 
         // Every bit pattern of the right length is a value.
         return Ok(None);
     }
+    let entry = &array.index().chunks[chunk.index()];
+    if plan.shape().values() == 0 {
+        // Reading no values would look at nothing.
+        let len = usize::try_from(plan.payload_len()).expect("it lies in the file");
+        let mut payload = vec![0; len];
+        source.read_at(entry.bytes.start, &mut payload)?;
+        return Ok(DictPlanes::parse(&payload, 0).err().map(|error| error.to_string()));
+    }
     // Decoding is the check: codes beyond their dictionary only show there. The plan has checked that the payload is
     // long enough for so many values, so the memory is earned, whatever the caller's limit is for results.
     let values = usize::try_from(plan.shape().values()).expect("at most eight times the payload");
-    let rows = array.index().chunks[chunk.index()].rows.clone();
-    match array.read_into(rows, &mut vec![0f32; values]) {
+    match array.read_into(entry.rows.clone(), &mut vec![0f32; values]) {
         Ok(()) => Ok(None),
         Err(error @ Error::Decode { error: DecodeError::Payload { .. }, .. }) => Ok(Some(error.to_string())),
         Err(error) => Err(error),

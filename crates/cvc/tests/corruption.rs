@@ -16,7 +16,10 @@ use std::any::Any;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use cvc::{Array, Checksums, Condition, Element, Error, ReadAt, ReadOptions, Reader, Rows, VerifyReport};
+use cvc::{
+    Array, Checksums, Condition, DType, Element, Error, Layout, ReadAt, ReadOptions, Reader, RowSlice, Rows,
+    VerifyReport, WriteOptions, Writer,
+};
 use cvc_conformance::golden::Manifest;
 
 use samples::{Copied, ForType, header_end, samples, with_type};
@@ -335,4 +338,22 @@ fn message_of(panic: &(dyn Any + Send)) -> &str {
         .map(String::as_str)
         .or_else(|| panic.downcast_ref::<&str>().copied())
         .unwrap_or("?")
+}
+
+#[test]
+fn a_payload_of_no_values_is_looked_at_too() {
+    let options = WriteOptions::new(Layout::V1).vectors(DType::F32, 0, "lossless").unwrap();
+    let mut writer = Writer::in_memory(options).unwrap();
+    writer.write_vectors(RowSlice::from_bytes(DType::F32, 3, 0, &[]).unwrap()).unwrap();
+    let mut bytes = writer.finish_bytes().unwrap();
+    assert!(Reader::from_bytes(bytes.clone()).unwrap().verify().unwrap().is_ok());
+
+    // A width of 9 bits, under a checksum that fits.
+    let payload = bytes.len() - 16;
+    bytes[payload + 4] = 9;
+    let crc = crc32fast::hash(&bytes[payload..]);
+    bytes[payload - 4..payload].copy_from_slice(&crc.to_le_bytes());
+    let report = Reader::from_bytes(bytes).unwrap().verify().unwrap();
+    assert_eq!(report.damage.len(), 1);
+    assert!(report.damage[0].what.contains("codes of 9 bits"), "{}", report.damage[0].what);
 }

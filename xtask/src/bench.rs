@@ -8,15 +8,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
-use serde_json::Value;
 
 use crate::repo;
 
 pub(crate) fn run(name: Option<&str>) -> Result<()> {
-    let program = build(&["--package", "cvc-cli"], "cvc")?;
+    let program = repo::build_program(&["--package", "cvc-cli"], "cvc")?;
     // The features that the `cvc` program has.
     let features = ["--package", "cvc", "--features", "input,mmap,rayon", "--example", "bench_engine"];
-    let engine = build(&features, "bench_engine")?;
+    let engine = repo::build_program(&features, "bench_engine")?;
     let mut bench = Command::new(python()?);
     bench.arg("benches/bench.py").current_dir(repo::root());
     bench.args(["--cvc", &program, "--engine", &engine]).args(name);
@@ -25,26 +24,6 @@ pub(crate) fn run(name: Option<&str>) -> Result<()> {
         bail!("benches/bench.py ended with {status}");
     }
     Ok(())
-}
-
-/// Builds with optimisation and returns where cargo put the program called `name`.
-fn build(args: &[&str], name: &str) -> Result<String> {
-    let mut build = repo::cargo(&["build", "--release"]);
-    build.args(args);
-    println!("$ {}", repo::shown(&build));
-    build.arg("--message-format=json-render-diagnostics").stderr(Stdio::inherit());
-    let messages = String::from_utf8(repo::output(&mut build)?)?;
-    executable(&messages, name).with_context(|| format!("cargo made no program `{name}`"))
-}
-
-/// The path of the program called `name` among cargo's messages.
-fn executable(messages: &str, name: &str) -> Option<String> {
-    let path = |line: &str| {
-        let message: Value = serde_json::from_str(line).ok()?;
-        let is_it = message.get("target")?.get("name")? == name;
-        is_it.then_some(message.get("executable")?.as_str()?.to_owned())
-    };
-    messages.lines().find_map(path)
 }
 
 /// The interpreter of `benches/.venv`, with the packages of `benches/requirements.txt`.
@@ -79,19 +58,4 @@ fn base_python() -> Result<&'static Path> {
     };
     let name = names.into_iter().find(is_it);
     name.map(Path::new).context("the benches need Python 3.11 or newer, with venv; install it and try again")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::executable;
-
-    #[test]
-    fn a_program_is_found_among_cargo_messages_by_name() {
-        let messages = r#"{"reason":"compiler-artifact","target":{"name":"cvc"},"executable":null}
-{"reason":"compiler-artifact","target":{"name":"bench_engine"},"executable":"release/examples/bench_engine"}
-{"reason":"build-finished","success":true}"#;
-        assert_eq!(executable(messages, "bench_engine").as_deref(), Some("release/examples/bench_engine"));
-        assert_eq!(executable(messages, "cvc"), None);
-        assert_eq!(executable("{}", "cvc"), None);
-    }
 }

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use std::{env, fs, thread};
 
 use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
 
 /// The folder of the workspace's `Cargo.toml`.
 pub(crate) fn root() -> &'static Path {
@@ -143,5 +144,41 @@ impl Tree {
     pub(crate) fn paths_under(&self, folder: &str) -> impl Iterator<Item = &str> {
         let prefix = format!("{folder}/");
         self.files.keys().map(String::as_str).filter(move |path| path.starts_with(&prefix))
+    }
+}
+
+/// Builds with optimisation and returns where cargo put the program called `name`: asking it is the only way that
+/// holds under every target folder and every target.
+pub(crate) fn build_program(args: &[&str], name: &str) -> Result<String> {
+    let mut build = cargo(&["build", "--release"]);
+    build.args(args);
+    println!("$ {}", shown(&build));
+    build.arg("--message-format=json-render-diagnostics").stderr(Stdio::inherit());
+    let messages = String::from_utf8(output(&mut build)?)?;
+    executable(&messages, name).with_context(|| format!("cargo made no program `{name}`"))
+}
+
+/// The path of the program called `name` among cargo's messages.
+fn executable(messages: &str, name: &str) -> Option<String> {
+    let path = |line: &str| {
+        let message: Value = serde_json::from_str(line).ok()?;
+        let is_it = message.get("target")?.get("name")? == name;
+        is_it.then_some(message.get("executable")?.as_str()?.to_owned())
+    };
+    messages.lines().find_map(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::executable;
+
+    #[test]
+    fn a_program_is_found_among_cargo_messages_by_name() {
+        let messages = r#"{"reason":"compiler-artifact","target":{"name":"cvc"},"executable":null}
+{"reason":"compiler-artifact","target":{"name":"bench_engine"},"executable":"release/examples/bench_engine"}
+{"reason":"build-finished","success":true}"#;
+        assert_eq!(executable(messages, "bench_engine").as_deref(), Some("release/examples/bench_engine"));
+        assert_eq!(executable(messages, "cvc"), None);
+        assert_eq!(executable("{}", "cvc"), None);
     }
 }

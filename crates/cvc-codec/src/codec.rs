@@ -101,7 +101,7 @@ pub enum CodecError {
     /// The payload or the dtype wanted does not fit.
     #[error(transparent)]
     Plan(#[from] PlanError),
-    /// RowSlice that the codec cannot take.
+    /// Rows that the codec cannot take.
     #[error("codec {codec} cannot encode this: {problem}")]
     Input {
         /// The codec.

@@ -14,7 +14,7 @@ pub struct Job<'p> {
     pub plan: &'p DecodePlan,
     /// Which chunk; the name by which [`crate::Payloads`] knows it.
     pub chunk: ChunkId,
-    /// RowSlice wanted, counted from the start of the chunk.
+    /// Rows wanted, counted from the start of the chunk.
     pub rows: Range<u32>,
     /// The first row of the destination to be written.
     pub dst_row: u64,
@@ -69,7 +69,7 @@ impl<'p> Batch<'p> {
         &self.jobs
     }
 
-    /// RowSlice of the destination.
+    /// Rows of the destination.
     pub fn rows(&self) -> u64 {
         self.rows
     }
@@ -95,14 +95,14 @@ impl<'p> Batch<'p> {
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BatchError {
-    /// RowSlice beyond the chunk.
+    /// Rows beyond the chunk.
     #[error("{chunk}: rows {rows:?} are not within its {chunk_rows} rows")]
     RowsOutside {
         /// The chunk.
         chunk: ChunkId,
-        /// RowSlice wanted.
+        /// Rows wanted.
         rows: Range<u32>,
-        /// RowSlice it has.
+        /// Rows it has.
         chunk_rows: u32,
     },
     /// A plan that makes something else than the destination holds.
@@ -120,7 +120,7 @@ pub enum BatchError {
     NotTiled {
         /// The first such row.
         row: u64,
-        /// RowSlice of the destination.
+        /// Rows of the destination.
         rows: u64,
     },
 }

@@ -9,7 +9,7 @@ use thiserror::Error;
 /// The matrix that one chunk decodes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChunkShape {
-    /// RowSlice in the chunk.
+    /// Rows in the chunk.
     pub rows: u32,
     /// Values per row.
     pub dim: u32,

@@ -180,7 +180,7 @@ pub struct RowSlice<'a> {
 }
 
 impl<'a> RowSlice<'a> {
-    /// RowSlice of `dim` values each over a slice of them.
+    /// Rows of `dim` values each over a slice of them.
     ///
     /// # Errors
     /// The slice is not a whole number of rows. With `dim` 0 the number of rows cannot be told: use
@@ -233,7 +233,7 @@ impl<'a> RowSlice<'a> {
         self.bytes
     }
 
-    /// RowSlice `range` of these.
+    /// Rows `range` of these.
     ///
     /// # Panics
     /// The range is not within `0..len()`.
@@ -268,7 +268,7 @@ pub enum RowsError {
     /// The number of bytes is not what the shape needs.
     #[error("{rows} rows of {dim} {dtype} values are not {bytes} bytes")]
     Length {
-        /// RowSlice said.
+        /// Rows said.
         rows: usize,
         /// Values per row said.
         dim: usize,

@@ -293,15 +293,6 @@ impl<'r> Array<'r> {
         Ok(values * out.size())
     }
 
-    /// How many rows a choice of rows is.
-    ///
-    /// # Errors
-    /// Rows that do not exist.
-    pub fn count(&self, rows: impl Into<Rows>) -> Result<u64, Error> {
-        let ranges = rows.into().resolve(self.index.rows)?;
-        Ok(ranges.iter().map(|range| range.end - range.start).sum())
-    }
-
     /// Splits the chosen rows at chunk borders and plans every chunk they touch.
     fn select(&self, rows: impl Into<Rows>, out: DType) -> Result<Selection<'r>, Error> {
         let ranges = rows.into().resolve(self.index.rows)?;

@@ -104,7 +104,7 @@ pub struct Writer<T = ToFile> {
     codecs: Vec<&'static dyn Codec>,
     chunk_rows: usize,
     target: T,
-    /// RowSlice that have come in and are not encoded yet, one buffer for each array; never more than one batch.
+    /// Rows that have come in and are not encoded yet, one buffer for each array; never more than one batch.
     pending: Vec<AlignedBytes>,
     pending_rows: usize,
     chunks: Vec<ChunkSpec>,
@@ -159,7 +159,7 @@ impl<T> fmt::Debug for Writer<T> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Written {
-    /// RowSlice in each array.
+    /// Rows in each array.
     pub rows: u64,
     /// Chunks.
     pub chunks: usize,
@@ -250,15 +250,16 @@ impl<T: Spool> Writer<T> {
         Ok(Contents::check_chunk_count(self.options.layout, chunks)?)
     }
 
-    /// RowSlice in every chunk but the last.
+    /// Rows in every chunk but the last.
     pub fn chunk_rows(&self) -> usize {
         self.chunk_rows
     }
 
     /// How many rows to hand over at a time so that every core has a chunk to encode, or many if chunks are small.
     pub fn batch_rows(&self) -> usize {
-        let row_len: usize =
-            self.options.arrays.iter().map(|array| array.dim as usize * array.dtype.size()).sum();
+        let row_lens =
+            self.options.arrays.iter().map(|array| (array.dim as usize).saturating_mul(array.dtype.size()));
+        let row_len = row_lens.fold(0, usize::saturating_add);
         let chunk_len = self.chunk_rows.saturating_mul(row_len).max(1);
         self.chunk_rows.saturating_mul(par::workers().max(SMALL_BATCH_LEN / chunk_len))
     }
@@ -273,7 +274,7 @@ impl<T: Spool> Writer<T> {
     /// How rows are split over calls makes no difference to the file.
     ///
     /// # Errors
-    /// RowSlice unlike the arrays, which are as if they had never been given; rows that the codec cannot take, or a
+    /// Rows unlike the arrays, which are as if they had never been given; rows that the codec cannot take, or a
     /// disk that is full, after which the file can no longer be finished.
     pub fn write(&mut self, rows: &[RowSlice<'_>]) -> Result<(), Error> {
         if self.failed {

@@ -118,8 +118,8 @@ pub(super) fn range(values: impl Iterator<Item = f64>) -> Range {
 ///    is the low byte of the integer: for magnitudes below 2^22.
 /// 2. Values are taken a block at a time; a block with any other quotient, NaN included, is done by the simple loop.
 ///
-/// Both together: 17.5 instead of 1.8 GB/s of f32 (best of 15 over a million values, one core of an AMD EPYC of the Zen 5
-/// class, November 2026).
+/// With both, encoding as a whole runs at 5.4 GB/s of f32, the search for the range included; the simple loop alone, without
+/// that search, at 1.8 (`tests/rates.rs`, one core of an AMD EPYC of the Zen 5 class, November 2026).
 pub(super) fn store_f32<T: Element>(values: &[T], min: f32, scale: f32, codes: &mut Vec<u8>) {
     const ROUNDING: f32 = 12_582_912.0;
     const SMALL: f32 = 4_194_304.0;

@@ -1,7 +1,7 @@
 //! The layouts of the Python package `decompressed`: v0, v1.0, v1.0 with `mmap_optimized`, v2.0 columnar.
 //!
 //! All four are a magic, a JSON header and frames of payload bytes; see `docs/FORMAT.md`, which is normative.
-//! [`Opening`] reads any of them, [`Contents`] writes v0, v1.0 and v2.0 byte for byte as upstream does.
+//! [`crate::Opening`] reads any of them, [`Contents`] writes v0, v1.0 and v2.0 byte for byte as upstream does.
 
 mod header;
 mod open;
@@ -9,24 +9,18 @@ mod write;
 
 use crate::index::Layout;
 
-pub use open::{Opening, Step};
+pub(crate) use open::{Next, Walk};
 pub use write::{ArraySpec, ChunkSpec, Contents};
 
 /// The first four bytes of every file.
 pub const MAGIC: [u8; 4] = *b"CVCF";
-
-/// Bytes 4..8 of a native file, which this version refuses by name.
-pub const NATIVE_SIGNATURE: [u8; 4] = [0xff, 0x0d, 0x0a, 0x1a];
 
 /// The name that the single array of v0 and v1 goes by.
 pub const VECTORS: &str = "vectors";
 
 /// Where the JSON header begins.
 const fn header_offset(layout: Layout) -> u64 {
-    match layout {
-        Layout::V0 => 8,
-        Layout::V1 | Layout::V1Mmap | Layout::V2 => 12,
-    }
+    if matches!(layout, Layout::V0) { 8 } else { 12 }
 }
 
 /// Bytes in front of each payload: its length, and its crc32 where the layout has checksums.
@@ -42,6 +36,8 @@ const fn codecs(layout: Layout) -> &'static [(&'static str, &'static str)] {
             &[("fp16", "cvcf.fp16"), ("int8", "cvcf.int8"), ("lossless", "cvcf.lossless")]
         }
         Layout::V2 => &[("fp16", "cvcf.fp16"), ("int8", "cvcf.int8"), ("none", "raw")],
+        // It calls every codec by its one name.
+        Layout::Native => &[],
     }
 }
 

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Range;
 
-use crate::dtype::DType;
+use crate::dtype::ArrayDType;
 use crate::json::Json;
 
 /// Which of the layouts a file is in. See `docs/FORMAT.md` for the bytes and who writes each.
@@ -21,16 +21,19 @@ pub enum Layout {
     V1Mmap,
     /// What `decompressed` 2.x writes for named columns.
     V2,
+    /// Our own: named arrays, blocks, checksums on everything.
+    Native,
 }
 
 impl Layout {
-    /// The name users see: `v0`, `v1`, `v1-mmap`, `v2`.
+    /// The name users see: `v0`, `v1`, `v1-mmap`, `v2`, `native`.
     pub const fn name(self) -> &'static str {
         match self {
             Layout::V0 => "v0",
             Layout::V1 => "v1",
             Layout::V1Mmap => "v1-mmap",
             Layout::V2 => "v2",
+            Layout::Native => "native",
         }
     }
 
@@ -73,11 +76,17 @@ pub struct FileIndex {
     pub arrays: Vec<ArrayIndex>,
     /// Ranges of rows with metadata, in file order.
     pub sections: Vec<Section>,
+    /// Whether the sections are the metadata of the chunks of a CVCF file, from which this file was made. Only native
+    /// files can say so.
+    pub sections_from_chunks: bool,
     /// The metadata of each chunk, where the file has any: as long as the chunks, or empty.
     pub chunk_metadata: Vec<Option<Json>>,
-    /// The framed regions that carry the payloads, in file order. Their checksums are the file's checksums.
+    /// What the user said of the whole file: an object. CVCF files have no place for it.
+    pub metadata: Json,
+    /// The framed regions that carry the payloads of CVCF files, in file order. Their checksums are the file's
+    /// checksums. Native files have none: there every block has its own.
     pub frames: Vec<Frame>,
-    /// The header as it stands in the file, for tools that show or rewrite it.
+    /// The header as it stands in the file, for tools that show or rewrite it: of a native file its metadata block.
     pub header: Json,
     /// Bytes after the last frame, which upstream's readers ignore. 0 in a file that is as it was written.
     pub trailing_len: u64,
@@ -100,33 +109,39 @@ pub struct Frame {
     pub crc32: Option<u32>,
 }
 
-/// One named matrix: `rows` rows of `dim` values.
+/// One named array: `rows` rows of `dim` values, or of one string.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ArrayIndex {
     /// The name; `vectors` where the layout has none.
     pub name: String,
-    /// The dtype of the values that were packed, as far as the file says: `f32` unless columns say otherwise.
-    pub dtype: DType,
+    /// What was packed, as far as the file says: `f32` values unless a CVCF file has columns that say otherwise.
+    pub dtype: ArrayDType,
     /// Rows in all chunks together.
     pub rows: u64,
-    /// Values per row.
+    /// Values per row: the product of `inner`.
     pub dim: u32,
-    /// Whether this is a list of scalars (a one-dimensional column) rather than a matrix with one column.
-    pub scalar: bool,
+    /// The shape of a row: `[dim]` for a matrix, empty for a list of scalars or strings.
+    pub inner: Vec<u32>,
     /// The codec named for the whole array.
     pub codec: Arc<str>,
-    /// The chunks in row order; together they hold rows `0..rows`, each once.
+    /// What the file says of the codec beside its name: an object. Decoding does not need it.
+    pub codec_options: Json,
+    /// Where the values come from (model, revision, normalisation, ...), if the file says so: an object.
+    pub provenance: Option<Json>,
+    /// Features without which the array cannot be read, none of which this version has; native files only.
+    pub requires: Vec<String>,
+    /// The chunks in row order; together they hold rows `0..rows`, each once. Native arrays of no values have none.
     pub chunks: Vec<ChunkEntry>,
 }
 
 impl ArrayIndex {
-    /// The shape as NumPy would give it: `(rows,)` for scalars, else `(rows, dim)`.
+    /// The shape as NumPy would give it: `(rows,)` for scalars and strings, `(rows, dim)` for a matrix.
     pub fn shape(&self) -> Vec<u64> {
-        if self.scalar { alloc::vec![self.rows] } else { alloc::vec![self.rows, u64::from(self.dim)] }
+        core::iter::once(self.rows).chain(self.inner.iter().map(|len| u64::from(*len))).collect()
     }
 
-    /// Encoded bytes of all chunks.
+    /// Bytes that all chunks take in the file.
     pub fn stored_len(&self) -> u64 {
         self.chunks.iter().map(|chunk| chunk.bytes.end - chunk.bytes.start).sum()
     }
@@ -141,21 +156,19 @@ impl ArrayIndex {
 
 /// One chunk of one array.
 ///
-/// The parsers of this crate make these; one exists only if `bytes` lies inside frame `frame`, which lies
-/// inside the file, and `rows` follows the chunk before it without a gap.
+/// The parsers of this crate make these; one exists only if `bytes` lies inside the file (of a CVCF file: inside its
+/// frame), and `rows` follows the chunk before it without a gap.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ChunkEntry {
     /// The rows it holds, counted from the start of the array.
     pub rows: Range<u64>,
-    /// Its encoded bytes, as a range of the file.
+    /// Its bytes, as a range of the file: the payload of a CVCF chunk, all of a native one.
     pub bytes: Range<u64>,
-    /// The frame that carries these bytes, as an index into [`FileIndex::frames`].
-    pub frame: usize,
     /// The codec of this chunk. Readers honour it, as the format's own documentation says they should.
     pub codec: Arc<str>,
-    /// What the codec needs to know beside the payload.
-    pub params: Params,
+    /// How it is checked and what is known of its inside.
+    pub stored: Stored,
 }
 
 impl ChunkEntry {
@@ -165,14 +178,70 @@ impl ChunkEntry {
     }
 }
 
-/// Parameters of a codec that stand beside the payload.
+/// What a layout says of a chunk beside its place.
+#[derive(Clone, Debug)]
+pub enum Stored {
+    /// CVCF: the payload lies in a frame, whose checksum covers all of it.
+    Framed {
+        /// The frame that carries these bytes, as an index into [`FileIndex::frames`].
+        frame: usize,
+        /// What the codec needs to know beside the payload.
+        params: Params,
+    },
+    /// Native: the chunk begins with a head, which says where its blocks lie and has their checksums.
+    Blocked(BlockedChunk),
+}
+
+/// What the index of a native file says of a chunk.
 #[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BlockedChunk {
+    /// Bytes of the head, with which the chunk begins.
+    pub head_len: u32,
+    /// CRC-32C of the head.
+    pub head_crc: u32,
+    /// Rows in every block but the last.
+    pub block_rows: u32,
+    /// What encoding lost.
+    pub loss: Loss,
+}
+
+impl BlockedChunk {
+    /// How many blocks `rows` rows are.
+    pub fn block_count(&self, rows: u32) -> u32 {
+        rows.div_ceil(self.block_rows)
+    }
+}
+
+/// What encoding a chunk lost, as measured when it was written; rounded outwards to f32.
+///
+/// All three are NaN where nobody measured, as in a file made from another without the original values.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Loss {
+    /// The largest absolute difference; infinite if a NaN or an infinity did not come back.
+    pub max_abs_error: f32,
+    /// The mean of the squared differences.
+    pub mse: f32,
+    /// The least cosine between a row and what it decodes to; 1 if both are zero.
+    pub min_cosine: f32,
+}
+
+impl Loss {
+    /// Every bit came back.
+    pub const NONE: Loss = Loss { max_abs_error: 0.0, mse: 0.0, min_cosine: 1.0 };
+    /// Nobody measured.
+    pub const UNKNOWN: Loss = Loss { max_abs_error: f32::NAN, mse: f32::NAN, min_cosine: f32::NAN };
+}
+
+/// Parameters of a codec that stand beside the payload.
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Params {
     /// The codec has none.
     None,
-    /// One affine range for the whole chunk.
+    /// One affine range for the whole chunk, from the header of a CVCF file.
     Affine(AffineParams),
+    /// The parameters in the head of a native chunk, little-endian.
+    Bytes(Arc<[u8]>),
 }
 
 /// `value = code * scale + min`, as the header's doubles say it. They may be NaN or infinite.

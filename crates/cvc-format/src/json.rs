@@ -170,7 +170,7 @@ impl Json {
             }
             Json::Object(pairs) => {
                 let mut pairs: Vec<_> = pairs.iter().collect();
-                if style == Style::PythonSorted {
+                if matches!(style, Style::PythonSorted | Style::Canonical) {
                     pairs.sort_by_key(|(key, _)| key);
                 }
                 out.push('{');
@@ -261,9 +261,13 @@ pub enum Style {
     /// and with the keys of every object in the order of their code points.
     PythonSorted,
     /// For people and other tools: no spaces, numbers as they stood in the source, and characters as
-    /// themselves unless JSON demands an escape or a terminal would act on them. NaN and the infinities are written bare, and lone
-    /// surrogates as escapes; a caller who needs strict JSON asks [`Json::is_strict`] first.
+    /// themselves unless JSON demands an escape or a terminal would act on them. NaN and the infinities are
+    /// written bare, and lone surrogates as escapes; a caller who needs strict JSON asks [`Json::is_strict`] first.
     Compact,
+    /// The one text that a value has in a native file: no spaces, the keys of every object in the order of their code
+    /// points, numbers as they stood in the source, and characters as themselves but for `"`, `\\` and those below
+    /// U+0020. What is said at `Compact` of NaN and of lone surrogates holds here too.
+    Canonical,
 }
 
 impl Style {
@@ -331,7 +335,7 @@ impl Number {
 
     fn write(&self, style: Style, out: &mut String) {
         match (style, self.as_integer_text()) {
-            (Style::Compact, _) => out.push_str(&self.text),
+            (Style::Compact | Style::Canonical, _) => out.push_str(&self.text),
             (_, Some(text)) => out.push_str(text),
             (_, None) => out.push_str(&python_float(self.as_f64())),
         }
@@ -845,6 +849,7 @@ fn write_char(char: char, style: Style, out: &mut String) {
         '\r' => out.push_str("\\r"),
         '\t' => out.push_str("\\t"),
         ' '..='~' => out.push(char),
+        '\u{7f}'.. if style == Style::Canonical => out.push(char),
         // Not what a terminal would act on: control characters, and marks that turn the direction of text round.
         '\u{a0}'..
             if style == Style::Compact

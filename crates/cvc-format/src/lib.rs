@@ -5,7 +5,7 @@
 //! decodes a value; it says which bytes it needs next and what they mean.
 //!
 //! ```text
-//! file bytes ─▶ cvcf::Opening (which bytes next?) ─▶ FileIndex ─▶ ArrayIndex ─▶ ChunkEntry
+//! file bytes ─▶ Opening (which bytes next?) ─▶ FileIndex ─▶ ArrayIndex ─▶ ChunkEntry
 //! ```
 //!
 //! An [`index::ChunkEntry`] exists only if its bytes lie inside the file, so whoever holds one may read it.
@@ -15,15 +15,25 @@
 
 extern crate alloc;
 
+pub mod checksum;
 pub mod cvcf;
 pub mod dtype;
 pub mod error;
+mod fields;
 pub mod index;
 pub mod json;
 pub mod limits;
+pub mod native;
+mod opening;
+pub mod parts;
 
-pub use dtype::DType;
+pub use dtype::{ArrayDType, DType};
 pub use error::FormatError;
-pub use index::{AffineParams, ArrayIndex, ChunkEntry, ChunkId, FileIndex, Layout, Params, Section};
+pub use index::{
+    AffineParams, ArrayIndex, BlockedChunk, ChunkEntry, ChunkId, FileIndex, Layout, Loss, Params, Section,
+    Stored,
+};
 pub use json::Json;
 pub use limits::Limits;
+pub use opening::{Opening, Step};
+pub use parts::Parts;

@@ -6,12 +6,13 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Bytes of the JSON header. Default 100,000,000, which is also what the `decompressed` package allows. A header in
-    /// memory takes up to 64 times its bytes, so lower this for files from strangers.
+    /// Bytes of the JSON header, or of the metadata of a native file. Default 100,000,000, which is also what the
+    /// `decompressed` package allows. JSON in memory takes up to 64 times its bytes, so lower this for files from
+    /// strangers.
     pub header_len: u64,
-    /// Nesting of the JSON header. Default 64.
+    /// Nesting of the JSON header or metadata. Default 64.
     pub json_depth: usize,
-    /// Chunks in a file. Default 2^24.
+    /// Chunks in a file. Default 2^24. A native file has 48 bytes for each, which are read when it is opened.
     pub chunks: usize,
     /// Sections in a file. Default 2^20.
     pub sections: usize,

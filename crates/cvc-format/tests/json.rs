@@ -371,9 +371,35 @@ fn damage_is_never_a_panic_and_what_is_read_can_be_written() {
             }
         }
         let Ok(json) = Json::parse(&bytes, DEPTH) else { continue };
-        for style in [Style::Python, Style::PythonSorted, Style::Compact] {
+        for style in [Style::Python, Style::PythonSorted, Style::Compact, Style::Canonical] {
             let text = json.to_string_styled(style);
             assert_eq!(parse(&text).to_string_styled(style), text, "{}", bytes.escape_ascii());
         }
     }
+}
+
+/// `json.dumps(x, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)`, but for numbers, which
+/// stay as they are.
+#[test]
+fn canonical_text_has_no_needless_escapes() {
+    let canonical = |text: &str| parse(text).to_string_styled(Style::Canonical);
+    let controls: String = (0..0x20u8).map(char::from).collect();
+    let source = parse(&format!(r#"[{}]"#, Json::from(controls.as_str()).to_string_styled(Style::Python)));
+    assert_eq!(
+        source.to_string_styled(Style::Canonical),
+        concat!(
+            r#"["\u0000\u0001\u0002\u0003\u0004\u0005\u0006\u0007\b\t\n\u000b\f\r\u000e\u000f\u0010\u0011\u0012\u0013\u0014"#,
+            r#"\u0015\u0016\u0017\u0018\u0019\u001a\u001b\u001c\u001d\u001e\u001f"]"#
+        )
+    );
+    assert_eq!(
+        canonical(
+            r#" {"b": [1, -7], "\ud83d\ude00": 0, "\uffff": 1, "a": " \"\\\/\u007f\u0080\u2028\u202e\u00e9"} "#
+        ),
+        "{\"a\":\" \\\"\\\\/\u{7f}\u{80}\u{2028}\u{202e}é\",\"b\":[1,-7],\"\u{ffff}\":1,\"😀\":0}"
+    );
+    assert_eq!(
+        canonical("[1.50, -0, 1e999, 123456789012345678901234567890]"),
+        "[1.50,-0,1e999,123456789012345678901234567890]"
+    );
 }

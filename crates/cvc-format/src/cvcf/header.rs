@@ -5,16 +5,16 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::fmt;
 use core::ops::Range;
 
 use super::{DTYPES, VECTORS, codec_of, header_offset, stored_names};
 use crate::dtype::DType;
 use crate::error::FormatError;
+use crate::fields::{Field, Part};
 use crate::index::{
-    AffineParams, ArrayIndex, ChunkEntry, ChunkId, FileIndex, Frame, Layout, Params, Section,
+    AffineParams, ArrayIndex, ChunkEntry, ChunkId, FileIndex, Frame, Layout, Params, Section, Stored,
 };
-use crate::json::{Json, Style};
+use crate::json::Json;
 use crate::limits::Limits;
 
 /// A header whose own fields make sense. Its chunks still have to be found in the file.
@@ -37,7 +37,7 @@ pub(super) struct ChunkFields {
     pub(super) file_offset: Option<u64>,
     metadata: Option<Json>,
     /// One for each array, in the order of the arrays.
-    parts: Vec<Part>,
+    parts: Vec<Share>,
 }
 
 /// What the header says of one array.
@@ -52,7 +52,7 @@ struct ArrayFields {
 
 /// One array's share of one chunk.
 #[derive(Debug)]
-struct Part {
+struct Share {
     codec: Arc<str>,
     params: Params,
     /// The bytes within the payload; all of it where the layout has one array.
@@ -69,7 +69,7 @@ impl Header {
     ) -> Result<Header, FormatError> {
         let json = Json::parse(bytes, limits.json_depth)
             .map_err(|error| FormatError::Json { offset: header_offset(layout), error })?;
-        let root = Field { json: &json, path: Path::Root };
+        let root = Field::root(&json, Part::Header);
         let layout = match (layout, json.get("mmap_optimized")) {
             (Layout::V1, Some(Json::Bool(true))) => Layout::V1Mmap,
             (Layout::V1, Some(other)) if other.as_bool() != Some(false) => {
@@ -85,7 +85,7 @@ impl Header {
                 dtype: DType::F32,
                 dim: root.get("dimension")?.u32()?,
                 scalar: false,
-                codec: root.get("compression")?.codec(layout)?,
+                codec: codec(&root.get("compression")?, layout)?,
             }],
         };
         let chunks = chunks(&root, layout, &arrays, limits)?;
@@ -108,11 +108,14 @@ impl Header {
             .into_iter()
             .map(|array| ArrayIndex {
                 name: array.name,
-                dtype: array.dtype,
+                dtype: array.dtype.into(),
                 rows: 0,
                 dim: array.dim,
-                scalar: array.scalar,
+                inner: if array.scalar { Vec::new() } else { alloc::vec![array.dim] },
                 codec: array.codec,
+                codec_options: no_object(),
+                provenance: None,
+                requires: Vec::new(),
                 chunks: Vec::new(),
             })
             .collect();
@@ -146,9 +149,8 @@ impl Header {
                 array.chunks.push(ChunkEntry {
                     rows: fields.rows.clone(),
                     bytes,
-                    frame: index,
                     codec: part.codec,
-                    params: part.params,
+                    stored: Stored::Framed { frame: index, params: part.params },
                 });
             }
             chunk_metadata.push(fields.metadata);
@@ -160,12 +162,19 @@ impl Header {
             layout: self.layout,
             arrays,
             sections: self.sections,
+            sections_from_chunks: false,
             chunk_metadata,
+            metadata: no_object(),
             frames,
             header: self.json,
             trailing_len,
         })
     }
+}
+
+/// What these layouts have no place for.
+fn no_object() -> Json {
+    Json::Object(Vec::new())
 }
 
 /// The columns of a v2 header.
@@ -175,7 +184,7 @@ fn columns(root: &Field<'_>, limits: &Limits) -> Result<Vec<ArrayFields>, Format
         return Err(format_type.wrong("\"columnar\""));
     }
     let list = root.get("columns")?;
-    let items = list.items("column count", limits.arrays, "arrays")?;
+    let items = list.items_within("column count", limits.arrays, "arrays")?;
     let mut arrays: Vec<ArrayFields> = Vec::with_capacity(items.len());
     for column in items {
         let name = column.get("name")?;
@@ -190,7 +199,7 @@ fn columns(root: &Field<'_>, limits: &Limits) -> Result<Vec<ArrayFields>, Format
             },
             dim: dim.u32()?,
             scalar: dim.u32()? == 1,
-            codec: column.get("compression")?.codec(Layout::V2)?,
+            codec: codec(&column.get("compression")?, Layout::V2)?,
         };
         if array.dim == 0 {
             return Err(dim.wrong("1 or more"));
@@ -213,7 +222,7 @@ fn chunks(
     limits: &Limits,
 ) -> Result<Vec<ChunkFields>, FormatError> {
     let list = root.get("chunks")?;
-    let items = list.items("chunk count", limits.chunks, "chunks")?;
+    let items = list.items_within("chunk count", limits.chunks, "chunks")?;
     let mut chunks = Vec::with_capacity(items.len());
     let positions: BTreeMap<&str, usize> = arrays.iter().map(|array| array.name.as_str()).zip(0..).collect();
     let mut first_row = 0u64;
@@ -231,9 +240,9 @@ fn chunks(
                 // Upstream writes it for every chunk and reads only the one of the file; both may be relied on.
                 let codec = match chunk.json.get("compression") {
                     None => arrays[0].codec.clone(),
-                    Some(_) => chunk.get("compression")?.codec(layout)?,
+                    Some(_) => codec(&chunk.get("compression")?, layout)?,
                 };
-                alloc::vec![Part { params: params(&chunk, &codec)?, codec, within: None }]
+                alloc::vec![Share { params: params(&chunk, &codec)?, codec, within: None }]
             }
         };
         let metadata = chunk.json.get("metadata").cloned();
@@ -248,7 +257,7 @@ fn parts(
     columns: &Field<'_>,
     arrays: &[ArrayFields],
     positions: &BTreeMap<&str, usize>,
-) -> Result<Vec<Part>, FormatError> {
+) -> Result<Vec<Share>, FormatError> {
     // One pass over the members, however many there are; of duplicate keys the last counts.
     let members = columns.json.as_object().ok_or_else(|| columns.wrong("an object"))?;
     let mut found = alloc::vec![None; arrays.len()];
@@ -258,15 +267,11 @@ fn parts(
         }
     }
     let part = |(array, json): (&ArrayFields, Option<&Json>)| {
-        let path = Path::Key(&columns.path, &array.name);
-        let Some(json) = json else {
-            return Err(FormatError::Header { path: path.to_string(), problem: "is missing".into() });
-        };
-        let part = Field { json, path };
+        let part = columns.member(&array.name, json)?;
         let (offset, size) = (part.get("offset")?.u64()?, part.get("size")?);
         let end = offset.checked_add(size.u64()?).ok_or_else(|| size.wrong("a size that a file can have"))?;
-        let codec = part.get("compression")?.codec(Layout::V2)?;
-        Ok(Part { params: params(&part, &codec)?, codec, within: Some(offset..end) })
+        let codec = codec(&part.get("compression")?, Layout::V2)?;
+        Ok(Share { params: params(&part, &codec)?, codec, within: Some(offset..end) })
     };
     arrays.iter().zip(found).map(part).collect()
 }
@@ -283,7 +288,7 @@ fn params(fields: &Field<'_>, codec: &str) -> Result<Params, FormatError> {
 }
 
 fn sections(list: &Field<'_>, rows: u64, limits: &Limits) -> Result<Vec<Section>, FormatError> {
-    let items = list.items("section count", limits.sections, "sections")?;
+    let items = list.items_within("section count", limits.sections, "sections")?;
     let mut sections = Vec::with_capacity(items.len());
     let mut previous_end = 0;
     for section in items {
@@ -308,97 +313,13 @@ fn sections(list: &Field<'_>, rows: u64, limits: &Limits) -> Result<Vec<Section>
     Ok(sections)
 }
 
-/// A value of the header and the way to it, which is only spelled out when something is wrong.
-struct Field<'a> {
-    json: &'a Json,
-    path: Path<'a>,
-}
-
-enum Path<'a> {
-    Root,
-    Key(&'a Path<'a>, &'a str),
-    Index(&'a Path<'a>, usize),
-}
-
-impl fmt::Display for Path<'_> {
-    /// Keys come from the file, so what a terminal would act on is escaped.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Path::Root => Ok(()),
-            Path::Key(Path::Root, key) => write!(f, "{}", key.escape_debug()),
-            Path::Key(parent, key) => write!(f, "{parent}.{}", key.escape_debug()),
-            Path::Index(parent, index) => write!(f, "{parent}[{index}]"),
+/// The one name of the codec that this string names.
+fn codec(field: &Field<'_>, layout: Layout) -> Result<Arc<str>, FormatError> {
+    match codec_of(layout, field.str()?) {
+        Some(codec) => Ok(codec.into()),
+        None => {
+            let known: Vec<&str> = stored_names(layout).collect();
+            Err(field.wrong(&format!("one of {} in layout {layout}", known.join(", "))))
         }
-    }
-}
-
-impl<'a> Field<'a> {
-    /// Member `key` of this object.
-    fn get<'b>(&'b self, key: &'b str) -> Result<Field<'b>, FormatError> {
-        let path = Path::Key(&self.path, key);
-        match self.json.get(key) {
-            Some(json) => Ok(Field { json, path }),
-            None if self.json.as_object().is_none() => Err(self.wrong("an object")),
-            None => Err(FormatError::Header { path: path.to_string(), problem: "is missing".into() }),
-        }
-    }
-
-    /// The items of this list, which may have no more than `limit`, which is field `field` of the limits.
-    fn items(
-        &self,
-        what: &'static str,
-        limit: usize,
-        field: &'static str,
-    ) -> Result<impl ExactSizeIterator<Item = Field<'_>>, FormatError> {
-        let items = self.json.as_array().ok_or_else(|| self.wrong("a list"))?;
-        if items.len() > limit {
-            return Err(FormatError::Limit { what, value: items.len() as u64, limit: limit as u64, field });
-        }
-        Ok(items.iter().enumerate().map(|(index, json)| Field { json, path: Path::Index(&self.path, index) }))
-    }
-
-    fn u64(&self) -> Result<u64, FormatError> {
-        self.json.as_u64().ok_or_else(|| self.wrong("a whole number of 0 or more"))
-    }
-
-    fn u32(&self) -> Result<u32, FormatError> {
-        u32::try_from(self.u64()?).map_err(|_| self.wrong("a whole number below 2^32"))
-    }
-
-    fn f64(&self) -> Result<f64, FormatError> {
-        self.json.as_f64().ok_or_else(|| self.wrong("a number"))
-    }
-
-    fn str(&self) -> Result<&'a str, FormatError> {
-        self.json.as_str().ok_or_else(|| self.wrong("a string of valid Unicode"))
-    }
-
-    /// The one name of the codec that this string names.
-    fn codec(&self, layout: Layout) -> Result<Arc<str>, FormatError> {
-        match codec_of(layout, self.str()?) {
-            Some(codec) => Ok(codec.into()),
-            None => {
-                let known: Vec<&str> = stored_names(layout).collect();
-                Err(self.wrong(&format!("one of {} in layout {layout}", known.join(", "))))
-            }
-        }
-    }
-
-    fn wrong(&self, expected: &str) -> FormatError {
-        let path = match self.path {
-            Path::Root => "top level".to_string(),
-            _ => self.path.to_string(),
-        };
-        let found = match self.json {
-            Json::Object(_) | Json::Array(_) => format!("of type {}", self.json.kind()),
-            scalar => {
-                let text = scalar.to_string_styled(Style::Compact);
-                match text.char_indices().nth(60) {
-                    Some((cut, _)) => format!("{}...", &text[..cut]),
-                    None => text,
-                }
-            }
-        };
-        FormatError::Header { path, problem: format!("is {found}, expected {expected}") }
     }
 }

@@ -1,8 +1,6 @@
-//! From the first bytes to a checked index, without reading anything itself.
+//! From the first bytes of a CVCF file to a checked index.
 //!
-//! [`Opening`] asks for one range of bytes at a time: the first sixteen, the header, then the few bytes in
-//! front of each payload. Nothing is asked for that does not lie inside the file, and nothing is allocated
-//! for a number before the header's own length has paid for it.
+//! [`Walk`] asks for one range of bytes at a time: the header, then the few bytes in front of each payload.
 
 use alloc::format;
 use alloc::string::String;
@@ -10,23 +8,23 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use super::header::Header;
-use super::{MAGIC, NATIVE_SIGNATURE, frame_header_len, header_offset};
+use super::{MAGIC, frame_header_len, header_offset};
 use crate::error::FormatError;
 use crate::index::{ChunkId, FileIndex, Frame, Layout};
 use crate::limits::Limits;
 
-/// What [`Opening`] wants next.
+/// What a [`Walk`] wants next.
 #[derive(Debug)]
-pub enum Step {
-    /// These bytes of the file, all of them; hand them to [`Opening::feed`]. The range lies inside the file.
+pub(crate) enum Next {
+    /// These bytes of the file, all of them. The range lies inside the file.
     Read(Range<u64>),
     /// Nothing: this is the index.
     Done(FileIndex),
 }
 
-/// A file being opened: ask [`Opening::start`], then feed what each [`Step::Read`] names until it is done.
+/// A CVCF file being opened.
 #[derive(Debug)]
-pub struct Opening {
+pub(crate) struct Walk {
     file_len: u64,
     limits: Limits,
     state: State,
@@ -34,7 +32,6 @@ pub struct Opening {
 
 #[derive(Debug)]
 enum State {
-    Start,
     /// Reading the header as the first of `candidates` explains it.
     Header {
         candidates: Vec<Candidate>,
@@ -58,32 +55,23 @@ struct Candidate {
     header: Range<u64>,
 }
 
-impl Opening {
-    /// A file of this length, to be opened within these limits.
-    pub fn new(file_len: u64, limits: Limits) -> Self {
-        Opening { file_len, limits, state: State::Start }
+impl Walk {
+    /// Begins with the first sixteen bytes, or all there are, and says which bytes to feed first.
+    pub(crate) fn new(
+        file_len: u64,
+        limits: Limits,
+        first: &[u8],
+    ) -> Result<(Walk, Range<u64>), FormatError> {
+        let mut walk = Walk { file_len, limits, state: State::Finished };
+        let candidates = walk.candidates(first)?;
+        let header = candidates[0].header.clone();
+        walk.state = State::Header { candidates, parsed: None, failed: None };
+        Ok((walk, header))
     }
 
-    /// The first thing to do.
-    pub fn start(&self) -> Step {
-        Step::Read(0..self.file_len.min(16))
-    }
-
-    /// Takes the bytes that the last step named.
-    ///
-    /// # Errors
-    /// The bytes are not those of a file this version reads. The opening cannot go on after an error.
-    ///
-    /// # Panics
-    /// The opening is over, or these are not as many bytes as the last step named.
-    pub fn feed(&mut self, bytes: &[u8]) -> Result<Step, FormatError> {
+    /// Takes the bytes that were asked for.
+    pub(crate) fn feed(&mut self, bytes: &[u8]) -> Result<Next, FormatError> {
         match core::mem::replace(&mut self.state, State::Finished) {
-            State::Start => {
-                let candidates = self.candidates(bytes)?;
-                let first = candidates[0].header.clone();
-                self.state = State::Header { candidates, parsed: None, failed: None };
-                Ok(Step::Read(first))
-            }
             State::Header { mut candidates, parsed, failed } => {
                 let candidate = candidates.remove(0);
                 let (parsed, failed) = match (self.parse(&candidate, bytes), parsed, failed) {
@@ -96,7 +84,7 @@ impl Opening {
                 };
                 if let Some(next) = candidates.first().map(|candidate| candidate.header.clone()) {
                     self.state = State::Header { candidates, parsed, failed };
-                    return Ok(Step::Read(next));
+                    return Ok(Next::Read(next));
                 }
                 match (parsed, failed) {
                     (Some(header), _) => {
@@ -120,7 +108,7 @@ impl Opening {
                 frames.push(Frame { bytes: start..end, crc32 });
                 self.walk(header, frames, end)
             }
-            State::Finished => panic!("fed after the opening was over"),
+            State::Finished => unreachable!("fed after it was over"),
         }
     }
 
@@ -128,9 +116,6 @@ impl Opening {
     fn candidates(&self, first: &[u8]) -> Result<Vec<Candidate>, FormatError> {
         if first.len() < 4 || first[..4] != MAGIC {
             return Err(FormatError::NotCvc { found: hex(&first[..first.len().min(4)]) });
-        }
-        if first.get(4..8) == Some(&NATIVE_SIGNATURE) {
-            return Err(FormatError::Native);
         }
         // No byte 8, or one that only a versioned header can explain, which needs byte 12.
         if first.len() < 9 || (first.len() < 13 && first[8] != b'{') {
@@ -176,11 +161,11 @@ impl Opening {
     }
 
     /// Goes to the next frame, which for the mapped layout is where the header says, or finishes.
-    fn walk(&mut self, header: Header, frames: Vec<Frame>, position: u64) -> Result<Step, FormatError> {
+    fn walk(&mut self, header: Header, frames: Vec<Frame>, position: u64) -> Result<Next, FormatError> {
         let chunk = chunk_id(frames.len());
         let Some(fields) = header.chunks.get(frames.len()) else {
             let trailing_len = self.file_len - position;
-            return header.finish(frames, trailing_len).map(Step::Done);
+            return header.finish(frames, trailing_len).map(Next::Done);
         };
         let start = match fields.file_offset {
             None => position,
@@ -199,7 +184,7 @@ impl Opening {
             return Err(self.truncated(format!("the frame of {chunk}"), start..end));
         };
         self.state = State::Frames { header, frames, position: start };
-        Ok(Step::Read(start..end))
+        Ok(Next::Read(start..end))
     }
 
     fn truncated(&self, what: String, needed: Range<u64>) -> FormatError {

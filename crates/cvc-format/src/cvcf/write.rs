@@ -93,6 +93,7 @@ impl Contents<'_> {
                     }
                 }
             }
+            Layout::Native => return cannot("it is not a CVCF layout; see `native::Contents`".into()),
             Layout::V1Mmap => {
                 return cannot(
                     "upstream's writer of it damages its own files, so it is only read; write layout v1"
@@ -256,7 +257,7 @@ impl Contents<'_> {
         let mut chunks = Vec::with_capacity(self.chunks.len());
         for chunk in self.chunks {
             let mut fields = alloc::vec![("rows", Json::from(u64::from(chunk.rows)))];
-            fields.extend(self.codec_fields(array, chunk.parts[0].1));
+            fields.extend(self.codec_fields(array, &chunk.parts[0].1));
             if let Some(metadata) = &chunk.metadata {
                 fields.push(("metadata", metadata.clone()));
             }
@@ -295,7 +296,7 @@ impl Contents<'_> {
             let mut offset = 0;
             let mut columns = Vec::with_capacity(self.arrays.len());
             for (array, (len, params)) in self.arrays.iter().zip(&chunk.parts) {
-                let mut fields = self.codec_fields(array, *params);
+                let mut fields = self.codec_fields(array, params);
                 fields.push(("offset", Json::from(offset)));
                 fields.push(("size", Json::from(*len)));
                 offset += len;
@@ -320,7 +321,7 @@ impl Contents<'_> {
         Json::from(stored_name(self.layout, array.codec).expect("checked by check_arrays"))
     }
 
-    fn codec_fields(&self, array: &ArraySpec, params: Params) -> Vec<(&'static str, Json)> {
+    fn codec_fields(&self, array: &ArraySpec, params: &Params) -> Vec<(&'static str, Json)> {
         let mut fields = alloc::vec![("compression", self.stored_name(array))];
         if let Params::Affine(affine) = params {
             fields.push(("min", Json::from(affine.min)));

@@ -1,0 +1,247 @@
+//! The inside of a chunk: its head, fields and lanes.
+//!
+//! [`encode_chunk`] and [`parse_head`] agree on where everything lies because both ask [`lay_out`].
+
+use alloc::format;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::open::{check, region, u16_at, u32_at};
+use super::write::cannot;
+use super::{ALIGN, ChunkSpec, MAX_ROW_LEN, STREAM_ALIGN};
+use crate::checksum::{Crc32c, crc32c};
+use crate::error::FormatError;
+use crate::index::{ChunkEntry, ChunkId, Loss, Stored};
+use crate::parts::{Field, Lane, Parts};
+
+/// What the head of a chunk says.
+#[derive(Clone, Debug)]
+pub struct Head {
+    /// Where the rows lie.
+    pub parts: Parts,
+    /// The parameters of the codec, for it to understand.
+    pub params: Arc<[u8]>,
+}
+
+/// What a chunk is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct ChunkParts<'a> {
+    /// The array it belongs to.
+    pub array: u16,
+    /// Rows in the chunk; at least 1.
+    pub rows: u32,
+    /// Rows in every block but the last; at least 1.
+    pub block_rows: u32,
+    /// The parameters of the codec.
+    pub params: &'a [u8],
+    /// Each field: the bytes of a row, and the rows one after another.
+    pub fields: &'a [(u32, &'a [u8])],
+    /// Each lane.
+    pub lanes: &'a [LaneBytes<'a>],
+    /// What encoding lost.
+    pub loss: Loss,
+}
+
+/// One stream for each block, one after another.
+#[derive(Clone, Copy, Debug)]
+pub struct LaneBytes<'a> {
+    /// The streams, without padding.
+    pub bytes: &'a [u8],
+    /// Bytes of each stream.
+    pub lens: &'a [u32],
+}
+
+/// Appends the bytes of a chunk to `out`, which must be empty or end on a multiple of [`super::ALIGN`].
+///
+/// # Errors
+/// The chunk is too large for the fields that describe it.
+///
+/// # Panics
+/// Fields or lanes that are not as long as the rows say.
+pub fn encode_chunk(chunk: &ChunkParts<'_>, out: &mut Vec<u8>) -> Result<ChunkSpec, FormatError> {
+    let ChunkParts { array, rows, block_rows, params, fields, lanes, loss } = *chunk;
+    let start = out.len();
+    assert!((start as u64).is_multiple_of(ALIGN), "a chunk begins on a multiple of {ALIGN}");
+    assert!(rows > 0 && block_rows > 0, "a chunk has rows");
+    assert!(!fields.is_empty() || !lanes.is_empty(), "a chunk has fields or lanes");
+    let block_count = rows.div_ceil(block_rows);
+    for (width, bytes) in fields {
+        assert!(*width > 0, "a row of a field has bytes");
+        assert_eq!(bytes.len() as u64, u64::from(rows) * u64::from(*width), "bytes of a field");
+    }
+    for lane in lanes {
+        assert_eq!(lane.lens.len(), block_count as usize, "streams of a lane");
+        assert!(!lane.lens.contains(&0), "a stream has bytes");
+        assert_eq!(
+            lane.bytes.len() as u64,
+            lane.lens.iter().map(|len| u64::from(*len)).sum(),
+            "bytes of a lane"
+        );
+    }
+
+    if let Some((width, _)) = fields.iter().find(|(width, _)| u64::from(*width) > MAX_ROW_LEN) {
+        return cannot(format!("a field of {width} bytes a row; {MAX_ROW_LEN} are possible"));
+    }
+    let (Ok(field_count), Ok(lane_count)) = (u16::try_from(fields.len()), u16::try_from(lanes.len())) else {
+        let (fields, lanes) = (fields.len(), lanes.len());
+        return cannot(format!("a chunk of {fields} fields and {lanes} lanes; 65535 of each are possible"));
+    };
+    let head_len = head_len(field_count, lane_count, block_count, params.len() as u64);
+    let (Ok(params_len), Ok(head_len)) = (u32::try_from(params.len()), u32::try_from(head_len)) else {
+        return cannot(format!(
+            "a chunk whose head has {head_len} bytes; use fewer rows a chunk or more a block"
+        ));
+    };
+    let widths = fields.iter().map(|(width, _)| *width);
+    let lens = lanes.iter().map(|lane| lane.lens.to_vec());
+    let placed = lay_out(head_len, rows, widths, lens).expect("all of it is in memory");
+
+    out.reserve(to_usize(placed.len));
+    out.extend(params_len.to_le_bytes());
+    out.extend(field_count.to_le_bytes());
+    out.extend(lane_count.to_le_bytes());
+    for (width, _) in fields {
+        out.extend(width.to_le_bytes());
+    }
+    for len in lanes.iter().flat_map(|lane| lane.lens) {
+        out.extend(len.to_le_bytes());
+    }
+    // Room for the checksums, which are known when everything is in its place.
+    let crcs = out.len() - start..out.len() - start + 4 * block_count as usize;
+    out.resize(start + crcs.end, 0);
+    out.extend(params);
+    out.resize(start + head_len as usize, 0);
+    for ((_, bytes), field) in fields.iter().zip(&placed.fields) {
+        out.extend(*bytes);
+        out.resize(start + to_usize(field.end), 0);
+    }
+    for (lane, placed) in lanes.iter().zip(&placed.lanes) {
+        let mut rest = lane.bytes;
+        for (len, end) in lane.lens.iter().zip(&placed.starts[1..]) {
+            let (stream, after) = rest.split_at(*len as usize);
+            out.extend(stream);
+            out.resize(start + to_usize(*end), 0);
+            rest = after;
+        }
+    }
+
+    let parts = Parts::blocked(rows, block_rows, placed.fields, placed.lanes, Vec::new());
+    for (block, at) in (0..block_count).zip((start + crcs.start..).step_by(4)) {
+        let mut crc = Crc32c::default();
+        for range in parts.ranges(block..block + 1) {
+            crc.update(&out[start + to_usize(range.start)..start + to_usize(range.end)]);
+        }
+        out[at..at + 4].copy_from_slice(&crc.finish().to_le_bytes());
+    }
+    let head_crc = crc32c(&out[start..start + head_len as usize]);
+    Ok(ChunkSpec { array, rows, block_rows, head_len, head_crc, len: placed.len, loss })
+}
+
+/// Reads the head of chunk `id` of an array; `bytes` are the first `head_len` bytes of `entry`.
+///
+/// # Errors
+/// The bytes are damaged, or describe something else than the chunk.
+///
+/// # Panics
+/// `entry` is not of a native file, or these are not `head_len` bytes.
+pub fn parse_head(id: ChunkId, entry: &ChunkEntry, bytes: &[u8]) -> Result<Head, FormatError> {
+    let Stored::Blocked(stored) = &entry.stored else { panic!("only native chunks have a head") };
+    assert_eq!(bytes.len(), stored.head_len as usize, "bytes of a head");
+    let what = format!("the head of {id}");
+    let wrong = |problem: &str| region(&what, entry.bytes.start, problem);
+    check(&what, entry.bytes.start, bytes, stored.head_crc)?;
+
+    let rows = entry.row_count();
+    let block_count = stored.block_count(rows);
+    let params_len = u32_at(bytes, 0);
+    let (field_count, lane_count) = (u16_at(bytes, 4), u16_at(bytes, 6));
+    if field_count == 0 && lane_count == 0 {
+        return Err(wrong("has neither fields nor lanes"));
+    }
+    let expected = head_len(field_count, lane_count, block_count, u64::from(params_len));
+    if expected != u64::from(stored.head_len) {
+        return Err(wrong(&format!(
+            "has {} bytes, expected {expected} for {field_count} fields, {lane_count} lanes, {block_count} blocks and \
+             {params_len} bytes of parameters",
+            stored.head_len
+        )));
+    }
+    // From here on every count is paid for by the bytes of the head.
+    let mut rest = &bytes[8..];
+    let mut words = |count: usize| -> Vec<u32> {
+        let (these, after) = rest.split_at(4 * count);
+        rest = after;
+        these.chunks_exact(4).map(|word| u32_at(word, 0)).collect()
+    };
+    let widths = words(usize::from(field_count));
+    let lens: Vec<Vec<u32>> = (0..lane_count).map(|_| words(block_count as usize)).collect();
+    let crcs = words(block_count as usize);
+    let (params, padding) = rest.split_at(params_len as usize);
+    if padding.iter().any(|byte| *byte != 0) {
+        return Err(wrong("has padding that is not zero"));
+    }
+    if let Some(width) = widths.iter().find(|width| **width == 0 || u64::from(**width) > MAX_ROW_LEN) {
+        return Err(wrong(&format!("has a field of {width} bytes a row, expected 1 to {MAX_ROW_LEN}")));
+    }
+    if lens.iter().any(|lane| lane.contains(&0)) {
+        return Err(wrong("has a stream of 0 bytes, expected at least 1"));
+    }
+    let len = entry.bytes.end - entry.bytes.start;
+    match lay_out(stored.head_len, rows, widths.into_iter(), lens.into_iter()) {
+        Some(placed) if placed.len == len => {
+            let parts = Parts::blocked(rows, stored.block_rows, placed.fields, placed.lanes, crcs);
+            Ok(Head { parts, params: params.into() })
+        }
+        Some(placed) => {
+            Err(wrong(&format!("describes a chunk of {} bytes, the index has one of {len}", placed.len)))
+        }
+        None => Err(wrong("describes a chunk of more than 2^64 bytes")),
+    }
+}
+
+/// Bytes of a head, with the zeros that end it. Below 2^51, whatever the counts are.
+fn head_len(field_count: u16, lane_count: u16, block_count: u32, params_len: u64) -> u64 {
+    let words = u64::from(field_count) + (u64::from(lane_count) + 1) * u64::from(block_count);
+    (8 + 4 * words + params_len).next_multiple_of(ALIGN)
+}
+
+/// The parts of a chunk, and its length.
+struct Placed {
+    fields: Vec<Field>,
+    lanes: Vec<Lane>,
+    len: u64,
+}
+
+/// Where the fields and lanes of a chunk lie; `None` if that is beyond what 64 bits count.
+fn lay_out(
+    head_len: u32,
+    rows: u32,
+    widths: impl Iterator<Item = u32>,
+    lens: impl ExactSizeIterator<Item = Vec<u32>>,
+) -> Option<Placed> {
+    let mut at = u64::from(head_len);
+    let mut fields = Vec::new();
+    for width in widths {
+        let offset = at;
+        at = at.checked_add(u64::from(rows) * u64::from(width))?.checked_next_multiple_of(ALIGN)?;
+        fields.push(Field { width, offset, end: at });
+    }
+    let lane_count = lens.len();
+    let mut lanes = Vec::with_capacity(lane_count);
+    for (number, lens) in lens.enumerate() {
+        let mut starts = Vec::with_capacity(lens.len() + 1);
+        starts.push(at);
+        for (block, len) in lens.iter().enumerate() {
+            let last = number + 1 == lane_count && block + 1 == lens.len();
+            let align = if last { ALIGN } else { STREAM_ALIGN };
+            at = at.checked_add(u64::from(*len))?.checked_next_multiple_of(align)?;
+            starts.push(at);
+        }
+        lanes.push(Lane { starts, lens });
+    }
+    Some(Placed { fields, lanes, len: at })
+}
+
+fn to_usize(len: u64) -> usize {
+    usize::try_from(len).expect("bytes in memory are counted by usize")
+}

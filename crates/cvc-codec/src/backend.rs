@@ -14,7 +14,7 @@ use core::ops::Range;
 use std::error::Error as StdError;
 use std::sync::Arc;
 
-use cvc_format::{ChunkId, DType};
+use cvc_format::{ChunkId, DType, Parts};
 use thiserror::Error;
 
 use crate::job::Batch;
@@ -50,21 +50,49 @@ pub trait Backend: Send + Sync {
     ) -> Result<(), DecodeError>;
 }
 
+/// Consecutive blocks of one chunk: what a backend pulls at a time.
+#[derive(Clone, Debug)]
+pub struct BlockRun<'p> {
+    /// Which chunk.
+    pub chunk: ChunkId,
+    /// Where its blocks lie.
+    pub parts: &'p Parts,
+    /// Which of them; at least one.
+    pub blocks: Range<u32>,
+}
+
+impl<'p> BlockRun<'p> {
+    /// The bytes of the run, as ranges of the chunk: one for each field, then one for each lane.
+    pub fn ranges(&self) -> impl Iterator<Item = Range<u64>> + Clone + 'p {
+        self.parts.ranges(self.blocks.clone())
+    }
+
+    /// How many bytes they are together.
+    pub fn byte_len(&self) -> usize {
+        usize::try_from(self.parts.len_of(self.blocks.clone())).expect("the file was opened on this machine")
+    }
+
+    /// The rows of the run, counted from the start of the chunk.
+    pub fn rows(&self) -> Range<u32> {
+        self.parts.rows_of(self.blocks.clone())
+    }
+}
+
 /// Where encoded bytes come from. A backend pulls what it needs, when it needs it, from several threads.
 pub trait Payloads: Sync {
-    /// Fills `into` with the bytes of `chunk`'s payload from `offset` on, checked against their checksum.
+    /// Fills `into` with the ranges of the run, one after another, checked against their checksums.
     ///
     /// # Errors
     /// The source failed or the bytes are damaged.
-    fn read(&self, chunk: ChunkId, offset: u64, into: &mut [u8]) -> Result<(), SourceError>;
+    fn read(&self, run: &BlockRun<'_>, into: &mut [u8]) -> Result<(), SourceError>;
 
-    /// The same bytes without a copy, where they already lie in memory; checked as well.
+    /// All bytes of the chunk without a copy, where they already lie in memory; those of the run are checked.
     ///
     /// Do not copy from here to a device if the memory may be a map: a page fault in a driver stalls it.
     ///
     /// # Errors
     /// The bytes are damaged.
-    fn borrow(&self, chunk: ChunkId, range: Range<u64>) -> Result<Option<&[u8]>, SourceError>;
+    fn borrow(&self, run: &BlockRun<'_>) -> Result<Option<&[u8]>, SourceError>;
 }
 
 /// A place for decoded rows.
@@ -202,6 +230,29 @@ pub enum SourceError {
         /// What the bytes give.
         found: u32,
     },
+    /// The bytes of a native block are not those that were written.
+    #[error(
+        "block {block} (rows {}..{} of the chunk, bytes {}) is damaged: its crc32c is {found:08x}, the file says \
+         {expected:08x}; restore the file from a copy, or `cvc repair` saves the other rows",
+        rows.start, rows.end, list(ranges)
+    )]
+    Block {
+        /// Which block of the chunk.
+        block: u32,
+        /// The rows in it, counted from the start of the chunk.
+        rows: Range<u32>,
+        /// Its bytes, as ranges of the file.
+        ranges: Vec<Range<u64>>,
+        /// What the file says.
+        expected: u32,
+        /// What the bytes give.
+        found: u32,
+    },
+}
+
+fn list(ranges: &[Range<u64>]) -> String {
+    let ranges: Vec<String> = ranges.iter().map(|range| format!("{}..{}", range.start, range.end)).collect();
+    ranges.join(" and ")
 }
 
 /// Why a batch could not be decoded.

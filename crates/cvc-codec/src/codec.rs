@@ -2,7 +2,9 @@
 
 use core::fmt::Debug;
 
-use cvc_format::{DType, Params};
+use std::sync::Arc;
+
+use cvc_format::{DType, Json, Params, Parts};
 use thiserror::Error;
 
 use crate::codecs;
@@ -13,40 +15,125 @@ use crate::rows::RowSlice;
 ///
 /// To add one: a file in `codecs/`, a line in [`CODECS`], a page in `docs/codecs/`, a golden file.
 pub trait Codec: Debug + Sync {
-    /// The one name of this codec, among the codecs of all layouts.
+    /// The one name of this codec, among the codecs of all layouts. Those of the CVCF layouts begin with `cvcf`.
     fn name(&self) -> &'static str;
+
+    /// Whether native files may name it.
+    fn is_native(&self) -> bool {
+        !self.name().starts_with("cvcf")
+    }
 
     /// The dtype of the values that come out if nothing else is asked for, given the dtype that went in.
     fn decoded_dtype(&self, input: DType) -> DType;
 
-    /// How to decode a chunk of `shape` whose payload has `payload_len` bytes.
-    ///
-    /// `dtype` is the array's (what went in), `out` what the caller wants.
+    /// Whether every value comes back bit for bit, in the dtype that went in, so that there is no loss to measure.
+    fn is_lossless(&self) -> bool {
+        false
+    }
+
+    /// How to decode a chunk to values of `out`.
     ///
     /// # Errors
-    /// The parameters or the length do not fit the shape, or `out` cannot be had.
-    fn plan(
-        &self,
-        shape: ChunkShape,
-        dtype: DType,
-        params: &Params,
-        payload_len: u64,
-        out: DType,
-    ) -> Result<DecodePlan, CodecError>;
+    /// The parameters or the parts do not fit the shape, or `out` cannot be had.
+    fn plan(&self, chunk: &StoredChunk<'_>, out: DType) -> Result<DecodePlan, CodecError>;
 
-    /// Encodes `rows` as one chunk. What `out` held before is replaced; its memory is used again.
+    /// Encodes `rows`, of which there is at least one, as one chunk. What `out` held before is replaced; its memory is
+    /// used again.
     ///
     /// # Errors
     /// The codec cannot take such rows.
-    fn encode(&self, rows: RowSlice<'_>, out: &mut EncodedChunk) -> Result<(), CodecError>;
+    fn encode(
+        &self,
+        rows: RowSlice<'_>,
+        options: &EncodeOptions,
+        out: &mut EncodedChunk,
+    ) -> Result<(), CodecError>;
 
-    /// No chunk of this shape and dtype encodes to more bytes.
-    fn max_encoded_len(&self, shape: ChunkShape, dtype: DType) -> u64;
+    /// Rows to a block of a native chunk unless the caller chooses: see [`EncodeOptions::block_rows`].
+    fn default_block_rows(&self, dtype: DType, dim: u32) -> u32;
+
+    /// What a native file says of this codec beside its name, given these options: pairs of key and value.
+    fn options(&self, options: &EncodeOptions) -> Vec<(&'static str, Json)> {
+        let _ = options;
+        Vec::new()
+    }
+}
+
+/// What a file says of one chunk.
+#[derive(Clone, Copy, Debug)]
+pub struct StoredChunk<'a> {
+    /// The matrix in it.
+    pub shape: ChunkShape,
+    /// The dtype of the array: what went in.
+    pub dtype: DType,
+    /// What the codec needs to know beside the bytes.
+    pub params: &'a Params,
+    /// Where the rows lie; opaque in CVCF files.
+    pub parts: &'a Arc<Parts>,
+}
+
+/// How to encode. CVCF codecs have no options and ignore them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EncodeOptions {
+    /// Rows to a block: the unit of checksum, and of what is read for one row. At least 1.
+    pub block_rows: u32,
+    /// Which values of a chunk share their parameters, for codecs that have any.
+    pub scope: Scope,
+    /// What to do with values that the codec cannot represent.
+    pub nonfinite: NonFinite,
+}
+
+impl EncodeOptions {
+    /// Blocks of so many rows, all else as by default.
+    pub fn new(block_rows: u32) -> Self {
+        EncodeOptions { block_rows, scope: Scope::default(), nonfinite: NonFinite::default() }
+    }
+}
+
+/// Which values of a chunk share their parameters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scope {
+    /// The values of a row.
+    #[default]
+    Row,
+    /// The values of a dim.
+    Dim,
+    /// All values.
+    Chunk,
+}
+
+impl Scope {
+    /// The name in files and on the command line: `row`, `dim`, `chunk`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Scope::Row => "row",
+            Scope::Dim => "dim",
+            Scope::Chunk => "chunk",
+        }
+    }
+}
+
+/// What to do with values that a lossy codec cannot represent: NaN and infinities for `int8`, finite values out of range
+/// for `fp16` and `bf16`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NonFinite {
+    /// Refuse them, naming row and column.
+    #[default]
+    Refuse,
+    /// Take the nearest value that can be had; the measured loss shows it. The page of each codec says which.
+    Saturate,
 }
 
 /// Every codec. The one list.
 pub static CODECS: &[&dyn Codec] = &[
     &codecs::raw::Raw,
+    &codecs::fp16::Fp16,
+    &codecs::bf16::Bf16,
+    &codecs::int8::Int8,
+    &codecs::lossless::Lossless,
+    &codecs::zstd::Zstd,
+    &codecs::gzip::Gzip,
     &codecs::cvcf_fp16::CvcfFp16,
     &codecs::cvcf_int8::CvcfInt8,
     &codecs::cvcf0_int8::Cvcf0Int8,
@@ -68,15 +155,63 @@ pub fn find(name: &str) -> Result<&'static dyn Codec, CodecError> {
 /// One encoded chunk.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EncodedChunk {
-    /// The encoded values.
-    pub payload: Vec<u8>,
-    /// What decoding needs beside them.
+    /// What decoding needs beside the bytes.
     pub params: Params,
+    /// Matrices of bytes, one after another.
+    pub fields: Vec<EncodedField>,
+    /// Streams, after the fields. A CVCF payload without rows is one stream.
+    pub lanes: Vec<EncodedLane>,
+}
+
+/// The rows of one field.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EncodedField {
+    /// Bytes of a row. Codecs of `CVCF` files leave it 0: a payload says nothing of its rows.
+    pub width: u32,
+    /// All rows, one after another.
+    pub bytes: Vec<u8>,
+}
+
+/// The streams of one lane, one for each block.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EncodedLane {
+    /// The streams one after another, without padding.
+    pub bytes: Vec<u8>,
+    /// Bytes of each.
+    pub lens: Vec<u32>,
 }
 
 impl Default for EncodedChunk {
     fn default() -> Self {
-        EncodedChunk { payload: Vec::new(), params: Params::None }
+        EncodedChunk { params: Params::None, fields: Vec::new(), lanes: Vec::new() }
+    }
+}
+
+impl EncodedChunk {
+    /// Forgets everything but its memory, and makes it `fields` fields and `lanes` lanes, all empty.
+    pub fn reset(&mut self, fields: usize, lanes: usize) {
+        self.params = Params::None;
+        self.fields.resize_with(fields, EncodedField::default);
+        self.lanes.resize_with(lanes, EncodedLane::default);
+        for field in &mut self.fields {
+            field.width = 0;
+            field.bytes.clear();
+        }
+        for lane in &mut self.lanes {
+            lane.bytes.clear();
+            lane.lens.clear();
+        }
+    }
+
+    /// The bytes of all fields and lanes, in order: the payload of a CVCF chunk.
+    pub fn payload(&self) -> impl Iterator<Item = &[u8]> {
+        let fields = self.fields.iter().map(|field| field.bytes.as_slice());
+        fields.chain(self.lanes.iter().map(|lane| lane.bytes.as_slice()))
+    }
+
+    /// How many bytes [`EncodedChunk::payload`] are.
+    pub fn payload_len(&self) -> u64 {
+        self.payload().map(|bytes| bytes.len() as u64).sum()
     }
 }
 
@@ -101,6 +236,21 @@ pub enum CodecError {
     /// The payload or the dtype wanted does not fit.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// A value that the codec cannot represent.
+    #[error(
+        "codec {codec} cannot represent {value} (row {row}, column {column}): clean the vectors, allow it to saturate, or \
+         choose a codec that can (raw, lossless)"
+    )]
+    Value {
+        /// The codec.
+        codec: &'static str,
+        /// Which row, counted from the first that was encoded.
+        row: usize,
+        /// Which of its values.
+        column: usize,
+        /// The value.
+        value: f64,
+    },
     /// Rows that the codec cannot take.
     #[error("codec {codec} cannot encode this: {problem}")]
     Input {

@@ -50,8 +50,8 @@ impl<'p> Batch<'p> {
                     chunk_rows: shape.rows,
                 });
             }
-            if shape.dim != dim || job.plan.out() != out {
-                return Err(BatchError::Mixed { chunk: job.chunk, dim: shape.dim, out: job.plan.out() });
+            if job.plan.dim() != dim || job.plan.out() != out {
+                return Err(BatchError::Mixed { chunk: job.chunk, dim: job.plan.dim(), out: job.plan.out() });
             }
             if job.dst_row != next_row {
                 return Err(BatchError::NotTiled { row: next_row, rows });

@@ -22,18 +22,28 @@ pub mod backend;
 pub mod codec;
 pub mod codecs;
 pub mod job;
+pub mod loss;
 pub mod ops;
 pub mod plan;
 pub mod reference;
 pub mod rows;
+pub mod sources;
+pub mod stream;
+pub mod strings;
 
 pub use backend::{
-    Backend, DecodeError, DeviceBuffer, DeviceInfo, DeviceKind, HostBuffer, Payloads, SourceError,
+    Backend, BlockRun, DecodeError, DeviceBuffer, DeviceInfo, DeviceKind, HostBuffer, Payloads, SourceError,
     Unsupported,
 };
-pub use codec::{CODECS, Codec, CodecError, EncodedChunk, find};
-pub use cvc_format::{AffineParams, ChunkId, DType, Params};
+pub use codec::{
+    CODECS, Codec, CodecError, EncodeOptions, EncodedChunk, EncodedField, EncodedLane, NonFinite, Scope,
+    StoredChunk, find,
+};
+pub use cvc_format::{AffineParams, ChunkId, DType, Params, Parts};
 pub use job::{Batch, BatchError, Job};
-pub use plan::{ChunkShape, DecodePlan, Load, PlanError};
+pub use plan::{Affine, ChunkShape, DecodePlan, Load, PlanError, Stream};
 pub use reference::ReferenceBackend;
 pub use rows::{Element, RowSlice, RowsError, Values};
+pub use sources::{RunBytes, Sources};
+pub use stream::{Deflater, Inflater, Packing};
+pub use strings::Strings;

@@ -4,8 +4,8 @@ use cvc_format::DType;
 use half::{bf16, f16};
 use thiserror::Error;
 
-use crate::ops::narrow::{f16_from_f32, f16_from_f64, round_f32};
-use crate::ops::widen_f16::widen;
+use crate::ops::narrow::{bf16_from_f32, bf16_from_f64, f16_from_f32, f16_from_f64, round_f32};
+use crate::ops::{widen_bf16, widen_f16};
 
 /// A Rust type that is the native form of a [`DType`], and how its values become floats. Sealed.
 pub trait Element: sealed::Sealed + bytemuck::Pod + Send + Sync {
@@ -22,6 +22,11 @@ pub trait Element: sealed::Sealed + bytemuck::Pod + Send + Sync {
     fn as_f16(self) -> f16 {
         // Integers that do not fit f64 are far beyond the largest half, so nothing is rounded twice.
         f16_from_f64(self.as_f64())
+    }
+
+    /// The value, which is a float, rounded once to bfloat16, to nearest even.
+    fn as_bf16(self) -> bf16 {
+        bf16_from_f32(self.as_f32())
     }
 }
 
@@ -46,18 +51,22 @@ macro_rules! elements {
 
         impl<'a> RowSlice<'a> {
             /// The values in row order, as a slice of their own type.
+            ///
+            /// # Panics
+            /// They are bools or complex, which have none ([`RowSlice::is_real`]).
             pub fn values(&self) -> Values<'a> {
                 match self.dtype {
                     $(DType::$dtype => Values::$dtype(cast(self.bytes)),)*
-                    other => unreachable!("RowSlice::from_bytes accepts no {other}"),
+                    other => unreachable!("{other} values have no type of their own"),
                 }
             }
         }
 
-        fn alignment(dtype: DType) -> Option<usize> {
+        fn alignment(dtype: DType) -> usize {
             match dtype {
-                $(DType::$dtype => Some(align_of::<$rust>()),)*
-                _ => None,
+                $(DType::$dtype => align_of::<$rust>(),)*
+                // What the numbers need that a value consists of.
+                _ => dtype.component_size(),
             }
         }
     };
@@ -112,7 +121,7 @@ impl Element for f16 {
     const DTYPE: DType = DType::F16;
 
     fn as_f32(self) -> f32 {
-        widen(self.to_bits())
+        widen_f16::widen(self.to_bits())
     }
 
     fn as_f64(self) -> f64 {
@@ -128,8 +137,8 @@ impl Element for bf16 {
     const DTYPE: DType = DType::Bf16;
 
     fn as_f32(self) -> f32 {
-        // The upper half of an f32; `half`'s own conversion quiets NaNs.
-        f32::from_bits(u32::from(self.to_bits()) << 16)
+        // `half`'s own conversion quiets NaNs.
+        widen_bf16::widen(self.to_bits())
     }
 
     fn as_f64(self) -> f64 {
@@ -138,6 +147,10 @@ impl Element for bf16 {
 
     fn as_f16(self) -> f16 {
         f16_from_f32(self.as_f32())
+    }
+
+    fn as_bf16(self) -> bf16 {
+        self
     }
 }
 
@@ -166,6 +179,10 @@ impl Element for f64 {
 
     fn as_f64(self) -> f64 {
         self
+    }
+
+    fn as_bf16(self) -> bf16 {
+        bf16_from_f64(self)
     }
 }
 
@@ -197,7 +214,7 @@ impl<'a> RowSlice<'a> {
     /// # Errors
     /// The bytes are not exactly that many, or not aligned for the dtype.
     pub fn from_bytes(dtype: DType, rows: usize, dim: usize, bytes: &'a [u8]) -> Result<Self, RowsError> {
-        let align = alignment(dtype).ok_or(RowsError::DType(dtype))?;
+        let align = alignment(dtype);
         let expected = rows.checked_mul(dim).and_then(|values| values.checked_mul(dtype.size()));
         if expected != Some(bytes.len()) {
             return Err(RowsError::Length { rows, dim, dtype, bytes: bytes.len() });
@@ -231,6 +248,11 @@ impl<'a> RowSlice<'a> {
     /// The bytes of all values, in native order.
     pub fn bytes(&self) -> &'a [u8] {
         self.bytes
+    }
+
+    /// Whether the values are real numbers: neither complex nor bools, of which most codecs can make nothing.
+    pub fn is_real(&self) -> bool {
+        !matches!(self.dtype, DType::C64 | DType::C128 | DType::Bool)
     }
 
     /// Rows `range` of these.
@@ -287,7 +309,4 @@ pub enum RowsError {
         /// What its values need.
         align: usize,
     },
-    /// No codec takes such values yet.
-    #[error("values of dtype {0} cannot be encoded")]
-    DType(DType),
 }

@@ -13,10 +13,11 @@
 
 use cvc_format::{AffineParams, DType, Params};
 
+use super::blocks;
 use super::cvcf_int8::{check_values, code_of, plan, range, store, store_f32};
-use crate::codec::{Codec, CodecError, EncodedChunk};
+use crate::codec::{Codec, CodecError, EncodeOptions, EncodedChunk, StoredChunk};
 use crate::ops::narrow::{f16_from_f32, f16_from_f64, round_f32};
-use crate::plan::{ChunkShape, DecodePlan};
+use crate::plan::DecodePlan;
 use crate::rows::{Element, RowSlice, Values, with_values};
 
 /// The 0.1.0 flavour of upstream's int8.
@@ -32,23 +33,23 @@ impl Codec for Cvcf0Int8 {
         DType::F32
     }
 
-    fn plan(
-        &self,
-        shape: ChunkShape,
-        _dtype: DType,
-        params: &Params,
-        payload_len: u64,
-        out: DType,
-    ) -> Result<DecodePlan, CodecError> {
-        plan(self.name(), shape, params, payload_len, out)
+    fn plan(&self, chunk: &StoredChunk<'_>, out: DType) -> Result<DecodePlan, CodecError> {
+        plan(self.name(), chunk, out)
     }
 
-    fn encode(&self, rows: RowSlice<'_>, out: &mut EncodedChunk) -> Result<(), CodecError> {
+    fn encode(
+        &self,
+        rows: RowSlice<'_>,
+        _options: &EncodeOptions,
+        out: &mut EncodedChunk,
+    ) -> Result<(), CodecError> {
+        blocks::only_reals(self.name(), rows)?;
         check_values(self.name(), rows)?;
+        out.reset(1, 0);
         let range = with_values!(rows, values => range(values.iter().map(|value| value.as_f64())));
         let min = range.min;
         let scale = if range.max == min { 1.0 } else { (range.max - min) / 255.0 };
-        let codes = &mut out.payload;
+        let codes = &mut out.fields[0].bytes;
         match rows.values() {
             // Upstream never saw bfloat16; its values are f32 values.
             Values::F32(_) | Values::Bf16(_) => {
@@ -72,7 +73,7 @@ impl Codec for Cvcf0Int8 {
         Ok(())
     }
 
-    fn max_encoded_len(&self, shape: ChunkShape, _dtype: DType) -> u64 {
-        shape.values()
+    fn default_block_rows(&self, _dtype: DType, _dim: u32) -> u32 {
+        1
     }
 }

@@ -1,9 +1,10 @@
 //! `cvcf.fp16`: every value as an IEEE binary16.
 
-use cvc_format::{DType, Params};
+use cvc_format::DType;
 
-use crate::codec::{Codec, CodecError, EncodedChunk};
-use crate::plan::{ChunkShape, DecodePlan, Load};
+use super::blocks;
+use crate::codec::{Codec, CodecError, EncodeOptions, EncodedChunk, StoredChunk};
+use crate::plan::{DecodePlan, Load, Stream};
 use crate::rows::{Element, RowSlice, with_values};
 
 /// Rounds each value once to binary16, to nearest even; magnitudes of 65,520 and more become infinities.
@@ -20,25 +21,24 @@ impl Codec for CvcfFp16 {
         if input == DType::F16 { DType::F16 } else { DType::F32 }
     }
 
-    fn plan(
-        &self,
-        shape: ChunkShape,
-        _dtype: DType,
-        _params: &Params,
-        payload_len: u64,
-        out: DType,
-    ) -> Result<DecodePlan, CodecError> {
-        Ok(DecodePlan::new(shape, Load::WidenF16, out, payload_len)?)
+    fn plan(&self, chunk: &StoredChunk<'_>, out: DType) -> Result<DecodePlan, CodecError> {
+        Ok(DecodePlan::new(chunk.shape, Load::WidenF16, Stream::Stored, out, chunk.parts)?)
     }
 
-    fn encode(&self, rows: RowSlice<'_>, out: &mut EncodedChunk) -> Result<(), CodecError> {
-        out.params = Params::None;
-        with_values!(rows, values => store(values, &mut out.payload));
+    fn encode(
+        &self,
+        rows: RowSlice<'_>,
+        _options: &EncodeOptions,
+        out: &mut EncodedChunk,
+    ) -> Result<(), CodecError> {
+        blocks::only_reals(self.name(), rows)?;
+        out.reset(1, 0);
+        with_values!(rows, values => store(values, &mut out.fields[0].bytes));
         Ok(())
     }
 
-    fn max_encoded_len(&self, shape: ChunkShape, _dtype: DType) -> u64 {
-        shape.values().saturating_mul(2)
+    fn default_block_rows(&self, _dtype: DType, _dim: u32) -> u32 {
+        1
     }
 }
 

@@ -10,9 +10,10 @@
 
 use cvc_format::{AffineParams, DType, Params};
 
-use crate::codec::{Codec, CodecError, EncodedChunk};
+use super::blocks;
+use crate::codec::{Codec, CodecError, EncodeOptions, EncodedChunk, StoredChunk};
 use crate::ops::narrow::round_f32;
-use crate::plan::{ChunkShape, DecodePlan, Load};
+use crate::plan::{Affine, DecodePlan, Load, Stream};
 use crate::rows::{Element, RowSlice, with_values};
 
 /// The 2.x flavour of upstream's int8.
@@ -28,47 +29,45 @@ impl Codec for CvcfInt8 {
         DType::F32
     }
 
-    fn plan(
-        &self,
-        shape: ChunkShape,
-        _dtype: DType,
-        params: &Params,
-        payload_len: u64,
-        out: DType,
-    ) -> Result<DecodePlan, CodecError> {
-        plan(self.name(), shape, params, payload_len, out)
+    fn plan(&self, chunk: &StoredChunk<'_>, out: DType) -> Result<DecodePlan, CodecError> {
+        plan(self.name(), chunk, out)
     }
 
-    fn encode(&self, rows: RowSlice<'_>, out: &mut EncodedChunk) -> Result<(), CodecError> {
+    fn encode(
+        &self,
+        rows: RowSlice<'_>,
+        _options: &EncodeOptions,
+        out: &mut EncodedChunk,
+    ) -> Result<(), CodecError> {
+        blocks::only_reals(self.name(), rows)?;
         check_values(self.name(), rows)?;
+        out.reset(1, 0);
         // Of the values as f32, because those are what is encoded: a 64-bit integer that is rounded to f64 and then to
         // f32 may end up above itself rounded once, and its code would wrap.
         let range = with_values!(rows, values => range(values.iter().map(|value| f64::from(value.as_f32()))));
         let (min, max) = (round_f32(range.min), round_f32(range.max));
         let scale = if max == min { 1.0 } else { (max - min) / 255.0 };
-        with_values!(rows, values => store_f32(values, min, scale, &mut out.payload));
+        with_values!(rows, values => store_f32(values, min, scale, &mut out.fields[0].bytes));
         out.params = Params::Affine(AffineParams { min: f64::from(min), scale: f64::from(scale) });
         Ok(())
     }
 
-    fn max_encoded_len(&self, shape: ChunkShape, _dtype: DType) -> u64 {
-        shape.values()
+    fn default_block_rows(&self, _dtype: DType, _dim: u32) -> u32 {
+        1
     }
 }
 
 /// The plan of both int8 flavours: the header's doubles are rounded to f32, then `affine_u8`.
 pub(super) fn plan(
     codec: &'static str,
-    shape: ChunkShape,
-    params: &Params,
-    payload_len: u64,
+    chunk: &StoredChunk<'_>,
     out: DType,
 ) -> Result<DecodePlan, CodecError> {
-    let Params::Affine(AffineParams { min, scale }) = *params else {
+    let Params::Affine(AffineParams { min, scale }) = *chunk.params else {
         return Err(CodecError::Params { codec, needs: "min and scale" });
     };
-    let load = Load::AffineU8 { scale: round_f32(scale), min: round_f32(min) };
-    Ok(DecodePlan::new(shape, load, out, payload_len)?)
+    let load = Load::AffineU8(Affine::Chunk { scale: round_f32(scale), min: round_f32(min) });
+    Ok(DecodePlan::new(chunk.shape, load, Stream::Stored, out, chunk.parts)?)
 }
 
 /// The smallest and the largest value of a chunk, both NaN if any value is.
@@ -113,15 +112,12 @@ pub(super) fn range(values: impl Iterator<Item = f64>) -> Range {
 /// for value in values { codes.push(code_of(rint((value - min) / scale))) }
 /// ```
 ///
-/// 1. Rounding is a call of the C library on processors from before SSE4.1, which x86-64 allows. Adding 1.5 * 2^23
-///    instead leaves no bits for a fraction, so the addition itself rounds to nearest even, and the low byte of the sum
-///    is the low byte of the integer: for magnitudes below 2^22.
+/// 1. Rounding is a call of the C library on processors from before SSE4.1, which x86-64 allows: see [`rounded_byte`].
 /// 2. Values are taken a block at a time; a block with any other quotient, NaN included, is done by the simple loop.
 ///
 /// With both, encoding as a whole runs at 5.4 GB/s of f32, the search for the range included; the simple loop alone, without
 /// that search, at 1.8 (`tests/rates.rs`, one core of an AMD EPYC of the Zen 5 class, November 2026).
 pub(super) fn store_f32<T: Element>(values: &[T], min: f32, scale: f32, codes: &mut Vec<u8>) {
-    const ROUNDING: f32 = 12_582_912.0;
     const SMALL: f32 = 4_194_304.0;
     codes.resize(values.len(), 0);
     for (values, codes) in values.chunks(1024).zip(codes.chunks_mut(1024)) {
@@ -129,7 +125,7 @@ pub(super) fn store_f32<T: Element>(values: &[T], min: f32, scale: f32, codes: &
         for (value, code) in values.iter().zip(codes.iter_mut()) {
             let quotient = (value.as_f32() - min) / scale;
             all_small &= quotient.abs() < SMALL;
-            *code = (quotient + ROUNDING).to_bits().to_le_bytes()[0];
+            *code = rounded_byte(quotient);
         }
         if !all_small {
             for (value, code) in values.iter().zip(codes) {
@@ -137,6 +133,15 @@ pub(super) fn store_f32<T: Element>(values: &[T], min: f32, scale: f32, codes: &
             }
         }
     }
+}
+
+/// The low byte of the integer nearest to `quotient`, whose magnitude is below 2^22; ties go to the even one.
+///
+/// Adding 1.5 * 2^23 leaves no bits for a fraction, so the addition itself rounds, and the low byte of the sum is that of
+/// the integer.
+#[inline]
+pub(super) fn rounded_byte(quotient: f32) -> u8 {
+    (quotient + 12_582_912.0).to_bits().to_le_bytes()[0]
 }
 
 /// Replaces `codes` by what `code` makes of each value.
@@ -174,8 +179,8 @@ mod tests {
         let first = (1i64 << 62) + step + (1 << 38) - 1;
         let values: Vec<i64> = std::iter::once(first).chain((2..=5).map(|n| (1 << 62) + n * step)).collect();
         let mut chunk = EncodedChunk::default();
-        CvcfInt8.encode(RowSlice::new(&values, 1).unwrap(), &mut chunk).unwrap();
-        assert_eq!((chunk.payload[0], chunk.payload[4]), (0, 255));
+        CvcfInt8.encode(RowSlice::new(&values, 1).unwrap(), &EncodeOptions::new(1), &mut chunk).unwrap();
+        assert_eq!((chunk.fields[0].bytes[0], chunk.fields[0].bytes[4]), (0, 255));
     }
 
     #[test]

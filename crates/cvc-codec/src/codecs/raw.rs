@@ -1,10 +1,11 @@
 //! `raw`: the values themselves, little-endian, row after row.
 
-use cvc_format::{DType, Params};
+use cvc_format::DType;
 
-use crate::codec::{Codec, CodecError, EncodedChunk};
+use super::blocks;
+use crate::codec::{Codec, CodecError, EncodeOptions, EncodedChunk, StoredChunk};
 use crate::ops::copy::copy;
-use crate::plan::{ChunkShape, DecodePlan, Load};
+use crate::plan::{DecodePlan, Load, Stream};
 use crate::rows::RowSlice;
 
 /// Stores any dtype as it is.
@@ -20,26 +21,32 @@ impl Codec for Raw {
         input
     }
 
-    fn plan(
-        &self,
-        shape: ChunkShape,
-        dtype: DType,
-        _params: &Params,
-        payload_len: u64,
-        out: DType,
-    ) -> Result<DecodePlan, CodecError> {
-        Ok(DecodePlan::new(shape, Load::Copy(dtype), out, payload_len)?)
+    fn is_lossless(&self) -> bool {
+        true
     }
 
-    fn encode(&self, rows: RowSlice<'_>, out: &mut EncodedChunk) -> Result<(), CodecError> {
-        out.params = Params::None;
-        out.payload.resize(rows.bytes().len(), 0);
+    fn plan(&self, chunk: &StoredChunk<'_>, out: DType) -> Result<DecodePlan, CodecError> {
+        blocks::no_params(self.name(), chunk)?;
+        Ok(DecodePlan::new(chunk.shape, Load::Copy(chunk.dtype), Stream::Stored, out, chunk.parts)?)
+    }
+
+    fn encode(
+        &self,
+        rows: RowSlice<'_>,
+        _options: &EncodeOptions,
+        out: &mut EncodedChunk,
+    ) -> Result<(), CodecError> {
+        blocks::only_bools(self.name(), rows)?;
+        out.reset(1, 0);
+        let field = &mut out.fields[0];
+        field.width = blocks::width(self.name(), rows, rows.dtype().size())?;
+        field.bytes.resize(rows.bytes().len(), 0);
         // Storing and loading are the same exchange of byte orders.
-        copy(rows.bytes(), rows.dtype().size(), &mut out.payload);
+        copy(rows.bytes(), rows.dtype().component_size(), &mut field.bytes);
         Ok(())
     }
 
-    fn max_encoded_len(&self, shape: ChunkShape, dtype: DType) -> u64 {
-        shape.values().saturating_mul(dtype.size() as u64)
+    fn default_block_rows(&self, dtype: DType, dim: u32) -> u32 {
+        blocks::fixed_block_rows(u64::from(dim) * dtype.size() as u64)
     }
 }

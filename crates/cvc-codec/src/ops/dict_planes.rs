@@ -241,6 +241,32 @@ pub enum PayloadError {
         /// The size of the dictionary.
         entries: u16,
     },
+    /// A scale or a minimum of a row that is not finite.
+    #[error(
+        "the payload is damaged: the {what} of row {row} is {value}, and only finite ones can be written"
+    )]
+    Parameter {
+        /// Which row of the chunk.
+        row: u32,
+        /// `scale` or `minimum`.
+        what: &'static str,
+        /// What it is.
+        value: String,
+    },
+    /// A stream that does not unpack to its block.
+    #[error("the payload is damaged: the stream of block {block} {problem}")]
+    Stream {
+        /// Which block.
+        block: u32,
+        /// What is wrong with it, as a clause.
+        problem: String,
+    },
+    /// A chunk of strings whose inside is not that of strings.
+    #[error("the strings are damaged: {problem}")]
+    Strings {
+        /// What is wrong, as a clause.
+        problem: String,
+    },
     /// Bytes after the last plane.
     #[error("the payload is damaged: {bytes} bytes follow the last plane at byte {offset}")]
     Trailing {

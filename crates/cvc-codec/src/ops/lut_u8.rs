@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::affine_u8::affine;
-use crate::plan::Load;
+use crate::plan::{Affine, Load};
 
 /// The NaN that `0 * inf` and `inf - inf` make on x86, where upstream's files were written and checked.
 const CREATED_NAN: u32 = 0xffc0_0000;
@@ -28,7 +28,7 @@ pub fn lut_u8(src: &[u8], table: &[f32; 256], dst: &mut [f32]) {
 pub(crate) fn lower_affine(scale: f32, min: f32) -> Load {
     // The results run monotonically from code 0 to code 255, so the last one bounds them all.
     if scale.is_finite() && min.is_finite() && affine(255, scale, min).is_finite() {
-        return Load::AffineU8 { scale, min };
+        return Load::AffineU8(Affine::Chunk { scale, min });
     }
     let nan = if scale.is_nan() || min.is_nan() { PARAMETER_NAN } else { CREATED_NAN };
     let value = |code: u8| match affine(code, scale, min) {
@@ -51,8 +51,8 @@ mod tests {
 
     #[test]
     fn finite_parameters_stay_arithmetic() {
-        assert_eq!(lower_affine(0.5, -1.0), Load::AffineU8 { scale: 0.5, min: -1.0 });
-        assert_eq!(lower_affine(0.0, f32::MAX), Load::AffineU8 { scale: 0.0, min: f32::MAX });
+        assert_eq!(lower_affine(0.5, -1.0), Load::AffineU8(Affine::Chunk { scale: 0.5, min: -1.0 }));
+        assert_eq!(lower_affine(0.0, f32::MAX), Load::AffineU8(Affine::Chunk { scale: 0.0, min: f32::MAX }));
     }
 
     #[test]

@@ -1,0 +1,52 @@
+//! `bf16`: every value as a bfloat16, the upper half of an f32.
+
+use cvc_format::DType;
+use half::bf16;
+
+use super::blocks;
+use super::halves::{self, Half};
+use crate::codec::{Codec, CodecError, EncodeOptions, EncodedChunk, StoredChunk};
+use crate::plan::{DecodePlan, Load, Stream};
+use crate::rows::{Element, RowSlice};
+
+/// Rounds each float once to bfloat16, to nearest even.
+#[derive(Clone, Copy, Debug)]
+pub struct Bf16;
+
+impl Codec for Bf16 {
+    fn name(&self) -> &'static str {
+        "bf16"
+    }
+
+    fn decoded_dtype(&self, input: DType) -> DType {
+        // What was packed as bfloat16 is bfloat16 still.
+        if input == DType::Bf16 { DType::Bf16 } else { DType::F32 }
+    }
+
+    fn plan(&self, chunk: &StoredChunk<'_>, out: DType) -> Result<DecodePlan, CodecError> {
+        blocks::no_params(self.name(), chunk)?;
+        blocks::stored_floats(self.name(), chunk)?;
+        Ok(DecodePlan::new(chunk.shape, Load::WidenBf16, Stream::Stored, out, chunk.parts)?)
+    }
+
+    fn encode(
+        &self,
+        rows: RowSlice<'_>,
+        options: &EncodeOptions,
+        out: &mut EncodedChunk,
+    ) -> Result<(), CodecError> {
+        halves::encode::<bf16>(self.name(), rows, options, out)
+    }
+
+    fn default_block_rows(&self, _dtype: DType, dim: u32) -> u32 {
+        blocks::fixed_block_rows(u64::from(dim) * 2)
+    }
+}
+
+impl Half for bf16 {
+    const INFINITY: u16 = 0x7f80;
+
+    fn of<T: Element>(value: T) -> u16 {
+        value.as_bf16().to_bits()
+    }
+}

@@ -12,17 +12,21 @@
 //!   [`cvc_codec::ReferenceBackend`]; [`conformance!`] makes a `#[test]` of each.
 //! - [`subject`] is what a backend's test must provide: [`Subject`], ready for backends that write to the
 //!   caller's memory ([`Host`]).
-//! - [`payloads`] is a source in memory that can be told to refuse borrowing or to fail.
+//! - [`payloads`] is a source in memory that can be told to refuse borrowing or to fail; [`native`] makes chunks with
+//!   fields, lanes and blocks for it.
 //! - [`require`] makes an absent device a failure where it should be there.
 //! - [`golden`] reads the manifests and arrays of `data/golden`; [`npy`] the arrays themselves.
 #![forbid(unsafe_code)]
 
+mod chunks;
 pub mod golden;
+pub mod native;
 pub mod npy;
 pub mod payloads;
 pub mod require;
 pub mod subject;
 pub mod suite;
 
+pub use native::native_chunk;
 pub use payloads::MemoryPayloads;
 pub use subject::{Destination, Host, Subject};

@@ -59,7 +59,9 @@ where
             ($($dtype:ident = $rust:ty),*) => {
                 match dst.dtype {
                     $(DType::$dtype => in_guarded_memory::<$rust>(dst, |values| {
-                        self.0.decode(batch, src, &mut HostBuffer::new(values))
+                        let bytes = bytemuck::cast_slice_mut(values);
+                        let mut buffer = HostBuffer::from_bytes(dst.dtype, bytes).expect("whole values, aligned");
+                        self.0.decode(batch, src, &mut buffer)
                     }),)*
                     other => panic!("no values of {other} here yet"),
                 }
@@ -77,7 +79,10 @@ where
             F16 = f16,
             Bf16 = bf16,
             F32 = f32,
-            F64 = f64
+            F64 = f64,
+            C64 = [f32; 2],
+            C128 = [f64; 2],
+            Bool = u8
         )
     }
 }

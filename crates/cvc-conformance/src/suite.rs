@@ -7,12 +7,15 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use cvc_codec::ops::dict_planes;
+use cvc_codec::ops::PayloadError;
+use cvc_codec::stream::{Deflater, Packing};
 use cvc_codec::{
-    Backend, Batch, ChunkId, ChunkShape, DType, DecodeError, DecodePlan, HostBuffer, Job, Load, Payloads,
-    ReferenceBackend,
+    Affine, Backend, Batch, ChunkId, ChunkShape, DType, DecodeError, DecodePlan, HostBuffer, Job, Load,
+    Parts, Payloads, ReferenceBackend, SourceError, Stream,
 };
 
+use crate::chunks::{Chunk, Content, Kind, Random, dictionaries, kinds, plan};
+use crate::native::native_chunk_of;
 use crate::payloads::MemoryPayloads;
 use crate::subject::{Destination, Subject};
 
@@ -26,7 +29,11 @@ macro_rules! conformance {
         $crate::conformance!(@tests $subject;
             every_half_widens_to_its_bits
             every_half_narrows_to_its_bits
+            every_bfloat_widens_to_its_bits
+            every_bfloat_narrows_to_its_bits
             every_code_is_two_roundings
+            every_code_of_a_dim_is_two_roundings
+            every_code_of_a_row_is_two_roundings
             every_code_of_parameters_that_are_not_finite
             every_dtype_is_copied
             every_f32_exponent_narrows_to_nearest_even
@@ -38,10 +45,17 @@ macro_rules! conformance {
             rows_wider_than_any_run
             windows_start_anywhere
             scattered_jobs_land_where_they_belong
+            blocks_of_any_size
+            prefixes_of_rows
+            planes_of_every_mask
+            rows_in_any_order_from_few_blocks
             ten_thousand_tiny_chunks
             nothing_is_decoded_from_nothing
             a_damaged_payload_is_an_error_that_names_its_chunk
             the_first_bad_value_is_the_one_reported
+            a_row_parameter_that_is_not_finite_is_an_error
+            a_damaged_stream_is_an_error_that_names_chunk_and_block
+            the_first_damaged_block_is_the_one_reported
             a_source_that_fails_is_an_error_that_names_its_chunk
             a_wrong_destination_is_refused
             a_failure_leaves_the_backend_usable
@@ -61,18 +75,30 @@ macro_rules! conformance {
 /// All 65,536 patterns: numbers, subnormals, zeros, infinities, NaNs with their payloads; and each NaN alone
 /// among numbers, wherever in a vector it falls.
 pub fn every_half_widens_to_its_bits(subject: &dyn Subject) {
-    halves(subject, DType::F32);
+    halves(subject, Load::WidenF16, DType::F32);
 }
 
 /// The same patterns read as f16, which is a copy, and as bf16.
 pub fn every_half_narrows_to_its_bits(subject: &dyn Subject) {
-    halves(subject, DType::F16);
-    halves(subject, DType::Bf16);
+    halves(subject, Load::WidenF16, DType::F16);
+    halves(subject, Load::WidenF16, DType::Bf16);
 }
 
-fn halves(subject: &dyn Subject, out: DType) {
+/// All patterns of bfloat16, as those of binary16.
+pub fn every_bfloat_widens_to_its_bits(subject: &dyn Subject) {
+    halves(subject, Load::WidenBf16, DType::F32);
+}
+
+/// The same patterns read as bf16, which is a copy, and as f16.
+pub fn every_bfloat_narrows_to_its_bits(subject: &dyn Subject) {
+    halves(subject, Load::WidenBf16, DType::Bf16);
+    halves(subject, Load::WidenBf16, DType::F16);
+}
+
+fn halves(subject: &dyn Subject, load: Load, out: DType) {
     let mut patterns: Vec<u16> = (0..=u16::MAX).collect();
-    let nans = patterns.clone().into_iter().filter(|bits| bits & 0x7fff > 0x7c00);
+    let infinity = if load == Load::WidenF16 { 0x7c00 } else { 0x7f80 };
+    let nans = patterns.clone().into_iter().filter(|bits| bits & 0x7fff > infinity);
     // 33 is odd and larger than a vector: the NaNs pass through every lane.
     patterns.extend(nans.flat_map(|nan| [nan].into_iter().chain((0x3c00..).take(32))));
     patterns.extend((0..=u16::MAX).map(|bits| bits.reverse_bits()));
@@ -80,13 +106,60 @@ fn halves(subject: &dyn Subject, out: DType) {
     for dim in [1, 7, 256] {
         let rows = u32::try_from(patterns.len()).unwrap() / dim;
         let payload = payload[..2 * rows as usize * dim as usize].to_vec();
-        let plan = plan(rows, dim, Load::WidenF16, out, &payload);
+        let plan = plan(rows, dim, load.clone(), out, &payload);
         check(subject, &[plan], &[payload], &[(0, 0..rows), (0, 3..rows - 1)]);
     }
 }
 
 /// All codes, by parameters where a fused multiply-add, a flushed subnormal or a lost sign would show.
 pub fn every_code_is_two_roundings(subject: &dyn Subject) {
+    codes(subject, &parameters(), "affine_u8");
+}
+
+/// The same with parameters for each dim, and results that overflow.
+pub fn every_code_of_a_dim_is_two_roundings(subject: &dyn Subject) {
+    let parameters = [parameters(), overflowing()].concat();
+    let dim = u32::try_from(parameters.len()).unwrap();
+    let codes = (0..=255).flat_map(|code| vec![code; parameters.len()]).collect();
+    let affine = Affine::Dim {
+        scale: parameters.iter().map(|(scale, _)| *scale).collect(),
+        min: parameters.iter().map(|(_, min)| *min).collect(),
+    };
+    let content = Content::field(ChunkShape { rows: 256, dim }, Load::AffineU8(affine), codes);
+    for out in [DType::F32, DType::F16, DType::Bf16] {
+        for (plan, payload) in [content.framed(out), content.blocked(1, out), content.blocked(100, out)] {
+            let windows = [(0, 0..256), (0, 1..255), (0, 99..101)];
+            let prefix = plan.clone().with_prefix(dim - 3).unwrap();
+            check(subject, &[plan], core::slice::from_ref(&payload), &windows);
+            check(subject, &[prefix], &[payload], &windows);
+        }
+    }
+}
+
+/// The same with parameters for each row.
+pub fn every_code_of_a_row_is_two_roundings(subject: &dyn Subject) {
+    let parameters = [parameters(), overflowing()].concat();
+    let rows = u32::try_from(parameters.len()).unwrap();
+    // 256 values are whole vectors, 301 are not.
+    for dim in [256, 301] {
+        let codes = (0..rows).flat_map(|_| (0..=255).cycle().take(dim as usize)).collect();
+        let content = Content::row_affine(ChunkShape { rows, dim }, codes, &parameters);
+        for out in [DType::F32, DType::F16, DType::Bf16] {
+            for block_rows in [1, 10, 1000] {
+                let (plan, payload) = content.blocked(block_rows, out);
+                check(subject, &[plan], &[payload], &[(0, 0..rows), (0, 1..rows - 1), (0, 9..11)]);
+            }
+        }
+    }
+}
+
+/// Parameters for which no result is a NaN, but some are infinite. (Not for a whole chunk, where these are a table.)
+fn overflowing() -> Vec<(f32, f32)> {
+    vec![(f32::MAX, 0.0), (f32::MAX / 128.0, f32::MAX), (-f32::MAX, f32::MAX), (f32::MAX, -f32::MAX)]
+}
+
+/// Pairs of scale and minimum.
+fn parameters() -> Vec<(f32, f32)> {
     let mut random = Random::new();
     let mut parameters = vec![
         (1.0, 0.0),
@@ -113,7 +186,7 @@ pub fn every_code_is_two_roundings(subject: &dyn Subject) {
         let scale = f32::from_bits(0x3c00_0000 | random.u32() >> 9);
         (scale, -scale * f32::from(random.u8()) * (1.0 + f32::EPSILON))
     }));
-    codes(subject, &parameters, "affine_u8");
+    parameters
 }
 
 /// NaN and infinite parameters, and finite ones whose results overflow: the NaNs have one defined pattern.
@@ -131,7 +204,8 @@ fn codes(subject: &dyn Subject, parameters: &[(f32, f32)], op: &str) {
     let payload: Vec<u8> = (0..=255).cycle().take(rows as usize * dim as usize).collect();
     for (scale, min) in parameters.iter().copied() {
         for out in [DType::F32, DType::F16, DType::Bf16] {
-            let plan = plan(rows, dim, Load::AffineU8 { scale, min }, out, &payload);
+            let load = Load::AffineU8(Affine::Chunk { scale, min });
+            let plan = plan(rows, dim, load, out, &payload);
             assert_eq!(plan.load().name(), op, "{scale:e} {min:e}");
             check(subject, &[plan], core::slice::from_ref(&payload), &[(0, 0..rows), (0, 1..rows)]);
         }
@@ -198,7 +272,7 @@ pub fn dictionaries_of_every_width(subject: &dyn Subject) {
                     f32::from_bits(u32::from_le_bytes(entries.map(|entries| random.byte_below(entries))))
                 })
                 .collect();
-            let payload = planes(&values);
+            let payload = dictionaries(&values);
             for out in [DType::F32, DType::Bf16] {
                 let plan = plan(rows, dim, Load::DictPlanes, out, &payload);
                 let windows = [(0, 0..rows), (0, rows / 3..rows), (0, rows - 1..rows), (0, 0..1)];
@@ -213,7 +287,7 @@ pub fn dictionaries_of_real_data(subject: &dyn Subject) {
     let mut random = Random::new();
     let (rows, dim) = (2000, 96);
     let values: Vec<f32> = (0..rows * dim).map(|_| random.normal() / 9.8).collect();
-    let payload = planes(&values);
+    let payload = dictionaries(&values);
     for out in [DType::F32, DType::F16, DType::Bf16] {
         let plan = plan(rows, dim, Load::DictPlanes, out, &payload);
         let windows = [(0, 0..rows), (0, 17..1801), (0, 1999..2000)];
@@ -226,7 +300,7 @@ pub fn dictionaries_in_any_order(subject: &dyn Subject) {
     let mut random = Random::new();
     let (rows, dim) = (90, 100);
     let values: Vec<f32> = (0..rows * dim).map(|_| random.normal() / 9.8).collect();
-    let mut payload = planes(&values);
+    let mut payload = dictionaries(&values);
     let mut offset = 8;
     for plane in 0..4 {
         let entries = usize::from(u16::from_le_bytes([payload[offset], payload[offset + 1]]));
@@ -243,8 +317,8 @@ pub fn dictionaries_in_any_order(subject: &dyn Subject) {
 pub fn odd_dims_and_row_counts(subject: &dyn Subject) {
     let mut random = Random::new();
     for dim in [1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 33, 63, 65, 127, 384, 768, 1000] {
-        for (load, out) in kinds() {
-            let chunks: Vec<_> = (1..=40).map(|rows| random.chunk(rows, dim, &load, out)).collect();
+        for (kind, out) in kinds() {
+            let chunks: Vec<_> = (1..=40).map(|rows| random.chunk(rows, dim, kind, out)).collect();
             let (plans, payloads): (Vec<_>, Vec<_>) = chunks.into_iter().unzip();
             let windows: Vec<_> = (1..=40).map(|rows| (rows as usize - 1, 0..rows)).collect();
             check(subject, &plans, &payloads, &windows);
@@ -256,8 +330,8 @@ pub fn odd_dims_and_row_counts(subject: &dyn Subject) {
 pub fn thousands_of_rows(subject: &dyn Subject) {
     let mut random = Random::new();
     for (rows, dim) in [(300_000, 1), (40_000, 9), (3000, 384)] {
-        for (load, out) in kinds() {
-            let (plan, payload) = random.chunk(rows, dim, &load, out);
+        for (kind, out) in kinds() {
+            let (plan, payload) = random.chunk(rows, dim, kind, out);
             check(
                 subject,
                 &[plan],
@@ -271,8 +345,8 @@ pub fn thousands_of_rows(subject: &dyn Subject) {
 /// One row of hundreds of thousands of values.
 pub fn rows_wider_than_any_run(subject: &dyn Subject) {
     let mut random = Random::new();
-    for (load, out) in kinds() {
-        let (plan, payload) = random.chunk(3, 300_001, &load, out);
+    for (kind, out) in kinds() {
+        let (plan, payload) = random.chunk(3, 300_001, kind, out);
         check(subject, &[plan], &[payload], &[(0, 0..3), (0, 1..2)]);
     }
 }
@@ -281,8 +355,8 @@ pub fn rows_wider_than_any_run(subject: &dyn Subject) {
 pub fn windows_start_anywhere(subject: &dyn Subject) {
     let mut random = Random::new();
     for dim in [1, 3, 7, 16, 33] {
-        for (load, out) in kinds() {
-            let (plan, payload) = random.chunk(300, dim, &load, out);
+        for (kind, out) in kinds() {
+            let (plan, payload) = random.chunk(300, dim, kind, out);
             let mut window = || {
                 let (a, b) = (random.below(301), random.below(301));
                 (0, a.min(b)..a.max(b))
@@ -298,12 +372,12 @@ pub fn scattered_jobs_land_where_they_belong(subject: &dyn Subject) {
     let mut random = Random::new();
     for dim in [1, 5, 32] {
         for out in [DType::F32, DType::F16, DType::Bf16] {
-            let kinds = kinds().into_iter().filter(|(_, kind_out)| *kind_out == out);
-            let loads: Vec<Load> = kinds.map(|(load, _)| load).filter(|load| runs(subject, load)).collect();
+            let kinds = kinds().into_iter().filter(|(kind, of)| *of == out && runs(subject, kind.op()));
+            let kinds: Vec<Kind> = kinds.map(|(kind, _)| kind).collect();
             let chunks: Vec<_> = (0..60)
                 .map(|index| {
                     let rows = random.below(50);
-                    random.chunk(rows, dim, &loads[index % loads.len()], out)
+                    random.chunk(rows, dim, kinds[index % kinds.len()], out)
                 })
                 .collect();
             let (plans, payloads): (Vec<_>, Vec<_>) = chunks.into_iter().unzip();
@@ -320,11 +394,94 @@ pub fn scattered_jobs_land_where_they_belong(subject: &dyn Subject) {
     }
 }
 
+/// Every op in blocks of one row, of a few that do not divide the chunk, of all, and of more than there are.
+pub fn blocks_of_any_size(subject: &dyn Subject) {
+    let mut random = Random::new();
+    for (kind, out) in kinds() {
+        if kind == Kind::DictPlanes {
+            continue;
+        }
+        let content = random.content(50, 37, kind);
+        for block_rows in [1, 2, 3, 7, 16, 49, 50, 51, 1000, u32::MAX] {
+            let (plan, payload) = content.blocked(block_rows, out);
+            let windows = [(0, 0..50), (0, 49..50), (0, 6..8), (0, 13..15), (0, 1..49), (0, 20..20)];
+            check(subject, &[plan], &[payload], &windows);
+        }
+    }
+}
+
+/// The first values of every row: none, one, an odd number, all.
+pub fn prefixes_of_rows(subject: &dyn Subject) {
+    let mut random = Random::new();
+    for (kind, out) in kinds() {
+        if kind == Kind::DictPlanes {
+            continue;
+        }
+        for (rows, dim) in [(40, 70), (9, 5000), (30, 1)] {
+            let (plan, payload) = random.chunk(rows, dim, kind, out);
+            for prefix in [0, 1, 2, 33, 64, 69, 4097, dim] {
+                let Ok(plan) = plan.clone().with_prefix(prefix) else { continue };
+                let windows = [(0, 0..rows), (0, rows - 1..rows), (0, 3..8)];
+                check(subject, &[plan], core::slice::from_ref(&payload), &windows);
+            }
+        }
+    }
+}
+
+/// Byte planes of every floating point dtype, with every choice of those that are lanes, however they are packed.
+pub fn planes_of_every_mask(subject: &dyn Subject) {
+    let mut random = Random::new();
+    let packings = [Packing::Zstd, Packing::ZstdLiterals, Packing::Gzip];
+    for dtype in [DType::F16, DType::Bf16, DType::F32, DType::F64] {
+        let outs = if dtype == DType::F32 { vec![dtype, DType::F16, DType::Bf16] } else { vec![dtype] };
+        for coded in (0..=u8::MAX).take(1 << dtype.size()) {
+            // All packings where there are few masks.
+            let packings =
+                if dtype == DType::F64 { vec![packings[usize::from(coded % 3)]] } else { packings.to_vec() };
+            for packing in packings {
+                let kind = Kind::JoinPlanes { dtype, coded, packing };
+                // 130 is two vectors of any kind, and two values.
+                let dim = [1, 31, 64, 130][random.below(4) as usize];
+                let content = random.content(21, dim, kind);
+                let block_rows = [1, 4, 21][random.below(3) as usize];
+                for out in outs.iter().copied() {
+                    let (plan, payload) = content.blocked(block_rows, out);
+                    let prefix = plan.clone().with_prefix(dim - dim / 3).unwrap();
+                    let windows = [(0, 0..21), (0, 3..20), (0, 20..21), (0, 4..5)];
+                    check(subject, &[plan], core::slice::from_ref(&payload), &windows);
+                    check(subject, &[prefix], &[payload], &windows);
+                }
+            }
+        }
+    }
+}
+
+/// Single rows and short windows over a few blocks, backwards and shuffled, some of them several times.
+pub fn rows_in_any_order_from_few_blocks(subject: &dyn Subject) {
+    let mut random = Random::new();
+    for (kind, out) in kinds() {
+        for dim in [5, 300] {
+            let content = random.content(100, dim, kind);
+            let (plan, payload) =
+                if kind == Kind::DictPlanes { content.framed(out) } else { content.blocked(16, out) };
+            let (plan, payload) = (&[plan], &[payload]);
+            check(subject, plan, payload, &(0..100).rev().map(|row| (0, row..row + 1)).collect::<Vec<_>>());
+            let mut windows: Vec<Window> = (0..100).map(|row| (0, row..row + 1)).collect();
+            windows.extend((0..40).map(|_| random.below(100)).map(|row| (0, row..(row + 20).min(100))));
+            windows.extend([(0, 50..51), (0, 50..51), (0, 50..51), (0, 0..100), (0, 0..100)]);
+            random.shuffle(&mut windows);
+            check(subject, plan, payload, &windows);
+            // Far apart: most blocks are not wanted.
+            check(subject, plan, payload, &[(0, 99..100), (0, 0..1), (0, 40..41), (0, 47..49), (0, 0..2)]);
+        }
+    }
+}
+
 /// A batch of very many chunks of very few rows.
 pub fn ten_thousand_tiny_chunks(subject: &dyn Subject) {
     let mut random = Random::new();
-    for (load, out) in kinds() {
-        let chunks: Vec<_> = (0..10_000).map(|index| random.chunk(index % 4, 3, &load, out)).collect();
+    for (kind, out) in kinds() {
+        let chunks: Vec<_> = (0..10_000).map(|index| random.chunk(index % 4, 3, kind, out)).collect();
         let (plans, payloads): (Vec<_>, Vec<_>) = chunks.into_iter().unzip();
         let windows: Vec<_> = (0..10_000).map(|index| (index, 0..plans[index].shape().rows)).collect();
         check(subject, &plans, &payloads, &windows);
@@ -334,20 +491,23 @@ pub fn ten_thousand_tiny_chunks(subject: &dyn Subject) {
 /// No jobs, jobs without rows, chunks without rows, rows without values: nothing is read and nothing fails.
 pub fn nothing_is_decoded_from_nothing(subject: &dyn Subject) {
     let mut random = Random::new();
-    for (load, out) in kinds() {
-        let chunks = [(0, 4), (6, 0), (6, 4)].map(|(rows, dim)| random.chunk(rows, dim, &load, out));
-        let [empty, flat, full] = chunks;
+    for (kind, out) in kinds() {
+        if !runs(subject, kind.op()) {
+            continue;
+        }
+        let full = random.chunk(6, 4, kind, out);
+        let mut cases = vec![(full.clone(), vec![]), (full.clone(), vec![(0, 0..0), (0, 6..6), (0, 3..3)])];
+        if kind != Kind::DictPlanes {
+            let no_values = full.0.with_prefix(0).unwrap();
+            cases.push(((no_values, full.1), vec![(0, 0..6), (0, 2..3)]));
+        }
+        if !kind.is_native() {
+            cases.push((random.chunk(0, 4, kind, out), vec![(0, 0..0)]));
+            cases.push((random.chunk(6, 0, kind, out), vec![(0, 0..6), (0, 2..3)]));
+        }
         let all = [ChunkId(0)];
-        for ((plan, payload), windows) in [
-            (&full, vec![]),
-            (&full, vec![(0, 0..0), (0, 6..6), (0, 3..3)]),
-            (&empty, vec![(0, 0..0)]),
-            (&flat, vec![(0, 0..6), (0, 2..3)]),
-        ] {
-            if !runs(subject, plan.load()) {
-                continue;
-            }
-            let batch = batch_of(core::slice::from_ref(plan), &windows, plan.shape().dim, out);
+        for ((plan, payload), windows) in &cases {
+            let batch = batch_of(core::slice::from_ref(plan), windows, plan.dim(), out);
             for borrowing in [false, true] {
                 let src =
                     MemoryPayloads::new(core::slice::from_ref(payload)).borrowing(borrowing).failing_at(&all);
@@ -360,12 +520,12 @@ pub fn nothing_is_decoded_from_nothing(subject: &dyn Subject) {
 /// Every way in which a payload's inner structure can be wrong, in a batch with good chunks around it.
 pub fn a_damaged_payload_is_an_error_that_names_its_chunk(subject: &dyn Subject) {
     let mut random = Random::new();
-    if !runs(subject, &Load::DictPlanes) {
+    if !runs(subject, "dict_planes") {
         return;
     }
     let (rows, dim) = (20, 10);
     let values: Vec<f32> = (0..rows * dim).map(|_| f32::from_bits(random.below(5) * 0x0101_0101)).collect();
-    let good = planes(&values);
+    let good = dictionaries(&values);
     // Planes of five entries in three bits: 2 + 5 + 75 bytes each, from byte 8 on.
     let with = |edit: &dyn Fn(&mut Vec<u8>)| {
         let mut bad = good.clone();
@@ -384,7 +544,10 @@ pub fn a_damaged_payload_is_an_error_that_names_its_chunk(subject: &dyn Subject)
     ];
     // Cut anywhere, as far as a plan lets it through.
     let shape = ChunkShape { rows, dim };
-    let planned = |len: &usize| DecodePlan::new(shape, Load::DictPlanes, DType::F32, *len as u64).is_ok();
+    let planned = |len: &usize| {
+        let parts = Arc::new(Parts::opaque(rows, u32::try_from(*len).unwrap()));
+        DecodePlan::new(shape, Load::DictPlanes, Stream::Stored, DType::F32, &parts).is_ok()
+    };
     damaged.extend((0..good.len()).filter(planned).map(|len| with(&|bytes| bytes.truncate(len))));
     for bad in damaged {
         let payloads = [good.clone(), good.clone(), bad, good.clone()];
@@ -399,14 +562,14 @@ pub fn a_damaged_payload_is_an_error_that_names_its_chunk(subject: &dyn Subject)
 /// and none where the rows wanted do not contain one.
 pub fn the_first_bad_value_is_the_one_reported(subject: &dyn Subject) {
     let mut random = Random::new();
-    if !runs(subject, &Load::DictPlanes) {
+    if !runs(subject, "dict_planes") {
         return;
     }
     let (rows, dim) = (5000, 64);
     let value_count = rows * dim;
     // Three entries in two bits in each plane: code 3 is bad. Whole bytes of codes hold four values.
     let values: Vec<f32> = (0..value_count).map(|_| f32::from_bits(random.below(3) * 0x0101_0101)).collect();
-    let good = planes(&values);
+    let good = dictionaries(&values);
     let plane_len = 2 + 3 + value_count as usize / 4;
     for _ in 0..12 {
         let mut bad = good.clone();
@@ -424,14 +587,165 @@ pub fn the_first_bad_value_is_the_one_reported(subject: &dyn Subject) {
     }
 }
 
+/// A scale or a minimum of a row that is not finite: an error if the row is wanted, of the first such row.
+pub fn a_row_parameter_that_is_not_finite_is_an_error(subject: &dyn Subject) {
+    if !runs(subject, "affine_u8") {
+        return;
+    }
+    let mut random = Random::new();
+    let shape = ChunkShape { rows: 90, dim: 20 };
+    let codes = random.bytes(90 * 20);
+    let good = vec![(0.5, -1.0); 90];
+    for (number, bad) in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY].into_iter().enumerate() {
+        let mut parameters = good.clone();
+        parameters[number * 7 + 9].0 = bad;
+        parameters[40].1 = bad;
+        parameters[71] = (bad, bad);
+        for block_rows in [1, 8, 90] {
+            for out in [DType::F32, DType::Bf16] {
+                let of = |parameters: &[(f32, f32)]| {
+                    Content::row_affine(shape, codes.clone(), parameters).blocked(block_rows, out)
+                };
+                let (plans, payloads): (Vec<_>, Vec<_>) = [of(&good), of(&parameters)].into_iter().unzip();
+                let row_of = |windows: &[Window]| match check_any(subject, &plans, &payloads, windows) {
+                    Some(DecodeError::Payload { chunk, error: PayloadError::Parameter { row, .. } }) => {
+                        assert_eq!(chunk, ChunkId(1));
+                        Some(row)
+                    }
+                    None => None,
+                    Some(other) => panic!("{other}"),
+                };
+                let first = u32::try_from(number * 7 + 9).unwrap();
+                assert_eq!(row_of(&[(0, 0..90), (1, 0..90)]), Some(first));
+                assert_eq!(row_of(&[(1, 0..first), (1, first + 1..40), (1, 41..71), (1, 72..90)]), None);
+                assert_eq!(row_of(&[(1, 72..90), (1, 60..90), (1, 0..90)]), Some(71));
+                assert_eq!(row_of(&[(1, 90..90), (1, 40..41), (1, first..first + 1)]), Some(40));
+                let mut singles: Vec<Window> = (0..90).map(|row| (1, row..row + 1)).collect();
+                random.shuffle(&mut singles);
+                assert!(row_of(&singles).is_some());
+            }
+        }
+    }
+}
+
+/// Streams that are cut, that are something else, or in which bits are wrong, in a batch with good chunks around them.
+pub fn a_damaged_stream_is_an_error_that_names_chunk_and_block(subject: &dyn Subject) {
+    if !runs(subject, "join_planes") {
+        return;
+    }
+    let mut random = Random::new();
+    let (rows, dim, block_rows) = (20, 64, 4);
+    for packing in [Packing::Zstd, Packing::Gzip] {
+        let kind = Kind::JoinPlanes { dtype: DType::F32, coded: 0b1100, packing };
+        let content = random.content(rows, dim, kind);
+        let good = content.blocked(block_rows, DType::F32);
+        let with = |edit: &mut dyn FnMut(usize, u32, &mut Vec<u8>)| -> Chunk {
+            let lanes = content.lanes.iter().enumerate().map(|(lane, (width, bytes))| {
+                let (mut streams, mut lens) = (Vec::new(), Vec::new());
+                for (block, bytes) in (0..).zip(bytes.chunks((width * block_rows) as usize)) {
+                    let mut stream = Vec::new();
+                    Deflater::default().deflate(packing, bytes, &mut stream);
+                    edit(lane, block, &mut stream);
+                    lens.push(u32::try_from(stream.len()).unwrap());
+                    streams.extend(stream);
+                }
+                (streams, lens)
+            });
+            let (parts, bytes) =
+                native_chunk_of(rows, block_rows, &content.fields, &lanes.collect::<Vec<_>>());
+            let plan =
+                DecodePlan::new(content.shape, content.load.clone(), packing.stream(), DType::F32, &parts);
+            (plan.unwrap(), bytes)
+        };
+        // What is said of a stream, for blocks 3 and 1 of different lanes: which of them comes first is up to the jobs.
+        type Damage = fn(&mut Vec<u8>);
+        let damages: [(&str, Damage); 4] = [
+            ("shorter", |stream| stream.truncate(stream.len() - 1)),
+            ("longer", |stream| stream.push(0)),
+            ("hardly begun", |stream| stream.truncate(1)),
+            ("something else", |stream| stream.splice(.., *b"this is not it").for_each(drop)),
+        ];
+        for (name, damage) in damages {
+            let bad = with(&mut |lane, block, stream| {
+                if (lane, block) == (0, 3) || (lane, block) == (1, 1) {
+                    damage(stream);
+                }
+            });
+            let (plans, payloads): (Vec<_>, Vec<_>) = [good.clone(), bad, good.clone()].into_iter().unzip();
+            let block_of = |windows: &[Window]| match check_error(subject, &plans, &payloads, windows) {
+                error @ DecodeError::Payload {
+                    chunk: ChunkId(1),
+                    error: PayloadError::Stream { block, .. },
+                } => {
+                    let text = error.to_string();
+                    assert!(
+                        text.starts_with("chunk 1: ") && text.contains(&format!("block {block}")),
+                        "{text}"
+                    );
+                    block
+                }
+                other => panic!("{packing:?} {name}: {other}"),
+            };
+            assert_eq!(block_of(&[(0, 0..20), (1, 0..20), (2, 0..20)]), 1, "{packing:?} {name}");
+            assert_eq!(block_of(&[(0, 0..20), (1, 8..20), (1, 0..8)]), 3, "{packing:?} {name}");
+            let backwards: Vec<Window> = (0..20).rev().map(|row| (1, row..row + 1)).collect();
+            assert_eq!(block_of(&backwards), 3, "{packing:?} {name}");
+            let around = [(1, 0..4), (1, 8..12), (1, 16..20), (1, 9..10)];
+            check(subject, &plans, &payloads, &around);
+        }
+        // Any bit: an error, or other values, but the same as the judge's.
+        for _ in 0..100 {
+            let (mut lane_at, mut block_at) = (random.below(2), random.below(5));
+            let bad = with(&mut |lane, block, stream| {
+                if (lane, block) == (lane_at as usize, block_at) {
+                    let bit = random.below(u32::try_from(stream.len() * 8).unwrap());
+                    stream[bit as usize / 8] ^= 1 << (bit % 8);
+                    (lane_at, block_at) = (2, 5);
+                }
+            });
+            check_any(subject, &[bad.0], &[bad.1], &[(0, 10..20), (0, 0..11)]);
+        }
+    }
+}
+
+/// Of several blocks that do not match their checksums, the first in destination order is reported, and none where no
+/// row of them is wanted.
+pub fn the_first_damaged_block_is_the_one_reported(subject: &dyn Subject) {
+    let mut random = Random::new();
+    for (kind, out) in kinds() {
+        if !runs(subject, kind.op()) || kind == Kind::DictPlanes {
+            continue;
+        }
+        let chunks = [(); 2].map(|()| random.content(60, 24, kind).blocked(7, out));
+        let (plans, payloads): (Vec<_>, Vec<_>) = chunks.into_iter().unzip();
+        let damaged = [(ChunkId(0), 5), (ChunkId(0), 2), (ChunkId(1), 0)];
+        let check = |windows: &[Window]| match check_damaged(subject, &plans, &payloads, windows, &damaged) {
+            Some(DecodeError::Source { chunk, error: SourceError::Block { block, .. } }) => {
+                Some((chunk.0, block))
+            }
+            None => None,
+            Some(other) => panic!("{other}"),
+        };
+        assert_eq!(check(&[(0, 0..60), (1, 0..60)]), Some((0, 2)));
+        assert_eq!(check(&[(0, 21..60), (0, 0..21)]), Some((0, 5)));
+        assert_eq!(check(&[(0, 0..14), (1, 6..8), (0, 14..60)]), Some((1, 0)));
+        assert_eq!(check(&[(0, 42..60), (0, 21..35), (1, 7..60), (0, 0..14)]), None);
+        let backwards: Vec<Window> = (0..60).rev().map(|row| (0, row..row + 1)).collect();
+        assert_eq!(check(&backwards), Some((0, 5)));
+        let mut shuffled = backwards;
+        random.shuffle(&mut shuffled);
+        assert!(check(&shuffled).is_some());
+    }
+}
+
 /// One chunk or several whose bytes cannot be had.
 pub fn a_source_that_fails_is_an_error_that_names_its_chunk(subject: &dyn Subject) {
     let mut random = Random::new();
-    for (load, out) in kinds() {
-        if !runs(subject, &load) {
+    for (kind, out) in kinds() {
+        if !runs(subject, kind.op()) {
             continue;
         }
-        let chunks = [700, 9, 1, 5000, 20].map(|rows| random.chunk(rows, 48, &load, out));
+        let chunks = [700, 9, 1, 5000, 20].map(|rows| random.chunk(rows, 48, kind, out));
         let (plans, payloads): (Vec<_>, Vec<_>) = chunks.into_iter().unzip();
         let windows = [(1, 0..9), (3, 0..5000), (0, 0..700), (2, 0..1), (4, 3..20)];
         let batch = batch_of(&plans, &windows, 48, out);
@@ -451,7 +765,7 @@ pub fn a_source_that_fails_is_an_error_that_names_its_chunk(subject: &dyn Subjec
 /// A destination of another size or dtype than the batch's.
 pub fn a_wrong_destination_is_refused(subject: &dyn Subject) {
     let mut random = Random::new();
-    let (plan, payload) = random.chunk(6, 5, &Load::WidenF16, DType::F32);
+    let (plan, payload) = random.chunk(6, 5, Kind::WidenF16, DType::F32);
     let batch = batch_of(core::slice::from_ref(&plan), &[(0, 0..6)], 5, DType::F32);
     let src = MemoryPayloads::new(&[payload]);
     for (dtype, values) in [
@@ -472,11 +786,11 @@ pub fn a_wrong_destination_is_refused(subject: &dyn Subject) {
 /// The batch after a failed one decodes as if nothing had happened.
 pub fn a_failure_leaves_the_backend_usable(subject: &dyn Subject) {
     let mut random = Random::new();
-    for (load, out) in kinds() {
-        if !runs(subject, &load) {
+    for (kind, out) in kinds() {
+        if !runs(subject, kind.op()) {
             continue;
         }
-        let (plan, payload) = random.chunk(900, 64, &load, out);
+        let (plan, payload) = random.chunk(900, 64, kind, out);
         let (plans, payloads, windows) = ([plan], [payload], [(0, 0..900)]);
         let batch = batch_of(&plans, &windows, 64, out);
         let failing = MemoryPayloads::new(&payloads).failing_at(&[ChunkId(0)]);
@@ -491,9 +805,9 @@ pub fn threads_may_share_a_backend(subject: &dyn Subject) {
         for seed in 1..=4 {
             scope.spawn(move || {
                 let mut random = Random(seed);
-                for (load, out) in kinds() {
+                for (kind, out) in kinds() {
                     let rows = 100 + random.below(3000);
-                    let (plan, payload) = random.chunk(rows, 24, &load, out);
+                    let (plan, payload) = random.chunk(rows, 24, kind, out);
                     check(subject, &[plan], &[payload], &[(0, 0..rows)]);
                 }
             });
@@ -501,40 +815,9 @@ pub fn threads_may_share_a_backend(subject: &dyn Subject) {
     });
 }
 
-/// The plan of a chunk with this payload.
-fn plan(rows: u32, dim: u32, load: Load, out: DType, payload: &[u8]) -> DecodePlan {
-    DecodePlan::new(ChunkShape { rows, dim }, load, out, payload.len() as u64)
-        .expect("a plan that makes sense")
-}
-
-/// The `dict_planes` payload of these values.
-fn planes(values: &[f32]) -> Vec<u8> {
-    let mut payload = Vec::new();
-    dict_planes::encode(values.iter().copied(), &mut payload);
-    payload
-}
-
-/// Every op, with every dtype it can be read as.
-fn kinds() -> Vec<(Load, DType)> {
-    let table: [f32; 256] = core::array::from_fn(|code| (code as f32).sqrt() - 8.0);
-    let loads = [
-        Load::Copy(DType::F32),
-        Load::WidenF16,
-        Load::AffineU8 { scale: 0.013_671_9, min: -1.734_2 },
-        Load::LutU8(Arc::new(table)),
-        Load::DictPlanes,
-    ];
-    let mut kinds: Vec<(Load, DType)> = loads
-        .into_iter()
-        .flat_map(|load| [DType::F32, DType::F16, DType::Bf16].map(|out| (load.clone(), out)))
-        .collect();
-    kinds.extend([DType::U8, DType::F16, DType::I64].map(|dtype| (Load::Copy(dtype), dtype)));
-    kinds
-}
-
 /// Whether the subject says that it runs this op.
-fn runs(subject: &dyn Subject, load: &Load) -> bool {
-    !subject.omitted_ops().contains(&load.name())
+fn runs(subject: &dyn Subject, op: &str) -> bool {
+    !subject.omitted_ops().contains(&op)
 }
 
 /// Rows of chunks, by the chunk's position.
@@ -585,15 +868,26 @@ fn check_any(
     payloads: &[Vec<u8>],
     windows: &[Window],
 ) -> Option<DecodeError> {
-    let (dim, out) = (plans[0].shape().dim, plans[0].out());
+    check_damaged(subject, plans, payloads, windows, &[])
+}
+
+/// The same where these blocks do not match their checksums.
+fn check_damaged(
+    subject: &dyn Subject,
+    plans: &[DecodePlan],
+    payloads: &[Vec<u8>],
+    windows: &[Window],
+    damaged: &[(ChunkId, u32)],
+) -> Option<DecodeError> {
+    let (dim, out) = (plans[0].dim(), plans[0].out());
     let batch = batch_of(plans, windows, dim, out);
-    let omitted = plans.iter().find(|plan| !runs(subject, plan.load()));
+    let omitted = plans.iter().find(|plan| !runs(subject, plan.load().name()));
     for plan in plans {
-        assert_eq!(subject.supports(plan).is_ok(), runs(subject, plan.load()), "supports({plan})");
+        assert_eq!(subject.supports(plan).is_ok(), runs(subject, plan.load().name()), "supports({plan})");
     }
-    let expected = judge(&batch, &MemoryPayloads::new(payloads));
+    let expected = judge(&batch, &MemoryPayloads::new(payloads).damaged_at(damaged));
     for (borrowing, poison) in [(true, 0xa5), (false, 0x5a)] {
-        let src = MemoryPayloads::new(payloads).borrowing(borrowing);
+        let src = MemoryPayloads::new(payloads).borrowing(borrowing).damaged_at(damaged);
         let what = || format!("{} as {out}, dim {dim}, windows {windows:?}", plans[0]);
         match (decode(subject, &batch, &src, poison), &expected) {
             (Err(DecodeError::Unsupported(_)), _) if omitted.is_some() => {}
@@ -636,70 +930,6 @@ fn compare(found: &[u8], expected: &[u8], size: usize, what: impl Fn() -> String
             differing().count(),
             what()
         );
-    }
-}
-
-/// Numbers that are the same in every run: xorshift, by Marsaglia.
-struct Random(u64);
-
-impl Random {
-    fn new() -> Self {
-        Random(0x9e37_79b9_7f4a_7c15)
-    }
-
-    fn u32(&mut self) -> u32 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        u32::try_from(self.0 >> 32).expect("32 bits")
-    }
-
-    fn u8(&mut self) -> u8 {
-        self.u32().to_le_bytes()[3]
-    }
-
-    /// A number below `end`, which is at least 1.
-    fn below(&mut self, end: u32) -> u32 {
-        self.u32() % end
-    }
-
-    /// A byte below `end`, which is 1 to 256.
-    fn byte_below(&mut self, end: u32) -> u8 {
-        u8::try_from(self.below(end)).expect("below 256")
-    }
-
-    fn bytes(&mut self, len: usize) -> Vec<u8> {
-        (0..len).map(|_| self.u8()).collect()
-    }
-
-    /// Nearly normally distributed: the sum of twelve uniform numbers.
-    fn normal(&mut self) -> f32 {
-        (0..12).map(|_| (self.u32() >> 8) as f32 / 16_777_216.0).sum::<f32>() - 6.0
-    }
-
-    /// A chunk for this op: numbers as they occur, and a few of any bits.
-    fn chunk(&mut self, rows: u32, dim: u32, load: &Load, out: DType) -> (DecodePlan, Vec<u8>) {
-        let count = rows as usize * dim as usize;
-        let payload: Vec<u8> = match load {
-            Load::Copy(DType::F32) => (0..count).flat_map(|_| self.value().to_le_bytes()).collect(),
-            Load::Copy(dtype) => self.bytes(count * dtype.size()),
-            Load::WidenF16 => (0..count)
-                .flat_map(|_| {
-                    let any = self.u32().to_le_bytes();
-                    let number = half::f16::from_f32(self.normal()).to_bits().to_le_bytes();
-                    if any[3] == 0 { [any[0], any[1]] } else { number }
-                })
-                .collect(),
-            Load::AffineU8 { .. } | Load::LutU8(_) => self.bytes(count),
-            Load::DictPlanes => planes(&(0..count).map(|_| self.value()).collect::<Vec<_>>()),
-        };
-        (plan(rows, dim, load.clone(), out, &payload), payload)
-    }
-
-    /// A number, or once in a while any bits.
-    fn value(&mut self) -> f32 {
-        let any = self.u32();
-        if any & 0xff == 0 { f32::from_bits(any.rotate_left(13)) } else { self.normal() }
     }
 }
 

@@ -1,17 +1,22 @@
 //! The pipeline: from a batch to values in the caller's memory, on every core.
 //!
 //! ```text
-//! for job in batch { read its payload; decode it }
+//! for job in batch { for block of its rows { read it; inflate its lanes; decode the rows wanted } }
 //! ```
 //!
-//! 1. Jobs are cut into runs of rows. A run is small enough to be decoded while it is in the cache, and big
-//!    enough that taking it costs nothing. It owns its part of the destination (`split_at_mut`), so runs can
-//!    be decoded in any order on any core, and all of this is safe code.
-//! 2. A run borrows its encoded bytes where they are in memory. Otherwise it reads them into a scratch that
-//!    its thread keeps, so there is never more than a run's worth of copied bytes per thread.
-//! 3. An op that needs its whole payload (`dict_planes`) gets it once for all of the batch's jobs on that
-//!    chunk. Large payloads are taken one after another, and their runs are spread over the cores.
-//! 4. Of several failures the one of the lowest destination row is reported, whatever the timing.
+//! 1. Every chunk is divided into runs of whole blocks: small enough to be decoded while they are in the cache, and big
+//!    enough that taking one costs nothing. Jobs are cut where runs end. Each piece owns its part of the destination
+//!    (`split_at_mut`), so runs can be decoded in any order on any core, and all of this is safe code.
+//! 2. The pieces are sorted by place in the file. Those of one run that touch the same blocks, or blocks side by side,
+//!    are decoded together. So a block is read, checked and inflated once, however many rows of it are wanted, in
+//!    whatever order; and blocks of which nothing is wanted are left alone.
+//! 3. A run borrows its encoded bytes where they are in memory. Otherwise it reads them into a scratch that its thread
+//!    keeps, as it keeps what lanes are inflated into: there is never more than a run's worth of either per thread.
+//! 4. An op that treats the values of all rows alike is called once for all rows of a piece, the others row by row.
+//! 5. An op that needs its whole payload (`dict_planes`) gets it once for all of the batch's jobs on that chunk. Large
+//!    payloads are taken one after another, and their pieces are spread over the cores.
+//! 6. Of several failures the one of the lowest destination row is reported, whatever the timing. A run that fails is
+//!    done again in the order of the loop above, which finds that row.
 
 use std::cell::Cell;
 use std::ops::Range;
@@ -19,17 +24,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use bytemuck::cast_slice_mut;
+use cvc_codec::ops::affine_u8::row_parameter;
 use cvc_codec::ops::{DictPlanes, PayloadError};
 use cvc_codec::{
-    Backend, Batch, ChunkId, DType, DecodeError, DecodePlan, DeviceInfo, DeviceKind, HostBuffer, Load,
-    Payloads, Unsupported,
+    Affine, Backend, Batch, BlockRun, ChunkId, DType, DecodeError, DecodePlan, DeviceInfo, DeviceKind,
+    HostBuffer, Inflater, Load, Payloads, RunBytes, SourceError, Sources, Unsupported,
 };
 
 use crate::level::Level;
 use crate::ops;
 
-/// Encoded bytes of a run, about. With what they decode to (half a megabyte at most) they stay in the L2 cache
-/// of one core between reading and decoding, and taking the next run costs little beside them.
+/// Bytes that the ops of a run read, about: encoded ones, and what lanes are inflated to. With what they decode to (half
+/// a megabyte at most) they stay in the L2 cache of one core between reading and decoding, and taking the next run
+/// costs little beside them.
 ///
 /// Measured on an AMD EPYC (Zen 5 class, 1 MiB of L2 per core), 2 cores, November 2026, 25.6 million values
 /// into touched memory, payloads read, two threads, GB/s of f32 (best of 12, the machine not idle):
@@ -83,9 +90,13 @@ impl Backend for CpuBackend {
 
     fn supports(&self, plan: &DecodePlan) -> Result<(), Unsupported> {
         match plan.load() {
-            Load::Copy(_) | Load::WidenF16 | Load::AffineU8 { .. } | Load::LutU8(_) | Load::DictPlanes => {
-                Ok(())
-            }
+            Load::Copy(_)
+            | Load::WidenF16
+            | Load::WidenBf16
+            | Load::AffineU8(Affine::Chunk { .. } | Affine::Dim { .. } | Affine::Row)
+            | Load::LutU8(_)
+            | Load::JoinPlanes { .. }
+            | Load::DictPlanes => Ok(()),
         }
     }
 
@@ -96,247 +107,407 @@ impl Backend for CpuBackend {
         dst: &mut HostBuffer<'_>,
     ) -> Result<(), DecodeError> {
         DecodeError::check_buffer(batch, dst)?;
+        let mut pieces = cut(batch, dst.bytes_mut());
+        sort(&mut pieces);
+        let (tasks, large) = group(&mut pieces);
         let first_error = FirstError::default();
-        let decode_whole = |whole: Whole<'_>| {
-            first_error.note(whole.dst_row(), || {
-                with_payload(src, whole.chunk, 0..whole.payload_len, |payload| {
-                    self.decode_whole(&whole.planes_of(payload)?, whole, &first_error);
-                    Ok(())
-                })
-            });
-        };
-        let (tasks, large) = cut(batch, dst.bytes_mut());
         for_each(tasks, |task| match task {
-            Task::Fixed(op, run) => first_error.note(run.dst_row, || self.decode_fixed(op, run, src)),
-            Task::Whole(whole) => decode_whole(whole),
+            Task::Run(run) => self.decode_run(run, src, &first_error),
+            Task::Whole(pieces) => self.decode_whole(pieces, src, &first_error),
         });
-        large.into_iter().for_each(decode_whole);
+        large.into_iter().for_each(|pieces| self.decode_whole(pieces, src, &first_error));
         first_error.into_result()
     }
 }
 
 impl CpuBackend {
-    /// Decodes a run whose bytes can be found without the rest of the payload.
-    fn decode_fixed(&self, op: FixedOp<'_>, run: Run<'_>, src: &dyn Payloads) -> Result<(), DecodeError> {
-        let (chunk, size) = (run.chunk, op.encoded_size());
-        let start = run.first_value * size as u64;
-        let end = start + (run.value_count * size) as u64;
-        with_payload(src, chunk, start..end, |encoded| {
-            self.emit(run, |values, out| {
-                op.decode(self.level, &encoded[values.start * size..values.end * size], out);
-                Ok(())
-            })
-            .map_err(|error| DecodeError::Payload { chunk, error })
-        })
-    }
-
-    /// Decodes all runs of one chunk whose payload is at hand as a whole.
-    fn decode_whole(&self, planes: &DictPlanes<'_>, whole: Whole<'_>, first_error: &FirstError) {
-        let chunk = whole.chunk;
-        for_each(whole.runs, |run| {
-            first_error.note(run.dst_row, || {
-                let first = run.first_value;
-                self.emit(run, |values, out| {
-                    ops::dict_planes::dict_planes(planes, first + values.start as u64, cast_slice_mut(out))
-                })
-                .map_err(|error| DecodeError::Payload { chunk, error })
-            });
+    /// Decodes a run whose bytes can be found without the rest of the chunk.
+    fn decode_run(&self, mut run: Run<'_, '_, '_>, src: &dyn Payloads, first_error: &FirstError) {
+        if first_error.is_before(lowest(run.pieces)) {
+            return;
+        }
+        Kept::lend(|kept| {
+            if self.try_run(&mut run, src, kept).is_err()
+                && let Err((row, error)) = self.retrace(run.pieces, src, kept)
+            {
+                first_error.note(row, error);
+            }
         });
     }
 
-    /// Fills the destination of `run` with what `load` makes of these of its values, narrowed if need be.
+    /// Decodes a run, or fails because of any of its blocks and rows.
+    fn try_run(
+        &self,
+        run: &mut Run<'_, '_, '_>,
+        src: &dyn Payloads,
+        kept: &mut Kept,
+    ) -> Result<(), DecodeError> {
+        let Piece { chunk, plan, .. } = run.pieces[0];
+        let of_source = |error| DecodeError::Source { chunk, error };
+        let of_payload = |error| DecodeError::Payload { chunk, error };
+        let blocks = BlockRun { chunk, parts: plan.parts(), blocks: run.blocks.clone() };
+        let bytes = run_bytes(&blocks, src, &mut kept.encoded).map_err(of_source)?;
+        let sources = Sources::new(plan, &blocks, bytes, &mut kept.inflater, &mut kept.inflated);
+        let sources = sources.map_err(of_payload)?;
+        for piece in run.pieces.iter_mut() {
+            self.decode_rows(plan, &sources, piece, &mut kept.tile).map_err(of_payload)?;
+        }
+        Ok(())
+    }
+
+    /// Decodes the pieces of one run by ascending destination, block by block: slower, but the first failure is that of
+    /// the lowest destination row, which is returned with it.
+    fn retrace(
+        &self,
+        pieces: &mut [Piece<'_, '_>],
+        src: &dyn Payloads,
+        kept: &mut Kept,
+    ) -> Result<(), (u64, DecodeError)> {
+        pieces.sort_unstable_by_key(|piece| piece.dst_row);
+        for piece in pieces {
+            let parts = piece.plan.parts();
+            let row_len = piece.out.len() / piece.rows.len();
+            let mut rest = &mut *piece.out;
+            let mut dst_row = piece.dst_row;
+            for block in parts.blocks_of(piece.rows.clone()) {
+                let of_block = parts.rows_of(block..block + 1);
+                let rows = piece.rows.start.max(of_block.start)..piece.rows.end.min(of_block.end);
+                let (out, after) = rest.split_at_mut(rows.len() * row_len);
+                rest = after;
+                let next_dst_row = dst_row + rows.len() as u64;
+                let mut part = [Piece { rows, dst_row, out, ..*piece }];
+                let mut run = Run { blocks: block..block + 1, pieces: &mut part };
+                self.try_run(&mut run, src, kept).map_err(|error| (dst_row, error))?;
+                dst_row = next_dst_row;
+            }
+        }
+        Ok(())
+    }
+
+    /// Decodes all pieces of one chunk whose payload is needed as a whole.
+    fn decode_whole(&self, pieces: &mut [Piece<'_, '_>], src: &dyn Payloads, first_error: &FirstError) {
+        let first_row = lowest(pieces);
+        if first_error.is_before(first_row) {
+            return;
+        }
+        let Piece { chunk, plan, .. } = pieces[0];
+        let of_payload = |error| DecodeError::Payload { chunk, error };
+        let decode = |kept: &mut Kept| {
+            let blocks = BlockRun { chunk, parts: plan.parts(), blocks: 0..1 };
+            let bytes = run_bytes(&blocks, src, &mut kept.encoded);
+            let (RunBytes::Chunk(bytes) | RunBytes::Ranges(bytes)) =
+                bytes.map_err(|error| DecodeError::Source { chunk, error })?;
+            let planes = DictPlanes::parse(bytes, plan.shape().values()).map_err(of_payload)?;
+            for_each(pieces.iter_mut().collect(), |piece: &mut Piece<'_, '_>| {
+                if first_error.is_before(piece.dst_row) {
+                    return;
+                }
+                let first = u64::from(piece.rows.start) * u64::from(plan.dim());
+                let len = piece.out.len() / plan.out().size();
+                let load = |_, values: Range<usize>, out: &mut [u8]| {
+                    ops::dict_planes::dict_planes(&planes, first + values.start as u64, cast_slice_mut(out))
+                };
+                let decoded = Kept::lend(|kept| self.emit(plan, len, piece.out, &mut kept.tile, load));
+                if let Err(error) = decoded {
+                    first_error.note(piece.dst_row, of_payload(error));
+                }
+            });
+            Ok(())
+        };
+        if let Err(error) = Kept::lend(decode) {
+            first_error.note(first_row, error);
+        }
+    }
+
+    /// Decodes a piece of the run that these sources are of.
+    fn decode_rows(
+        &self,
+        plan: &DecodePlan,
+        sources: &Sources<'_>,
+        piece: &mut Piece<'_, '_>,
+        tile: &mut Vec<f32>,
+    ) -> Result<(), PayloadError> {
+        let rows = &piece.rows;
+        if rows_are_alike(plan) {
+            let len = piece.out.len() / plan.out().size();
+            self.emit(plan, len, piece.out, tile, |_, values, out| {
+                self.load(plan, sources, rows.clone(), values, out)
+            })
+        } else {
+            self.emit(plan, plan.dim() as usize, piece.out, tile, |row, values, out| {
+                let row = rows.start + row;
+                self.load(plan, sources, row..row + 1, values, out)
+            })
+        }
+    }
+
+    /// Fills `out`, rows of `row_len` values, with what `load` makes of some values of a row, narrowed in `tile` if need
+    /// be.
     fn emit(
         &self,
-        run: Run<'_>,
-        load: impl Fn(Range<usize>, &mut [u8]) -> Result<(), PayloadError>,
+        plan: &DecodePlan,
+        row_len: usize,
+        out: &mut [u8],
+        tile: &mut Vec<f32>,
+        load: impl Fn(u32, Range<usize>, &mut [u8]) -> Result<(), PayloadError>,
     ) -> Result<(), PayloadError> {
-        let Some(narrow) = run.narrow else { return load(0..run.value_count, run.out) };
-        let mut tile = [0f32; TILE];
-        for (index, out) in run.out.chunks_mut(TILE * 2).enumerate() {
-            let wide = &mut tile[..out.len() / 2];
-            let first = index * TILE;
-            load(first..first + wide.len(), cast_slice_mut(wide))?;
-            match narrow {
-                Narrow::F16 => ops::narrow::narrow_f16(self.level, wide, cast_slice_mut(out)),
-                Narrow::Bf16 => ops::narrow::narrow_bf16(self.level, wide, cast_slice_mut(out)),
+        let size = plan.out().size();
+        if !plan.narrows() {
+            for (row, out) in (0..).zip(out.chunks_exact_mut(row_len * size)) {
+                load(row, 0..row_len, out)?;
             }
+            return Ok(());
+        }
+        tile.resize(TILE, 0.0);
+        // As many rows at a time as fit, or one in parts.
+        let tile_rows = (TILE / row_len).max(1);
+        let rows_of_tiles = (0..).step_by(tile_rows);
+        for (first_row, out) in rows_of_tiles.zip(out.chunks_mut(tile_rows * row_len * size)) {
+            for (start, out) in (0..).step_by(TILE).zip(out.chunks_mut(TILE * size)) {
+                let wide = &mut tile[..out.len() / size];
+                for (row, values) in (first_row..).zip(wide.chunks_mut(row_len)) {
+                    load(row, start..start + values.len(), cast_slice_mut(values))?;
+                }
+                match plan.out() {
+                    DType::F16 => ops::narrow::narrow_f16(self.level, wide, cast_slice_mut(out)),
+                    DType::Bf16 => ops::narrow::narrow_bf16(self.level, wide, cast_slice_mut(out)),
+                    other => unreachable!("nothing is narrowed to {other}"),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Loads values into `out`: those of one row, or of several where [`rows_are_alike`], counted from the first on.
+    fn load(
+        &self,
+        plan: &DecodePlan,
+        sources: &Sources<'_>,
+        rows: Range<u32>,
+        values: Range<usize>,
+        out: &mut [u8],
+    ) -> Result<(), PayloadError> {
+        let level = self.level;
+        let source = |source: usize| sources.rows_of(source, rows.clone());
+        let encoded = |size: usize| &source(0)[values.start * size..values.end * size];
+        match plan.load() {
+            Load::Copy(dtype) => ops::copy::copy(encoded(dtype.size()), dtype.component_size(), out),
+            Load::WidenF16 => ops::widen_f16::widen_f16(level, encoded(2), cast_slice_mut(out)),
+            Load::WidenBf16 => ops::widen_bf16::widen_bf16(level, encoded(2), cast_slice_mut(out)),
+            Load::AffineU8(Affine::Chunk { scale, min }) => {
+                ops::affine_u8::affine_u8(level, encoded(1), *scale, *min, cast_slice_mut(out));
+            }
+            Load::AffineU8(Affine::Dim { scale, min }) => {
+                let (scale, min) = (&scale[values.clone()], &min[values.clone()]);
+                ops::affine_u8::affine_u8_dims(level, encoded(1), scale, min, cast_slice_mut(out));
+            }
+            Load::AffineU8(Affine::Row) => {
+                let min = row_parameter(source(1), rows.start, "minimum")?;
+                let scale = row_parameter(source(2), rows.start, "scale")?;
+                ops::affine_u8::affine_u8(level, encoded(1), scale, min, cast_slice_mut(out));
+            }
+            Load::LutU8(table) => ops::lut_u8::lut_u8(encoded(1), table, cast_slice_mut(out)),
+            Load::JoinPlanes { dtype, coded } => {
+                let dim = plan.shape().dim as usize;
+                // The lanes are the last sources.
+                let (mut stored, mut lane) = (0, plan.widths().len() - coded.count_ones() as usize);
+                let mut planes = [[].as_slice(); 8];
+                let planes = &mut planes[..dtype.size()];
+                for (p, plane) in planes.iter_mut().enumerate() {
+                    let bytes = if coded >> p & 1 == 1 {
+                        lane += 1;
+                        source(lane - 1)
+                    } else {
+                        stored += 1;
+                        &source(0)[(stored - 1) * dim..]
+                    };
+                    *plane = &bytes[values.clone()];
+                }
+                ops::join_planes::join_planes(level, planes, out);
+            }
+            Load::DictPlanes => unreachable!("it has no rows"),
         }
         Ok(())
     }
 }
 
-/// Some consecutive rows of one job, with the part of the destination that is theirs.
-struct Run<'d> {
+/// Whether the rows of a plan are decoded like one long row: all of their values are wanted, those of every source lie
+/// side by side, and no row has parameters of its own.
+fn rows_are_alike(plan: &DecodePlan) -> bool {
+    let alike = match plan.load() {
+        Load::Copy(_) | Load::WidenF16 | Load::WidenBf16 | Load::LutU8(_) => true,
+        Load::AffineU8(Affine::Chunk { .. }) => true,
+        Load::AffineU8(Affine::Dim { .. } | Affine::Row) => false,
+        // Several stored planes take turns in their source, row by row.
+        Load::JoinPlanes { dtype, coded } => dtype.size() <= 1 + coded.count_ones() as usize,
+        Load::DictPlanes => false,
+    };
+    alike && plan.dim() == plan.shape().dim
+}
+
+/// Some consecutive rows of one job that are in one run, with the part of the destination that is theirs.
+struct Piece<'p, 'd> {
     chunk: ChunkId,
-    /// Counted from the start of the chunk.
-    first_value: u64,
-    value_count: usize,
+    plan: &'p DecodePlan,
+    /// Which run of the chunk.
+    run: u32,
+    /// Counted from the start of the chunk; at least one.
+    rows: Range<u32>,
     dst_row: u64,
-    narrow: Option<Narrow>,
-    /// Invariant: `value_count` values of the batch's dtype, aligned for it.
+    /// Invariant: `rows.len()` rows of the batch's dim and dtype, aligned for it, not empty.
     out: &'d mut [u8],
 }
 
-/// What happens to f32 values on their way out.
-#[derive(Clone, Copy)]
-enum Narrow {
-    F16,
-    Bf16,
+/// Blocks side by side, each of which holds rows of some of the pieces.
+struct Run<'r, 'p, 'd> {
+    blocks: Range<u32>,
+    /// Of one plan; at least one.
+    pieces: &'r mut [Piece<'p, 'd>],
 }
 
-/// Work that one thread does.
-enum Task<'p, 'd> {
+/// Work that one thread takes.
+enum Task<'r, 'p, 'd> {
     /// A run that needs only its own bytes.
-    Fixed(FixedOp<'p>, Run<'d>),
-    /// All runs of a chunk whose payload is small.
-    Whole(Whole<'d>),
+    Run(Run<'r, 'p, 'd>),
+    /// All pieces of a chunk whose payload is small and needed as a whole.
+    Whole(&'r mut [Piece<'p, 'd>]),
 }
 
-/// Ops whose values have one number of bytes each.
-#[derive(Clone, Copy)]
-enum FixedOp<'p> {
-    Copy { size: usize },
-    WidenF16,
-    AffineU8 { scale: f32, min: f32 },
-    LutU8 { table: &'p [f32; 256] },
+/// The lowest destination row of some pieces.
+fn lowest(pieces: &[Piece<'_, '_>]) -> u64 {
+    pieces.iter().map(|piece| piece.dst_row).min().expect("at least one")
 }
 
-impl FixedOp<'_> {
-    fn encoded_size(self) -> usize {
-        match self {
-            FixedOp::Copy { size } => size,
-            FixedOp::WidenF16 => 2,
-            FixedOp::AffineU8 { .. } | FixedOp::LutU8 { .. } => 1,
-        }
-    }
-
-    fn decode(self, level: Level, encoded: &[u8], out: &mut [u8]) {
-        match self {
-            FixedOp::Copy { size } => ops::copy::copy(encoded, size, out),
-            FixedOp::WidenF16 => ops::widen_f16::widen_f16(level, encoded, cast_slice_mut(out)),
-            FixedOp::AffineU8 { scale, min } => {
-                ops::affine_u8::affine_u8(level, encoded, scale, min, cast_slice_mut(out));
-            }
-            FixedOp::LutU8 { table } => ops::lut_u8::lut_u8(encoded, table, cast_slice_mut(out)),
-        }
-    }
-}
-
-/// All runs of a batch on one chunk whose payload must be read as a whole.
-struct Whole<'d> {
-    chunk: ChunkId,
-    payload_len: u64,
-    /// Values in the chunk, wanted or not.
-    values: u64,
-    /// By ascending destination, never empty.
-    runs: Vec<Run<'d>>,
-}
-
-impl Whole<'_> {
-    fn dst_row(&self) -> u64 {
-        self.runs[0].dst_row
-    }
-
-    fn planes_of<'e>(&self, payload: &'e [u8]) -> Result<DictPlanes<'e>, DecodeError> {
-        DictPlanes::parse(payload, self.values)
-            .map_err(|error| DecodeError::Payload { chunk: self.chunk, error })
-    }
-}
-
-/// Cuts a batch into tasks, and into chunks with large payloads that are taken one after another.
-fn cut<'p, 'd>(batch: &Batch<'p>, dst: &'d mut [u8]) -> (Vec<Task<'p, 'd>>, Vec<Whole<'d>>) {
-    let dim = batch.dim() as usize;
+/// Cuts the jobs of a batch where runs end.
+fn cut<'p, 'd>(batch: &Batch<'p>, dst: &'d mut [u8]) -> Vec<Piece<'p, 'd>> {
     // On 32 bits a row of no rows may be longer than memory.
-    let row_len = dim.saturating_mul(batch.out().size());
-    let mut tasks = Vec::new();
-    let mut whole_runs = Vec::new();
+    let row_len = (batch.dim() as usize).saturating_mul(batch.out().size());
+    let mut pieces = Vec::with_capacity(batch.jobs().len());
     let mut rest = dst;
     for job in batch.jobs() {
-        let (out, after) = rest.split_at_mut(job.rows.len() * row_len);
+        let (mut out_of_job, after) = rest.split_at_mut(job.rows.len() * row_len);
         rest = after;
-        if out.is_empty() {
+        if out_of_job.is_empty() {
             continue;
         }
-        let plan = job.plan;
-        let op = match plan.load() {
-            Load::Copy(dtype) => Some(FixedOp::Copy { size: dtype.size() }),
-            Load::WidenF16 => Some(FixedOp::WidenF16),
-            Load::AffineU8 { scale, min } => Some(FixedOp::AffineU8 { scale: *scale, min: *min }),
-            Load::LutU8(table) => Some(FixedOp::LutU8 { table }),
-            Load::DictPlanes => None,
-        };
-        let narrow = match plan.out() {
-            DType::F16 if plan.narrows() => Some(Narrow::F16),
-            DType::Bf16 if plan.narrows() => Some(Narrow::Bf16),
-            _ => None,
-        };
-        // Four byte planes are about as long as the values they make.
-        let encoded_size = op.map_or(4, FixedOp::encoded_size);
-        let run_rows = (RUN_LEN / dim.saturating_mul(encoded_size)).max(1);
-        for (index, out) in out.chunks_mut(run_rows.saturating_mul(row_len)).enumerate() {
-            let row = (index * run_rows) as u64;
-            let run = Run {
-                chunk: job.chunk,
-                first_value: (u64::from(job.rows.start) + row) * dim as u64,
-                value_count: out.len() / batch.out().size(),
-                dst_row: job.dst_row + row,
-                narrow,
-                out,
-            };
-            match op {
-                Some(op) => tasks.push(Task::Fixed(op, run)),
-                None => whole_runs.push((plan, run)),
-            }
+        let run_rows = rows_of_run(job.plan);
+        let mut start = job.rows.start;
+        while start < job.rows.end {
+            let run = start / run_rows;
+            let end = (run * run_rows).saturating_add(run_rows).min(job.rows.end);
+            let (out, after) = out_of_job.split_at_mut((end - start) as usize * row_len);
+            out_of_job = after;
+            let dst_row = job.dst_row + u64::from(start - job.rows.start);
+            pieces.push(Piece { chunk: job.chunk, plan: job.plan, run, rows: start..end, dst_row, out });
+            start = end;
         }
     }
+    pieces
+}
 
-    // The sort is stable: the runs of a chunk stay in the order of their destinations.
-    whole_runs.sort_by_key(|(_, run)| run.chunk);
-    let mut wholes: Vec<Whole<'d>> = Vec::new();
-    for (plan, run) in whole_runs {
-        let (chunk, payload_len, values) = (run.chunk, plan.payload_len(), plan.shape().values());
-        match wholes.last_mut() {
-            Some(last) if (last.chunk, last.payload_len, last.values) == (chunk, payload_len, values) => {
-                last.runs.push(run);
-            }
-            _ => wholes.push(Whole { chunk, payload_len, values, runs: vec![run] }),
+/// Rows of every run of a chunk but the last: whole blocks.
+fn rows_of_run(plan: &DecodePlan) -> u32 {
+    let (row_len, block_rows) = match plan.load() {
+        // Four byte planes are about as long as the values they make, and can be entered at any of those.
+        Load::DictPlanes => (u64::from(plan.dim()) * 4, 1),
+        _ => (plan.widths().iter().map(|width| u64::from(*width)).sum(), plan.parts().block_rows()),
+    };
+    let rows = u32::try_from(RUN_LEN as u64 / row_len.max(1)).expect("no more than RUN_LEN");
+    (rows / block_rows).max(1) * block_rows
+}
+
+/// Sorts pieces by their places in the file.
+fn sort(pieces: &mut [Piece<'_, '_>]) {
+    // A chunk that has two plans is read for each of them, so those of one must be side by side.
+    let place = |piece: &Piece<'_, '_>| {
+        (piece.chunk, core::ptr::from_ref(piece.plan), piece.rows.start, piece.dst_row)
+    };
+    #[cfg(feature = "rayon")]
+    rayon::slice::ParallelSliceMut::par_sort_unstable_by_key(pieces, place);
+    #[cfg(not(feature = "rayon"))]
+    pieces.sort_unstable_by_key(place);
+}
+
+/// Groups sorted pieces to tasks, and to chunks with large payloads that are taken one after another.
+fn group<'r, 'p, 'd>(
+    mut pieces: &'r mut [Piece<'p, 'd>],
+) -> (Vec<Task<'r, 'p, 'd>>, Vec<&'r mut [Piece<'p, 'd>]>) {
+    let mut tasks = Vec::with_capacity(pieces.len());
+    let mut large = Vec::new();
+    while let Some(first) = pieces.first() {
+        let Piece { chunk, plan, run, .. } = *first;
+        let parts = plan.parts();
+        let whole = matches!(plan.load(), Load::DictPlanes);
+        let mut blocks = parts.blocks_of(first.rows.clone());
+        let joins = |next: &Piece<'_, '_>| {
+            let of_next = parts.blocks_of(next.rows.clone());
+            let joins = next.chunk == chunk
+                && core::ptr::eq(next.plan, plan)
+                && (whole || next.run == run && of_next.start <= blocks.end);
+            blocks.end = blocks.end.max(if joins { of_next.end } else { 0 });
+            joins
+        };
+        let count = 1 + pieces[1..].iter().map(joins).take_while(|joins| *joins).count();
+        let (together, after) = core::mem::take(&mut pieces).split_at_mut(count);
+        pieces = after;
+        if !whole {
+            tasks.push(Task::Run(Run { blocks, pieces: together }));
+        } else if parts.len_of(0..1) <= RUN_LEN as u64 {
+            tasks.push(Task::Whole(together));
+        } else {
+            large.push(together);
         }
     }
-    let (small, large): (Vec<_>, Vec<_>) =
-        wholes.into_iter().partition(|whole| whole.payload_len <= RUN_LEN as u64);
-    tasks.extend(small.into_iter().map(Task::Whole));
     (tasks, large)
 }
 
-/// Calls `work` with these bytes of a payload: borrowed, or read into the scratch of this thread.
-fn with_payload(
-    src: &dyn Payloads,
-    chunk: ChunkId,
-    range: Range<u64>,
-    work: impl FnOnce(&[u8]) -> Result<(), DecodeError>,
-) -> Result<(), DecodeError> {
-    thread_local! {
-        static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+/// The bytes of a run: borrowed, or read into `scratch`, which is made long enough.
+fn run_bytes<'a>(
+    run: &BlockRun<'_>,
+    src: &'a dyn Payloads,
+    scratch: &'a mut Vec<u8>,
+) -> Result<RunBytes<'a>, SourceError> {
+    if let Some(bytes) = src.borrow(run)? {
+        return Ok(RunBytes::Chunk(bytes));
     }
-    /// What a thread keeps at most: runs of one wide row and whole payloads can be far larger than a run.
-    const KEPT_LEN: usize = 4 * RUN_LEN;
-
-    let blame = |error| DecodeError::Source { chunk, error };
-    if let Some(bytes) = src.borrow(chunk, range.clone()).map_err(blame)? {
-        return work(bytes);
-    }
-    let len = usize::try_from(range.end - range.start).expect("the file was opened on this machine");
-    // Taken, not borrowed: while `src` or `work` waits for other threads, rayon may run another task here.
-    let mut scratch = SCRATCH.take();
+    let len = run.byte_len();
     if scratch.len() < len {
         scratch.resize(len, 0);
     }
-    src.read(chunk, range.start, &mut scratch[..len]).map_err(blame)?;
-    let result = work(&scratch[..len]);
-    if scratch.capacity() <= KEPT_LEN {
-        SCRATCH.set(scratch);
+    src.read(run, &mut scratch[..len])?;
+    Ok(RunBytes::Ranges(&scratch[..len]))
+}
+
+/// What a thread keeps from run to run.
+#[derive(Default)]
+struct Kept {
+    encoded: Vec<u8>,
+    inflated: Vec<u8>,
+    tile: Vec<f32>,
+    inflater: Inflater,
+}
+
+impl Kept {
+    /// The most bytes that are kept of each kind: runs of one wide row or one long block, and whole payloads, can be far
+    /// larger than a run.
+    const MAX_LEN: usize = 4 * RUN_LEN;
+
+    /// Lends what this thread keeps.
+    fn lend<T>(work: impl FnOnce(&mut Kept) -> T) -> T {
+        thread_local! {
+            static KEPT: Cell<Kept> = Cell::default();
+        }
+        // Taken, not borrowed: while `work` waits for other threads, rayon may run another task here.
+        let mut kept = KEPT.take();
+        let result = work(&mut kept);
+        for scratch in [&mut kept.encoded, &mut kept.inflated] {
+            if scratch.capacity() > Kept::MAX_LEN {
+                *scratch = Vec::new();
+            }
+        }
+        KEPT.set(kept);
+        result
     }
-    result
 }
 
 /// The failure of the lowest destination row.
@@ -353,18 +524,18 @@ impl Default for FirstError {
 }
 
 impl FirstError {
-    /// Does work for destination rows from `row` on, unless a failure before them is known already.
-    fn note(&self, row: u64, work: impl FnOnce() -> Result<(), DecodeError>) {
-        // A stale value only means work for nothing; the lock below decides.
-        if row >= self.row.load(Ordering::Relaxed) {
-            return;
-        }
-        if let Err(error) = work() {
-            let mut first = self.error.lock().unwrap_or_else(PoisonError::into_inner);
-            if first.as_ref().is_none_or(|(first_row, _)| row < *first_row) {
-                *first = Some((row, error));
-                self.row.store(row, Ordering::Relaxed);
-            }
+    /// Whether a failure before `row` is known, so that nothing need be done for the rows from there on.
+    fn is_before(&self, row: u64) -> bool {
+        // A stale value only means work for nothing; the lock in `note` decides.
+        self.row.load(Ordering::Relaxed) <= row
+    }
+
+    /// Work for destination rows from `row` on has failed.
+    fn note(&self, row: u64, error: DecodeError) {
+        let mut first = self.error.lock().unwrap_or_else(PoisonError::into_inner);
+        if first.as_ref().is_none_or(|(first_row, _)| row < *first_row) {
+            *first = Some((row, error));
+            self.row.store(row, Ordering::Relaxed);
         }
     }
 

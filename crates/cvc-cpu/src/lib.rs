@@ -4,25 +4,28 @@
 //! bring their own [`Payloads`](cvc_codec::Payloads).
 //!
 //! ```
+//! use std::sync::Arc;
+//!
 //! use cvc_codec::{
-//!     Backend, Batch, ChunkId, ChunkShape, DType, DecodePlan, HostBuffer, Job, Load, Payloads, SourceError,
+//!     Affine, Backend, Batch, BlockRun, ChunkId, ChunkShape, DType, DecodePlan, HostBuffer, Job, Load, Parts,
+//!     Payloads, SourceError, Stream,
 //! };
 //! use cvc_cpu::CpuBackend;
 //!
 //! /// One chunk: the codes 0 to 5.
 //! struct InMemory;
 //! impl Payloads for InMemory {
-//!     fn read(&self, _: ChunkId, offset: u64, into: &mut [u8]) -> Result<(), SourceError> {
-//!         (offset as u8..).zip(into).for_each(|(code, byte)| *byte = code);
-//!         Ok(())
+//!     fn read(&self, _: &BlockRun<'_>, _: &mut [u8]) -> Result<(), SourceError> {
+//!         unreachable!("all of it can be borrowed")
 //!     }
-//!     fn borrow(&self, _: ChunkId, _: std::ops::Range<u64>) -> Result<Option<&[u8]>, SourceError> {
-//!         Ok(None)
+//!     fn borrow(&self, _: &BlockRun<'_>) -> Result<Option<&[u8]>, SourceError> {
+//!         Ok(Some(&[0, 1, 2, 3, 4, 5]))
 //!     }
 //! }
 //!
-//! let load = Load::AffineU8 { scale: 0.5, min: -1.0 };
-//! let plan = DecodePlan::new(ChunkShape { rows: 3, dim: 2 }, load, DType::F32, 6)?;
+//! let load = Load::AffineU8(Affine::Chunk { scale: 0.5, min: -1.0 });
+//! let parts = Arc::new(Parts::packed(3, 2));
+//! let plan = DecodePlan::new(ChunkShape { rows: 3, dim: 2 }, load, Stream::Stored, DType::F32, &parts)?;
 //! let last_two_rows = Job { plan: &plan, chunk: ChunkId(0), rows: 1..3, dst_row: 0 };
 //! let batch = Batch::new(vec![last_two_rows], 2, 2, DType::F32)?;
 //!
@@ -36,9 +39,10 @@
 //! # How it works
 //!
 //! ```text
-//! Batch ─▶ runs of rows, each with its own part of the destination ─▶ every core takes runs:
+//! Batch ─▶ runs of blocks, each with its own parts of the destination ─▶ every core takes runs:
 //!            borrow the encoded bytes, or read them into a scratch of this thread
-//!            decode them while they are in the cache: ops, at the Level that was detected
+//!            inflate the lanes of the run into another
+//!            decode the rows wanted while they are in the cache: ops, at the Level that was detected
 //! ```
 //!
 //! - [`CpuBackend`] owns that pipeline. It is safe code.

@@ -18,8 +18,10 @@
 pub mod affine_u8;
 pub mod copy;
 pub mod dict_planes;
+pub mod join_planes;
 pub mod lut_u8;
 pub mod narrow;
+pub mod widen_bf16;
 pub mod widen_f16;
 
 #[cfg(all(target_arch = "aarch64", target_endian = "little"))]

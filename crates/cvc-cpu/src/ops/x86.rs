@@ -69,3 +69,11 @@ pub(super) fn store_u16x16(halves: &mut [u16; 16], vector: __m256i) {
     // SAFETY: the reference is good for 32 bytes, any bits are u16, and the store needs no alignment.
     unsafe { _mm256_storeu_si256(halves.as_mut_ptr().cast(), vector) }
 }
+
+/// Stores 32 bytes.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn store_256(bytes: &mut [u8; 32], vector: __m256i) {
+    // SAFETY: the reference is good for 32 bytes, and the store needs no alignment.
+    unsafe { _mm256_storeu_si256(bytes.as_mut_ptr().cast(), vector) }
+}

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crc32fast::Hasher;
+use crc_fast::{CrcAlgorithm, Digest};
 use cvc_codec::SourceError;
 use cvc_format::index::Frame;
 
@@ -19,6 +19,11 @@ pub enum Checksums {
     FirstTouch,
     /// Never: only the bytes wanted are read, and damage is returned as if it were data.
     Never,
+}
+
+/// CRC-32 (IEEE), the checksum of the CVCF layouts.
+pub(crate) fn crc32() -> Digest {
+    Digest::new(CrcAlgorithm::Crc32IsoHdlc)
 }
 
 /// Bytes hashed at a time: large enough that a read is worth its system call, small enough to be hashed while they
@@ -84,7 +89,7 @@ pub(crate) fn check(all: &[Frame], frames: &[usize], source: &dyn ReadAt) -> Res
         }
     }
     let hashers = par::try_map(&pieces, Vec::new, |scratch: &mut Vec<u8>, (frame, piece)| {
-        let mut hasher = Hasher::new();
+        let mut hasher = crc32();
         match source.borrow(piece.clone()) {
             Some(bytes) => hasher.update(bytes),
             None => {
@@ -98,11 +103,11 @@ pub(crate) fn check(all: &[Frame], frames: &[usize], source: &dyn ReadAt) -> Res
     let mut hashers = hashers.iter();
     for frame in frames {
         let Some(expected) = all[*frame].crc32 else { continue };
-        let mut whole = Hasher::new();
+        let mut whole = crc32();
         for _ in 0..piece_count(&all[*frame]) {
             whole.combine(hashers.next().expect("one for each piece"));
         }
-        let found = whole.finalize();
+        let found = u32::try_from(whole.finalize()).expect("a checksum of 32 bits");
         if found != expected {
             let Range { start, end } = all[*frame].bytes;
             let error = SourceError::Checksum { start, end, expected, found };

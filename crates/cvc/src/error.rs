@@ -50,6 +50,25 @@ pub enum Error {
         #[source]
         error: CodecError,
     },
+    /// The head of a native chunk is damaged, so none of its rows can be found.
+    #[error("array {array:?}, {chunk}: {error}")]
+    Head {
+        /// Its array.
+        array: String,
+        /// Which one.
+        chunk: ChunkId,
+        /// What is wrong.
+        #[source]
+        error: FormatError,
+    },
+    /// A newer version made this array in a way that this one does not know; other arrays of the file can be read.
+    #[error("array {array:?} needs {unknown}, which this version of cvc does not know: use a newer one")]
+    Newer {
+        /// The array.
+        array: String,
+        /// What it needs.
+        unknown: String,
+    },
     /// Decoding failed.
     #[error("array {array:?}, {error}")]
     Decode {
@@ -67,6 +86,16 @@ pub enum Error {
         /// Why.
         #[source]
         error: CodecError,
+    },
+    /// What was encoded does not decode. Nothing was written under the final name.
+    #[error(
+        "array {array:?}: a chunk could not be read back after encoding ({problem}): this is a bug of cvc, please report it"
+    )]
+    Unreadable {
+        /// Which array.
+        array: String,
+        /// What went wrong.
+        problem: String,
     },
     /// More memory than the caller allows.
     #[error(

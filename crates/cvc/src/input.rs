@@ -181,14 +181,14 @@ impl Matrix {
                 }
                 let to = scratch.resize(len);
                 if swapped {
-                    convert::swap(size, from, to);
+                    convert::swap(self.dtype.component_size(), from, to);
                 } else {
                     to.copy_from_slice(from);
                 }
             }
             Stored::Columns { swapped } => {
                 let range = in_map(rows.start)..in_map(rows.end);
-                convert::gather(size, values, in_map(self.rows), range, scratch.resize(len), swapped);
+                convert::gather(self.dtype, values, in_map(self.rows), range, scratch.resize(len), swapped);
             }
             Stored::Prefixed => {
                 let range = in_map(rows.start)..in_map(rows.end);
@@ -293,7 +293,7 @@ mod tests {
     use super::testing::{Dir, npy, read_all};
     use super::*;
 
-    const DTYPES: [(&str, DType); 11] = [
+    const DTYPES: [(&str, DType); 14] = [
         ("i1", DType::I8),
         ("i2", DType::I16),
         ("i4", DType::I32),
@@ -305,6 +305,9 @@ mod tests {
         ("f2", DType::F16),
         ("f4", DType::F32),
         ("f8", DType::F64),
+        ("c8", DType::C64),
+        ("c16", DType::C128),
+        ("b1", DType::Bool),
     ];
 
     /// The bytes of value (row, column) in native order: all different, also within a value.
@@ -329,7 +332,7 @@ mod tests {
                         for (row, column) in cells {
                             let mut value = value(row, column, size);
                             if matches!(order, '<' | '>') && order != native {
-                                value.reverse();
+                                value.chunks_mut(dtype.component_size()).for_each(<[u8]>::reverse);
                             }
                             data.extend(value);
                         }

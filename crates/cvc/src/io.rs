@@ -32,6 +32,15 @@ pub trait ReadAt: Send + Sync {
     /// The source fails, or ends before `into` is full.
     fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<(), SourceError>;
 
+    /// Fills each slice with the bytes from its offset on. What a reader wants at once comes in one call, so a source
+    /// that has to ask over a network can ask for all of it together; by default one after another.
+    ///
+    /// # Errors
+    /// As [`ReadAt::read_at`].
+    fn read_ranges(&self, ranges: &mut [(u64, &mut [u8])]) -> Result<(), SourceError> {
+        ranges.iter_mut().try_for_each(|(offset, into)| self.read_at(*offset, into))
+    }
+
     /// The bytes of `range` without a copy, if they lie in memory. `None` too if the range is not within it.
     fn borrow(&self, range: Range<u64>) -> Option<&[u8]> {
         let _ = range;

@@ -11,7 +11,7 @@
 //! # let path = folder.path().join("vectors.cvc");
 //! // 1,000 rows of 64 values, the first 400 from one source.
 //! let values: Vec<f32> = (0..64_000u16).map(|n| f32::from(n % 997) / 997.0 - 0.5).collect();
-//! let options = WriteOptions::new(Layout::V1).vectors(DType::F32, 64, "int8")?;
+//! let options = WriteOptions::new(Layout::Native).vectors(DType::F32, 64, "int8")?;
 //! let mut writer = Writer::create(&path, options)?;
 //! writer.write_vectors(RowSlice::new(&values, 64)?)?;
 //! writer.add_section(0..400, Json::object([("source", Json::from("wiki"))]))?;
@@ -45,16 +45,21 @@
 pub mod aligned;
 pub mod backends;
 pub mod checks;
+mod convert;
+mod copy;
 pub mod error;
 mod huge_pages;
 #[cfg(feature = "input")]
 pub mod input;
+mod inside;
 pub mod io;
 pub mod output;
 mod par;
 pub mod reader;
+pub mod repair;
 #[cfg(feature = "s4")]
 pub mod s4;
+pub mod salvage;
 pub mod select;
 pub mod verify;
 pub mod writer;
@@ -63,9 +68,10 @@ pub use cvc_codec as codec;
 pub use cvc_cpu as cpu;
 pub use cvc_format as format;
 
-pub use cvc_codec::{Backend, DeviceInfo, DeviceKind, Element, HostBuffer, RowSlice};
+pub use cvc_codec::strings::Strings;
+pub use cvc_codec::{Backend, DeviceInfo, DeviceKind, Element, HostBuffer, NonFinite, RowSlice, Scope};
 pub use cvc_cpu::CpuBackend;
-pub use cvc_format::{DType, Json, Layout, Limits, Section};
+pub use cvc_format::{ArrayDType, DType, Json, Layout, Limits, Loss, Section};
 
 pub use aligned::AlignedBytes;
 pub use backends::{AnyBackend, Chosen, DeviceChoice, DeviceReport, choose, devices};
@@ -74,9 +80,11 @@ pub use error::Error;
 pub use io::ReadAt;
 pub use io::atomic_file::Overwrite;
 pub use reader::{Array, Chunk, ReadOptions, Reader};
+pub use repair::{Lost, RepairReport};
+pub use salvage::{OnDamage, Salvaged};
 pub use select::{Condition, Rows};
 pub use verify::{Coverage, Damage, VerifyReport};
-pub use writer::{WriteOptions, Writer, Written};
+pub use writer::{ArrayOptions, ArrayRows, WriteOptions, Writer, Written};
 
 /// The examples of the README, as tests.
 #[cfg(doctest)]

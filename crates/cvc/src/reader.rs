@@ -6,17 +6,21 @@ use std::fmt;
 use std::ops::Range;
 use std::path::Path;
 
+use cvc_codec::strings::Strings;
 use cvc_codec::{
-    Backend, Batch, ChunkShape, Codec, CodecError, DecodeError, DecodePlan, Element, HostBuffer, Job,
-    Payloads, SourceError, find,
+    Backend, Batch, BlockRun, ChunkShape, Codec, CodecError, DecodeError, DecodePlan, Element, HostBuffer,
+    Inflater, Job, Params, Payloads, PlanError, RunBytes, SourceError, StoredChunk, find,
 };
 use cvc_cpu::CpuBackend;
-use cvc_format::cvcf::{Opening, Step};
-use cvc_format::{ArrayIndex, ChunkEntry, ChunkId, DType, FileIndex, Json, Layout, Limits, Section};
+use cvc_format::{
+    ArrayDType, ArrayIndex, ChunkEntry, ChunkId, DType, FileIndex, Json, Layout, Limits, Opening, Section,
+    Step, Stored,
+};
 
 use crate::checks::{BadFrame, Checksums, FrameChecks};
 use crate::error::Error;
 use crate::huge_pages;
+use crate::inside::{HeadError, Inside, Insides};
 use crate::io::{FileSource, ReadAt};
 use crate::select::{Condition, Rows, matching_rows};
 
@@ -35,7 +39,8 @@ pub struct Reader {
     source: Box<dyn ReadAt>,
     index: FileIndex,
     options: ReadOptions,
-    checks: FrameChecks,
+    frames: FrameChecks,
+    insides: Insides,
 }
 
 impl Reader {
@@ -77,19 +82,16 @@ impl Reader {
         let index = loop {
             match step {
                 Step::Done(index) => break index,
-                // The range lies inside the source, so this allocates no more than the file is long.
-                Step::Read(range) => {
-                    bytes.resize(
-                        usize::try_from(range.end - range.start).expect("a header fits in memory"),
-                        0,
-                    );
-                    source.read_at(range.start, &mut bytes)?;
+                // The ranges lie inside the source, so this allocates no more than the file is long.
+                Step::Read(ranges) => {
+                    read_together(&*source, &ranges, &mut bytes)?;
                     step = opening.feed(&bytes)?;
                 }
             }
         };
-        let checks = FrameChecks::new(options.checksums, index.frames.len());
-        Ok(Reader { source, index, options, checks })
+        let frames = FrameChecks::new(options.checksums, index.frames.len());
+        let insides = Insides::new(&index);
+        Ok(Reader { source, index, options, frames, insides })
     }
 
     /// Everything known of the file without touching a payload.
@@ -114,7 +116,7 @@ impl Reader {
 
     /// The arrays, in file order.
     pub fn arrays(&self) -> impl ExactSizeIterator<Item = Array<'_>> {
-        self.index.arrays.iter().map(|index| Array { reader: self, index })
+        (0..self.index.arrays.len()).map(|position| self.array_at(position))
     }
 
     /// The array named `name`.
@@ -122,8 +124,8 @@ impl Reader {
     /// # Errors
     /// There is none; the message lists those there are.
     pub fn array(&self, name: &str) -> Result<Array<'_>, Error> {
-        match self.index.array(name) {
-            Some(index) => Ok(Array { reader: self, index }),
+        match self.index.arrays.iter().position(|array| array.name == name) {
+            Some(position) => Ok(self.array_at(position)),
             None => {
                 let names: Vec<String> = self.array_names().map(|name| format!("{name:?}")).collect();
                 Err(Error::argument("array", name, format!("the file has {}", names.join(", "))))
@@ -136,10 +138,15 @@ impl Reader {
     /// # Errors
     /// There are several, and none has that name.
     pub fn vectors(&self) -> Result<Array<'_>, Error> {
-        match self.index.arrays.as_slice() {
-            [index] => Ok(Array { reader: self, index }),
+        match self.index.arrays.len() {
+            1 => Ok(self.array_at(0)),
             _ => self.array(cvc_format::cvcf::VECTORS),
         }
+    }
+
+    fn array_at(&self, position: usize) -> Array<'_> {
+        let index = &self.index.arrays[position];
+        Array { reader: self, position, index, dim: index.dim }
     }
 
     /// The sections, in file order.
@@ -188,11 +195,28 @@ impl fmt::Debug for Reader {
     }
 }
 
+/// Fills `bytes` with all of `ranges`, one after another, in one call to the source.
+fn read_together(source: &dyn ReadAt, ranges: &[Range<u64>], bytes: &mut Vec<u8>) -> Result<(), SourceError> {
+    let len = |range: &Range<u64>| usize::try_from(range.end - range.start).expect("an index fits in memory");
+    bytes.resize(ranges.iter().map(len).sum(), 0);
+    let mut rest = bytes.as_mut_slice();
+    let mut wanted = Vec::with_capacity(ranges.len());
+    for range in ranges {
+        let (into, after) = rest.split_at_mut(len(range));
+        rest = after;
+        wanted.push((range.start, into));
+    }
+    source.read_ranges(&mut wanted)
+}
+
 /// One array of an open file.
 #[derive(Clone, Copy, Debug)]
 pub struct Array<'r> {
     reader: &'r Reader,
+    position: usize,
     index: &'r ArrayIndex,
+    /// Values wanted of every row: a prefix, or all.
+    dim: u32,
 }
 
 impl<'r> Array<'r> {
@@ -201,23 +225,81 @@ impl<'r> Array<'r> {
         self.index
     }
 
+    /// The file it belongs to.
+    pub fn reader(&self) -> &'r Reader {
+        self.reader
+    }
+
     /// How many rows it has.
     pub fn rows(&self) -> u64 {
         self.index.rows
     }
 
-    /// Values per row.
+    /// Values that are read of every row: all, unless this is a [prefix](Array::prefix).
     pub fn dim(&self) -> u32 {
-        self.index.dim
+        self.dim
+    }
+
+    /// The same array, but only the first `dim` values of every row are read. For embeddings whose first dims are a
+    /// smaller embedding; it saves decoding and memory, not reading.
+    ///
+    /// # Errors
+    /// Rows have fewer values.
+    pub fn prefix(self, dim: u32) -> Result<Array<'r>, Error> {
+        if dim > self.index.dim {
+            let problem = format!("rows of array {:?} have {} values", self.index.name, self.index.dim);
+            return Err(Error::argument("dims", dim, problem));
+        }
+        Ok(Array { dim, ..self })
     }
 
     /// The dtype that [`Array::read`] gives unless another is asked for.
     ///
     /// # Errors
-    /// The codec is unknown to this version.
+    /// The codec or the dtype is unknown to this version, or the array holds strings.
     pub fn dtype(&self) -> Result<DType, Error> {
-        let codec = find(&self.index.codec).map_err(|error| self.chunk_error(ChunkId(0), error))?;
-        Ok(codec.decoded_dtype(self.index.dtype))
+        let codec =
+            self.find_codec(&self.index.codec).map_err(|error| self.chunk_error(ChunkId(0), error))?;
+        Ok(codec.decoded_dtype(self.values_dtype()?))
+    }
+
+    /// The dtype of the values that went in.
+    ///
+    /// # Errors
+    /// The array holds strings, or is of a kind unknown to this version.
+    pub(crate) fn values_dtype(&self) -> Result<DType, Error> {
+        self.check_readable()?;
+        match self.index.dtype {
+            ArrayDType::Values(dtype) => Ok(dtype),
+            _ => {
+                let problem = "it holds strings; read them with `read_strings`";
+                Err(Error::argument("array", &self.index.name, problem))
+            }
+        }
+    }
+
+    /// The codec of this name, if files of this layout may name it.
+    fn find_codec(&self, name: &str) -> Result<&'static dyn Codec, CodecError> {
+        let codec = find(name)?;
+        if self.reader.layout() == Layout::Native && !codec.is_native() {
+            return Err(CodecError::Unknown { name: name.into() });
+        }
+        Ok(codec)
+    }
+
+    /// Whether this version has the codec of the array, so that its content can be looked at.
+    pub(crate) fn has_known_codec(&self) -> bool {
+        self.find_codec(&self.index.codec).is_ok()
+    }
+
+    /// Refuses an array that a newer writer made in a way this version does not know.
+    pub(crate) fn check_readable(&self) -> Result<(), Error> {
+        let unknown = match (self.index.dtype, self.index.requires.as_slice()) {
+            (ArrayDType::Unknown, _) => "a dtype".to_owned(),
+            (_, []) => return Ok(()),
+            (_, requires) => requires.join(", "),
+        };
+        Err(Error::Newer { array: self.index.name.clone(), unknown })
     }
 
     /// The chunks in row order, to be read one by one with [`Array::read`] of their rows.
@@ -238,13 +320,54 @@ impl<'r> Array<'r> {
     /// # Panics
     /// There is no such chunk.
     pub fn plan(&self, chunk: ChunkId, out: DType) -> Result<DecodePlan, Error> {
+        self.load_insides([chunk])?;
+        self.plan_loaded(chunk, out)
+    }
+
+    fn plan_loaded(&self, chunk: ChunkId, out: DType) -> Result<DecodePlan, Error> {
+        let dtype = self.values_dtype()?;
         let entry = self.entry(chunk);
         let shape = ChunkShape { rows: entry.row_count(), dim: self.index.dim };
-        let payload_len = entry.bytes.end - entry.bytes.start;
-        let codec: Result<&dyn Codec, CodecError> = find(&entry.codec);
-        codec
-            .and_then(|codec| codec.plan(shape, self.index.dtype, &entry.params, payload_len, out))
+        let Inside { parts, params, .. } = self.inside(chunk);
+        self.find_codec(&entry.codec)
+            .and_then(|codec| codec.plan(&StoredChunk { shape, dtype, params, parts }, out))
+            .and_then(|plan| Ok(plan.with_prefix(self.dim)?))
             .map_err(|error| self.chunk_error(chunk, error))
+    }
+
+    /// What a codec needs to know of a chunk beside its shape: its parameters, and where its rows lie.
+    ///
+    /// # Errors
+    /// The head of the chunk cannot be read or is damaged.
+    ///
+    /// # Panics
+    /// There is no such chunk.
+    pub fn stored(
+        &self,
+        chunk: ChunkId,
+    ) -> Result<(&'r Params, &'r std::sync::Arc<cvc_codec::Parts>), Error> {
+        self.load_insides([chunk])?;
+        let Inside { parts, params, .. } = self.inside(chunk);
+        Ok((params, parts))
+    }
+
+    pub(crate) fn load_insides(&self, chunks: impl IntoIterator<Item = ChunkId>) -> Result<(), Error> {
+        let Reader { insides, index, source, .. } = self.reader;
+        insides
+            .load(self.position, index, chunks, &**source)
+            .map_err(|(chunk, error)| self.head_error(chunk, error))
+    }
+
+    fn inside(&self, chunk: ChunkId) -> &'r Inside {
+        self.reader.insides.get(self.position, chunk)
+    }
+
+    fn head_error(&self, chunk: ChunkId, error: HeadError) -> Error {
+        let array = self.index.name.clone();
+        match error {
+            HeadError::Source(error) => Error::Decode { array, error: DecodeError::Source { chunk, error } },
+            HeadError::Format(error) => Error::Head { array, chunk, error },
+        }
     }
 
     /// The chosen rows as values of type `T`, row after row, decoded on the processor.
@@ -254,7 +377,7 @@ impl<'r> Array<'r> {
     pub fn read<T: Element>(&self, rows: impl Into<Rows>) -> Result<Vec<T>, Error> {
         let selection = self.select(rows, T::DTYPE)?;
         // Earned: every plan was checked against the length of its payload.
-        let mut values = vec![T::zeroed(); selection.value_count(self.reader.options.limits.decoded_bytes)?];
+        let mut values = vec![T::zeroed(); self.count_values(selection.row_count, T::DTYPE)?];
         huge_pages::advise(bytemuck::cast_slice_mut(&mut values));
         selection.decode(&CpuBackend::new(), &mut HostBuffer::new(&mut values))?;
         Ok(values)
@@ -289,17 +412,140 @@ impl<'r> Array<'r> {
     /// # Errors
     /// As [`Array::read`], but for damage inside payloads.
     pub fn decoded_len(&self, rows: impl Into<Rows>, out: DType) -> Result<usize, Error> {
-        let values = self.select(rows, out)?.value_count(self.reader.options.limits.decoded_bytes)?;
+        let values = self.count_values(self.select(rows, out)?.row_count, out)?;
         Ok(values * out.size())
     }
 
-    /// Splits the chosen rows at chunk borders and plans every chunk they touch.
-    fn select(&self, rows: impl Into<Rows>, out: DType) -> Result<Selection<'r>, Error> {
+    /// The ranges of the file's bytes that reading these rows needs: heads and blocks, sorted, those closer than `gap`
+    /// bytes made one. What a source far away should fetch.
+    ///
+    /// # Errors
+    /// As [`Array::read`]; heads that are not known yet are read to find the blocks.
+    pub fn byte_ranges(&self, rows: impl Into<Rows>, gap: u64) -> Result<Vec<Range<u64>>, Error> {
+        self.check_readable()?;
+        let pieces = self.split(rows.into().resolve(self.index.rows)?);
+        self.load_insides(pieces.iter().map(|(chunk, _)| *chunk))?;
+        let mut ranges = Vec::new();
+        for (chunk, rows) in pieces {
+            let (entry, parts) = (self.entry(chunk), &self.inside(chunk).parts);
+            let start = entry.bytes.start;
+            match &entry.stored {
+                // Its checksum covers all of it.
+                Stored::Framed { frame, .. } => ranges.push(self.reader.index.frames[*frame].bytes.clone()),
+                Stored::Blocked(blocked) => {
+                    ranges.push(start..start + u64::from(blocked.head_len));
+                    let blocks = parts.ranges(parts.blocks_of(rows));
+                    ranges.extend(blocks.map(|range| start + range.start..start + range.end));
+                }
+            }
+        }
+        ranges.sort_unstable_by_key(|range| (range.start, range.end));
+        let mut merged: Vec<Range<u64>> = Vec::new();
+        for range in ranges {
+            match merged.last_mut() {
+                Some(last) if range.start <= last.end.saturating_add(gap) => {
+                    last.end = last.end.max(range.end)
+                }
+                _ => merged.push(range),
+            }
+        }
+        Ok(merged)
+    }
+
+    /// The chosen rows of an array of strings.
+    ///
+    /// # Errors
+    /// The array holds values, rows that do not exist, damage.
+    pub fn read_strings(&self, rows: impl Into<Rows>) -> Result<Strings, Error> {
+        self.check_readable()?;
+        if self.index.dtype != ArrayDType::Utf8 {
+            let problem = format!("it holds {} values, not strings", self.index.dtype);
+            return Err(Error::argument("array", &self.index.name, problem));
+        }
+        self.find_codec(&self.index.codec).map_err(|error| self.chunk_error(ChunkId(0), error))?;
         let ranges = rows.into().resolve(self.index.rows)?;
+        let row_count = ranges.iter().fold(0u64, |sum, range| sum.saturating_add(range.end - range.start));
+        // What they take in the file, unpacked: four bytes for each, and the text, which is not known yet.
+        self.check_strings_limit(row_count, 0)?;
+        let pieces = self.split(ranges);
+        self.load_insides(pieces.iter().map(|(chunk, _)| *chunk))?;
+        let payloads = ArrayPayloads { array: *self };
+        let mut inflater = Inflater::default();
+        let (mut encoded, mut strings) = (Vec::new(), Strings::default());
+        // Each block is decoded once, in whatever order its rows are wanted.
+        let mut decoded: BTreeMap<(ChunkId, u32), Strings> = BTreeMap::new();
+        for (chunk, rows) in pieces {
+            let parts = &self.inside(chunk).parts;
+            for block in parts.blocks_of(rows.clone()) {
+                let of_block = match decoded.entry((chunk, block)) {
+                    Entry::Occupied(known) => known.into_mut(),
+                    Entry::Vacant(unknown) => {
+                        let run = BlockRun { chunk, parts, blocks: block..block + 1 };
+                        let of_block = self.decode_strings(&payloads, &run, &mut inflater, &mut encoded);
+                        let array = || self.index.name.clone();
+                        unknown.insert(of_block.map_err(|error| Error::Decode { array: array(), error })?)
+                    }
+                };
+                let held = parts.rows_of(block..block + 1);
+                for row in rows.start.max(held.start)..rows.end.min(held.end) {
+                    strings.push(of_block.get((row - held.start) as usize));
+                }
+                self.check_strings_limit(row_count, strings.text().len() as u64)?;
+            }
+        }
+        Ok(strings)
+    }
+
+    fn check_strings_limit(&self, rows: u64, text_len: u64) -> Result<(), Error> {
+        let limit = self.reader.options.limits.decoded_bytes;
+        let bytes = rows.saturating_mul(4).saturating_add(text_len);
+        if bytes > limit { Err(Error::Limit { rows, dim: 1, bytes, limit }) } else { Ok(()) }
+    }
+
+    /// Decodes every block of a chunk of strings, one at a time, and keeps none.
+    ///
+    /// # Errors
+    /// As [`Array::read_strings`].
+    pub(crate) fn check_strings(&self, chunk: ChunkId) -> Result<(), Error> {
+        self.load_insides([chunk])?;
+        let parts = &self.inside(chunk).parts;
+        let payloads = ArrayPayloads { array: *self };
+        let (mut inflater, mut encoded) = (Inflater::default(), Vec::new());
+        for block in 0..parts.block_count() {
+            let run = BlockRun { chunk, parts, blocks: block..block + 1 };
+            self.decode_strings(&payloads, &run, &mut inflater, &mut encoded)
+                .map_err(|error| Error::Decode { array: self.index.name.clone(), error })?;
+        }
+        Ok(())
+    }
+
+    fn decode_strings(
+        &self,
+        payloads: &ArrayPayloads<'_>,
+        run: &BlockRun<'_>,
+        inflater: &mut Inflater,
+        encoded: &mut Vec<u8>,
+    ) -> Result<Strings, DecodeError> {
+        let chunk = run.chunk;
+        let damaged = |error| DecodeError::Payload { chunk, error };
+        let stream = cvc_codec::strings::stream_of(&self.entry(chunk).codec, run.parts).map_err(damaged)?;
+        encoded.resize(run.byte_len(), 0);
+        payloads.read(run, encoded).map_err(|error| DecodeError::Source { chunk, error })?;
+        let block = run.blocks.start;
+        let bytes = &encoded[..run.parts.lanes()[0].lens[block as usize] as usize];
+        let mut strings = Strings::default();
+        cvc_codec::strings::decode_block(inflater, stream, block, bytes, run.rows().len(), &mut strings)
+            .map_err(damaged)?;
+        Ok(strings)
+    }
+
+    /// Splits ranges of rows at chunk borders: chunks, and rows counted from their start.
+    pub(crate) fn split(&self, ranges: Vec<Range<u64>>) -> Vec<(ChunkId, Range<u32>)> {
         let mut pieces = Vec::new();
-        let mut plans: Vec<(ChunkId, DecodePlan)> = Vec::new();
-        let mut plan_of: BTreeMap<ChunkId, usize> = BTreeMap::new();
-        let mut row_count = 0u64;
+        // An array of rows without values may have no chunks.
+        if self.index.chunks.is_empty() {
+            return pieces;
+        }
         for range in ranges {
             let mut row = range.start;
             while row < range.end {
@@ -309,24 +555,47 @@ impl<'r> Array<'r> {
                 let within = |row: u64| {
                     u32::try_from(row - entry.rows.start).expect("a chunk has fewer than 2^32 rows")
                 };
-                let plan = match plan_of.entry(chunk) {
-                    Entry::Occupied(planned) => *planned.get(),
-                    Entry::Vacant(unplanned) => {
-                        plans.push((chunk, self.plan(chunk, out)?));
-                        *unplanned.insert(plans.len() - 1)
-                    }
-                };
-                pieces.push(Piece { plan, rows: within(row)..within(end), dst_row: row_count });
-                row_count = row_count.checked_add(end - row).ok_or_else(|| {
-                    Error::argument("rows", "the ranges given", "they are more than 2^64 rows together")
-                })?;
+                pieces.push((chunk, within(row)..within(end)));
                 row = end;
             }
+        }
+        pieces
+    }
+
+    /// Splits the chosen rows at chunk borders and plans every chunk they touch.
+    fn select(&self, rows: impl Into<Rows>, out: DType) -> Result<Selection<'r>, Error> {
+        let dtype = self.dtype()?;
+        let ranges = rows.into().resolve(self.index.rows)?;
+        let row_count = ranges.iter().try_fold(0u64, |sum, range| sum.checked_add(range.end - range.start));
+        let row_count = row_count.ok_or_else(|| {
+            Error::argument("rows", "the ranges given", "they are more than 2^64 rows together")
+        })?;
+        let split = self.split(ranges);
+        self.load_insides(split.iter().map(|(chunk, _)| *chunk))?;
+        if split.is_empty() {
+            // No chunk will say whether this dtype can be had.
+            check_output(dtype, out).map_err(|error| self.chunk_error(ChunkId(0), error.into()))?;
+        }
+        let mut pieces = Vec::with_capacity(split.len());
+        let mut plans: Vec<(ChunkId, DecodePlan)> = Vec::new();
+        let mut plan_of: BTreeMap<ChunkId, usize> = BTreeMap::new();
+        let mut dst_row = 0;
+        for (chunk, rows) in split {
+            let plan = match plan_of.entry(chunk) {
+                Entry::Occupied(planned) => *planned.get(),
+                Entry::Vacant(unplanned) => {
+                    plans.push((chunk, self.plan_loaded(chunk, out)?));
+                    *unplanned.insert(plans.len() - 1)
+                }
+            };
+            let count = rows.len() as u64;
+            pieces.push(Piece { plan, rows, dst_row });
+            dst_row += count;
         }
         Ok(Selection { array: *self, plans, pieces, row_count, out })
     }
 
-    fn entry(&self, chunk: ChunkId) -> &'r ChunkEntry {
+    pub(crate) fn entry(&self, chunk: ChunkId) -> &'r ChunkEntry {
         &self.index.chunks[chunk.index()]
     }
 
@@ -367,17 +636,6 @@ struct Piece {
 }
 
 impl Selection<'_> {
-    /// How many values the rows have, if their bytes are within `limit`.
-    fn value_count(&self, limit: u64) -> Result<usize, Error> {
-        let (rows, dim) = (self.row_count, self.array.index.dim);
-        let values = rows.checked_mul(u64::from(dim));
-        let bytes = values.and_then(|values| values.checked_mul(self.out.size() as u64));
-        match (values.map(usize::try_from), bytes) {
-            (Some(Ok(values)), Some(bytes)) if bytes <= limit && isize::try_from(bytes).is_ok() => Ok(values),
-            _ => Err(Error::Limit { rows, dim, bytes: bytes.unwrap_or(u64::MAX), limit }),
-        }
-    }
-
     fn decode<B: Backend>(&self, backend: &B, dst: &mut B::Buffer<'_>) -> Result<(), Error> {
         for (_, plan) in &self.plans {
             backend.supports(plan)?;
@@ -386,12 +644,14 @@ impl Selection<'_> {
             let (chunk, plan) = &self.plans[piece.plan];
             Job { plan, chunk: *chunk, rows: piece.rows.clone(), dst_row: piece.dst_row }
         });
-        let batch = Batch::new(jobs.collect(), self.row_count, self.array.index.dim, self.out)?;
+        // Rows of no values have no chunks, and so no jobs.
+        let row_count = if self.pieces.is_empty() { 0 } else { self.row_count };
+        let batch = Batch::new(jobs.collect(), row_count, self.array.dim, self.out)?;
         let payloads = ArrayPayloads { array: self.array };
-        // All frames at once, on all cores, rather than one by one as the backend comes to them.
         let array = || self.array.index.name.clone();
-        payloads.ensure_checked(self.plans.iter().map(|(chunk, _)| *chunk)).map_err(|bad| {
-            let chunk = self.plans.iter().find(|(chunk, _)| self.array.entry(*chunk).frame == bad.frame);
+        // All frames at once, on all cores, rather than one by one as the backend comes to them.
+        payloads.ensure_frames(self.plans.iter().map(|(chunk, _)| *chunk)).map_err(|bad| {
+            let chunk = self.plans.iter().find(|(chunk, _)| self.array.frame(*chunk) == Some(bad.frame));
             let chunk = chunk.expect("only frames of planned chunks are checked").0;
             Error::Decode { array: array(), error: DecodeError::Source { chunk, error: bad.error } }
         })?;
@@ -399,33 +659,100 @@ impl Selection<'_> {
     }
 }
 
-/// The payloads of one array, checked on first touch.
+/// Whether values stored as `dtype` can be read as `out`, where there is no chunk to ask.
+fn check_output(stored: DType, out: DType) -> Result<(), PlanError> {
+    let halves = matches!(stored, DType::F32 | DType::F16 | DType::Bf16)
+        && matches!(out, DType::F32 | DType::F16 | DType::Bf16);
+    if stored == out || halves { Ok(()) } else { Err(PlanError::Output { stored, out }) }
+}
+
+impl Array<'_> {
+    /// How many values of `out` these many rows are, if their bytes are within the limit of the reader.
+    fn count_values(&self, rows: u64, out: DType) -> Result<usize, Error> {
+        let (dim, limit) = (self.dim, self.reader.options.limits.decoded_bytes);
+        let values = rows.checked_mul(u64::from(dim));
+        let bytes = values.and_then(|values| values.checked_mul(out.size() as u64));
+        match (values.map(usize::try_from), bytes) {
+            (Some(Ok(values)), Some(bytes)) if bytes <= limit && isize::try_from(bytes).is_ok() => Ok(values),
+            _ => Err(Error::Limit { rows, dim, bytes: bytes.unwrap_or(u64::MAX), limit }),
+        }
+    }
+
+    /// How many values of `out` these rows are, if their bytes are within the limit of the reader.
+    pub(crate) fn value_count(&self, ranges: &[Range<u64>], out: DType) -> Result<usize, Error> {
+        let rows = ranges.iter().fold(0u64, |sum, range| sum.saturating_add(range.end - range.start));
+        self.count_values(rows, out)
+    }
+
+    /// Its encoded bytes, checked as they are read. The insides of the chunks wanted must have been loaded.
+    pub(crate) fn payloads(&self) -> impl Payloads + '_ {
+        ArrayPayloads { array: *self }
+    }
+
+    /// The frame that carries a chunk, in CVCF files.
+    fn frame(&self, chunk: ChunkId) -> Option<usize> {
+        match self.entry(chunk).stored {
+            Stored::Framed { frame, .. } => Some(frame),
+            Stored::Blocked(_) => None,
+        }
+    }
+}
+
+/// The payloads of one array, checked on first touch. The insides of the chunks have been loaded.
 struct ArrayPayloads<'r> {
     array: Array<'r>,
 }
 
 impl ArrayPayloads<'_> {
-    fn ensure_checked(&self, chunks: impl Iterator<Item = ChunkId>) -> Result<(), BadFrame> {
-        let Reader { checks, index, source, .. } = self.array.reader;
-        checks.ensure(&index.frames, chunks.map(|chunk| self.array.entry(chunk).frame), &**source)
+    fn ensure_frames(&self, chunks: impl Iterator<Item = ChunkId>) -> Result<(), BadFrame> {
+        let Reader { frames, index, source, .. } = self.array.reader;
+        frames.ensure(&index.frames, chunks.filter_map(|chunk| self.array.frame(chunk)), &**source)
     }
 
-    /// The bytes of the file that are `range` of a chunk's payload.
-    fn locate(&self, chunk: ChunkId, range: Range<u64>) -> Range<u64> {
-        let start = self.array.entry(chunk).bytes.start;
-        start + range.start..start + range.end
+    /// What must be checked of a run of native blocks before or after its bytes are at hand, if anything must.
+    fn unchecked(&self, run: &BlockRun<'_>) -> Result<Option<&Inside>, SourceError> {
+        if self.array.frame(run.chunk).is_some() {
+            self.ensure_frames(std::iter::once(run.chunk)).map_err(|bad| bad.error)?;
+            return Ok(None);
+        }
+        let inside = self.array.inside(run.chunk);
+        let never = self.array.reader.options.checksums == Checksums::Never;
+        Ok(if never || inside.all_good(run) { None } else { Some(inside) })
     }
 }
 
 impl Payloads for ArrayPayloads<'_> {
-    fn read(&self, chunk: ChunkId, offset: u64, into: &mut [u8]) -> Result<(), SourceError> {
-        self.ensure_checked(std::iter::once(chunk)).map_err(|bad| bad.error)?;
-        let bytes = self.locate(chunk, offset..offset + into.len() as u64);
-        self.array.reader.source.read_at(bytes.start, into)
+    fn read(&self, run: &BlockRun<'_>, into: &mut [u8]) -> Result<(), SourceError> {
+        let unchecked = self.unchecked(run)?;
+        let start = self.array.entry(run.chunk).bytes.start;
+        let source = &self.array.reader.source;
+        let ranges = run.ranges();
+        if ranges.clone().count() == 1 {
+            for range in ranges {
+                source.read_at(start + range.start, into)?;
+            }
+        } else {
+            let mut rest = &mut *into;
+            let mut wanted = Vec::new();
+            for range in ranges {
+                let len =
+                    usize::try_from(range.end - range.start).expect("the file was opened on this machine");
+                let (part, after) = rest.split_at_mut(len);
+                rest = after;
+                wanted.push((start + range.start, part));
+            }
+            source.read_ranges(&mut wanted)?;
+        }
+        unchecked.map_or(Ok(()), |inside| inside.check(run, RunBytes::Ranges(into), start))
     }
 
-    fn borrow(&self, chunk: ChunkId, range: Range<u64>) -> Result<Option<&[u8]>, SourceError> {
-        self.ensure_checked(std::iter::once(chunk)).map_err(|bad| bad.error)?;
-        Ok(self.array.reader.source.borrow(self.locate(chunk, range)))
+    fn borrow(&self, run: &BlockRun<'_>) -> Result<Option<&[u8]>, SourceError> {
+        let unchecked = self.unchecked(run)?;
+        let entry = self.array.entry(run.chunk);
+        let Some(bytes) = self.array.reader.source.borrow(entry.bytes.clone()) else { return Ok(None) };
+        if let Some(inside) = unchecked {
+            inside.check(run, RunBytes::Chunk(bytes), entry.bytes.start)?;
+        }
+        Ok(Some(bytes))
     }
 }

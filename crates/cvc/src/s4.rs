@@ -49,3 +49,14 @@ pub use error::{Error, IndexError, PayloadError};
 pub use index::{Encryption, Entry, Index, Matched};
 pub use wire::{Codec, FrameHeader, MAX_FRAME_LEN, MAX_FRAMES};
 pub use writer::{WriteCodec, WriteOptions, Writer, Written, frame_len_for};
+
+/// The crc32c of two pieces one after another, from those of the pieces and the length of the second.
+fn crc32c_combine(first: u32, second: u32, second_len: usize) -> u32 {
+    let combined = crc_fast::checksum_combine(
+        crc_fast::CrcAlgorithm::Crc32Iscsi,
+        u64::from(first),
+        u64::from(second),
+        second_len as u64,
+    );
+    u32::try_from(combined).expect("a checksum of 32 bits")
+}

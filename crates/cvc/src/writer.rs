@@ -1,8 +1,13 @@
 //! Writing: rows come in, a whole file comes out under its name, or nothing does.
 //!
-//! In the CVCF layouts the header stands first and holds facts about every chunk, so encoded chunks are put
-//! aside in a temporary sibling until all are known; then the header and they are written to the file that
-//! takes the final name. Memory holds at most one chunk of rows for each worker, and their encoded bytes.
+//! A native file is written front to back: chunks as they fill, then the index. In the CVCF layouts the header stands
+//! first and holds facts about every chunk, so encoded chunks are put aside in a temporary sibling until all are
+//! known; then the header and they are written to the file that takes the final name. Memory holds at most one chunk
+//! of rows for each worker and array, and their encoded bytes.
+
+mod cvcf;
+mod native;
+mod options;
 
 use std::fmt;
 use std::fs::File;
@@ -10,149 +15,170 @@ use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::Path;
 
-use cvc_codec::{Codec, CodecError, EncodedChunk, RowSlice, find};
-use cvc_format::cvcf::{ArraySpec, ChunkSpec, Contents, VECTORS, codec_of, stored_names};
-use cvc_format::{DType, Json, Layout, Section};
+use cvc_codec::strings::Strings;
+use cvc_codec::{CodecError, EncodedChunk, RowSlice};
+use cvc_format::cvcf::Contents;
+use cvc_format::{Json, Layout, Loss, Section};
 
-use crate::aligned::AlignedBytes;
 use crate::error::Error;
-use crate::io::atomic_file::{AtomicFile, Overwrite};
-use crate::par;
+use crate::io::atomic_file::AtomicFile;
 
-/// Bytes of decoded f32 that a chunk holds unless another number of rows is asked for.
+pub use options::{ArrayOptions, WriteOptions};
+
+/// Bytes of decoded values that a chunk holds unless another number of rows is asked for.
 const DEFAULT_CHUNK_LEN: u64 = 16 << 20;
 
 /// Bytes of rows that are worth spreading over cores, where chunks are smaller.
 const SMALL_BATCH_LEN: usize = 4 << 20;
 
-/// What to write.
+/// Rows of one array.
 #[derive(Clone, Debug)]
-pub struct WriteOptions {
-    layout: Layout,
-    arrays: Vec<ArraySpec>,
-    chunk_rows: Option<u32>,
-    chunk_metadata: Vec<Json>,
-    overwrite: Overwrite,
+pub enum ArrayRows<'a> {
+    /// Rows of values.
+    Values(RowSlice<'a>),
+    /// Some of these strings.
+    Strings {
+        /// The strings.
+        strings: &'a Strings,
+        /// Which of them.
+        rows: Range<usize>,
+    },
 }
 
-impl WriteOptions {
-    /// A file in `layout`, without arrays yet.
-    pub fn new(layout: Layout) -> Self {
-        WriteOptions {
-            layout,
-            arrays: Vec::new(),
-            chunk_rows: None,
-            chunk_metadata: Vec::new(),
-            overwrite: Overwrite::Allow,
-        }
-    }
-
-    /// Adds the array `vectors`: rows of `dim` values.
-    ///
-    /// # Errors
-    /// As [`WriteOptions::array`].
-    pub fn vectors(self, dtype: DType, dim: u32, codec: &str) -> Result<Self, Error> {
-        self.array(VECTORS, dtype, dim, codec)
-    }
-
-    /// Adds an array. `codec` is one of the names of the layout (`fp16`, `int8`, `lossless`, `none`).
-    ///
-    /// # Errors
-    /// The layout has no such codec.
-    pub fn array(mut self, name: &str, dtype: DType, dim: u32, codec: &str) -> Result<Self, Error> {
-        let Some(codec) = codec_of(self.layout, codec) else {
-            let known: Vec<&str> = stored_names(self.layout).collect();
-            let problem = format!("layout {} has the codecs {}", self.layout, known.join(", "));
-            return Err(Error::argument("codec", codec, problem));
-        };
-        self.arrays.push(ArraySpec { name: name.into(), dtype, dim, codec });
-        Ok(self)
-    }
-
-    /// Puts this many rows in every chunk but the last. By default as many as decode to 16 MiB.
-    ///
-    /// # Errors
-    /// `rows` is 0.
-    pub fn chunk_rows(mut self, rows: u32) -> Result<Self, Error> {
-        if rows == 0 {
-            return Err(Error::argument("chunk rows", rows, "a chunk holds at least 1 row"));
-        }
-        self.chunk_rows = Some(rows);
-        Ok(self)
-    }
-
-    /// Metadata for the chunks: one value for each, in order.
-    #[must_use]
-    pub fn chunk_metadata(mut self, metadata: Vec<Json>) -> Self {
-        self.chunk_metadata = metadata;
-        self
-    }
-
-    /// Whether a file of that name may be replaced; by default it may.
-    #[must_use]
-    pub fn overwrite(mut self, overwrite: Overwrite) -> Self {
-        self.overwrite = overwrite;
-        self
+impl<'a> From<RowSlice<'a>> for ArrayRows<'a> {
+    fn from(rows: RowSlice<'a>) -> Self {
+        ArrayRows::Values(rows)
     }
 }
 
-/// A file being written: to a path ([`Writer::create`]) or to memory ([`Writer::in_memory`]).
+impl<'a> From<&'a Strings> for ArrayRows<'a> {
+    fn from(strings: &'a Strings) -> Self {
+        ArrayRows::Strings { strings, rows: 0..strings.len() }
+    }
+}
+
+impl<'a> ArrayRows<'a> {
+    /// How many rows.
+    pub fn len(&self) -> usize {
+        match self {
+            ArrayRows::Values(rows) => rows.len(),
+            ArrayRows::Strings { rows, .. } => rows.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Rows `range` of these.
+    ///
+    /// # Panics
+    /// The range is not within `0..len()`.
+    pub fn slice(&self, range: Range<usize>) -> ArrayRows<'a> {
+        match self {
+            ArrayRows::Values(rows) => ArrayRows::Values(rows.slice(range)),
+            ArrayRows::Strings { strings, rows } => {
+                assert!(
+                    range.start <= range.end && range.end <= rows.len(),
+                    "rows {range:?} of {}",
+                    rows.len()
+                );
+                ArrayRows::Strings { strings, rows: rows.start + range.start..rows.start + range.end }
+            }
+        }
+    }
+
+    fn describe(&self) -> String {
+        match self {
+            ArrayRows::Values(rows) => format!("rows of {} {} values", rows.dim(), rows.dtype()),
+            ArrayRows::Strings { .. } => "strings".into(),
+        }
+    }
+}
+
+/// A file being written: to a path ([`Writer::create`]), to memory ([`Writer::in_memory`]) or to any sink
+/// ([`Writer::to_sink`]).
 ///
 /// Nothing of the final name is touched before [`Writer::finish`]; dropped, a writer leaves nothing behind.
 pub struct Writer<T = ToFile> {
     options: WriteOptions,
-    codecs: Vec<&'static dyn Codec>,
-    chunk_rows: usize,
     target: T,
-    /// Rows that have come in and are not encoded yet, one buffer for each array; never more than one batch.
-    pending: Vec<AlignedBytes>,
-    pending_rows: usize,
-    chunks: Vec<ChunkSpec>,
-    /// Rows in `chunks`.
-    encoded_rows: u64,
+    body: Body,
     sections: Vec<Section>,
     /// Whether rows that came in were lost.
     failed: bool,
 }
 
+enum Body {
+    Cvcf(cvcf::Body),
+    Native(native::Body),
+}
+
 /// Where a [`Writer`] puts a file under a path.
 pub struct ToFile {
     file: AtomicFile,
-    /// Payload frames in file order, to be copied behind the header.
-    spool: BufWriter<File>,
+    /// Payload frames of a CVCF file in file order, to be copied behind the header.
+    spool: Option<BufWriter<File>>,
 }
 
 /// Where a [`Writer`] puts a file in memory.
 pub struct ToMemory {
-    spool: Vec<u8>,
+    bytes: Vec<u8>,
 }
 
-/// Somewhere to put frames aside.
-trait Spool {
-    fn spool(&mut self) -> &mut dyn Write;
+/// Where a [`Writer`] sends a native file piece by piece.
+pub struct ToSink<W> {
+    sink: W,
 }
 
-impl Spool for ToFile {
-    fn spool(&mut self) -> &mut dyn Write {
-        &mut self.spool
+/// Somewhere to put chunks: those of a native file where they belong, those of a CVCF file aside.
+trait Target {
+    fn sink(&mut self) -> &mut dyn Write;
+}
+
+impl Target for ToFile {
+    fn sink(&mut self) -> &mut dyn Write {
+        match &mut self.spool {
+            Some(spool) => spool,
+            None => &mut self.file,
+        }
     }
 }
 
-impl Spool for ToMemory {
-    fn spool(&mut self) -> &mut dyn Write {
-        &mut self.spool
+impl Target for ToMemory {
+    fn sink(&mut self) -> &mut dyn Write {
+        &mut self.bytes
+    }
+}
+
+impl<W: Write> Target for ToSink<W> {
+    fn sink(&mut self) -> &mut dyn Write {
+        &mut self.sink
     }
 }
 
 impl<T> fmt::Debug for Writer<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Writer { options, chunks, pending_rows, .. } = self;
-        f.debug_struct("Writer")
-            .field("options", options)
-            .field("chunks", &chunks.len())
-            .field("pending_rows", pending_rows)
-            .finish_non_exhaustive()
+        f.debug_struct("Writer").field("options", &self.options).finish_non_exhaustive()
     }
+}
+
+/// A chunk, or a part of one, that is encoded already.
+pub(crate) enum EncodedParts<'a> {
+    /// One part for each array.
+    Cvcf(&'a [EncodedChunk]),
+    /// A chunk of one array.
+    Native {
+        /// Which array.
+        array: usize,
+        /// The chunk.
+        chunk: &'a EncodedChunk,
+        /// Rows to a block.
+        block_rows: u32,
+        /// What encoding lost.
+        loss: Loss,
+    },
 }
 
 /// What was written.
@@ -173,25 +199,40 @@ impl Writer {
     /// # Errors
     /// The layout cannot hold such arrays, or the directory cannot be written.
     pub fn create(path: impl AsRef<Path>, options: WriteOptions) -> Result<Writer, Error> {
-        Contents::check_arrays(options.layout, &options.arrays)?;
+        let body = Body::new(&options)?;
         let file = AtomicFile::create(path.as_ref(), options.overwrite).map_err(Error::Output)?;
-        let spool = tempfile::tempfile_in(file.parent()).map_err(Error::Spool)?;
-        Writer::new(options, ToFile { file, spool: BufWriter::with_capacity(1 << 20, spool) })
+        let spool = match body {
+            Body::Cvcf(_) => {
+                let spool = tempfile::tempfile_in(file.parent()).map_err(Error::Spool)?;
+                Some(BufWriter::with_capacity(1 << 20, spool))
+            }
+            Body::Native(_) => None,
+        };
+        Ok(Writer::new(options, body, ToFile { file, spool }))
     }
 
-    /// Writes the header and the chunks, syncs them and gives the file its name.
+    /// Writes what is missing, syncs the file and gives it its name.
     ///
     /// # Errors
-    /// Sections or chunk metadata that do not fit the rows, or a disk that is full. The final name is untouched.
+    /// Sections or metadata that do not fit the rows, or a disk that is full. The final name is untouched.
     pub fn finish(mut self) -> Result<Written, Error> {
-        let prefix = self.prefix()?;
+        let ending = self.end()?;
         let written = self.written();
-        let ToFile { mut file, mut spool } = self.target;
-        // Seeking writes the buffer out first.
-        let spooled = spool.stream_position().and_then(|len| spool.seek(SeekFrom::Start(0)).map(|_| len));
-        let file_len = prefix.len() as u64 + spooled.map_err(Error::Spool)?;
-        let copied = file.write_all(&prefix).and_then(|()| file.append(spool.get_mut()));
-        copied.and_then(|_| file.commit()).map_err(Error::Output)?;
+        let ToFile { mut file, spool } = self.target;
+        let file_len = match (ending, spool) {
+            (Ending::Prefix(prefix), Some(mut spool)) => {
+                // Seeking writes the buffer out first.
+                let spooled =
+                    spool.stream_position().and_then(|len| spool.seek(SeekFrom::Start(0)).map(|_| len));
+                let file_len = prefix.len() as u64 + spooled.map_err(Error::Spool)?;
+                let copied = file.write_all(&prefix).and_then(|()| file.append(spool.get_mut()));
+                copied.map_err(Error::Output)?;
+                file_len
+            }
+            (Ending::Written(file_len), _) => file_len,
+            (Ending::Prefix(_), None) => unreachable!("a CVCF file has a spool"),
+        };
+        file.commit().map_err(Error::Output)?;
         Ok(Written { file_len, ..written })
     }
 }
@@ -202,71 +243,113 @@ impl Writer<ToMemory> {
     /// # Errors
     /// The layout cannot hold such arrays.
     pub fn in_memory(options: WriteOptions) -> Result<Self, Error> {
-        Contents::check_arrays(options.layout, &options.arrays)?;
-        Writer::new(options, ToMemory { spool: Vec::new() })
+        let body = Body::new(&options)?;
+        Ok(Writer::new(options, body, ToMemory { bytes: Vec::new() }))
     }
 
     /// The whole file.
     ///
     /// # Errors
-    /// Sections or chunk metadata that do not fit the rows.
+    /// Sections or metadata that do not fit the rows.
     pub fn finish_bytes(mut self) -> Result<Vec<u8>, Error> {
-        let mut bytes = self.prefix()?;
-        bytes.append(&mut self.target.spool);
-        Ok(bytes)
+        match self.end()? {
+            Ending::Prefix(mut bytes) => {
+                bytes.append(&mut self.target.bytes);
+                Ok(bytes)
+            }
+            Ending::Written(_) => Ok(self.target.bytes),
+        }
     }
 }
 
-#[expect(private_bounds, reason = "there are two targets, and nobody else can make one")]
-impl<T: Spool> Writer<T> {
-    fn new(options: WriteOptions, target: T) -> Result<Self, Error> {
-        for metadata in &options.chunk_metadata {
-            Contents::check_metadata(options.layout, metadata)?;
+impl<W: Write> Writer<ToSink<W>> {
+    /// Begins a native file that is sent to `sink` front to back, nothing twice: a socket, a hash, an upload.
+    ///
+    /// # Errors
+    /// Another layout, whose header needs to be known first; arrays that cannot be held.
+    pub fn to_sink(sink: W, options: WriteOptions) -> Result<Self, Error> {
+        if options.layout != Layout::Native {
+            let problem = "only native files are written in one pass; write to a path or to memory";
+            return Err(Error::argument("layout", options.layout, problem));
         }
-        let row_len: u64 = options.arrays.iter().map(|array| u64::from(array.dim) * 4).sum();
-        let default_rows = (DEFAULT_CHUNK_LEN / row_len.max(1)).max(1);
-        let chunk_rows = options.chunk_rows.map_or(default_rows, u64::from);
-        let codecs = options.arrays.iter().map(|array| find(array.codec).map_err(encode_error(&array.name)));
-        Ok(Writer {
-            codecs: codecs.collect::<Result<_, _>>()?,
-            chunk_rows: usize::try_from(chunk_rows).unwrap_or(usize::MAX),
-            target,
-            pending: vec![AlignedBytes::new(); options.arrays.len()],
-            pending_rows: 0,
-            chunks: Vec::new(),
-            encoded_rows: 0,
-            sections: Vec::new(),
-            failed: false,
-            options,
+        let body = Body::new(&options)?;
+        Ok(Writer::new(options, body, ToSink { sink }))
+    }
+
+    /// Sends what is missing and gives the sink back, not flushed.
+    ///
+    /// # Errors
+    /// Sections or metadata that do not fit the rows, or the sink fails.
+    pub fn finish_sink(mut self) -> Result<(W, Written), Error> {
+        let Ending::Written(file_len) = self.end()? else { unreachable!("only native files are sent") };
+        let written = self.written();
+        Ok((self.target.sink, Written { file_len, ..written }))
+    }
+}
+
+impl Body {
+    fn new(options: &WriteOptions) -> Result<Body, Error> {
+        Ok(match options.layout {
+            Layout::Native => Body::Native(native::Body::new(options)?),
+            _ => Body::Cvcf(cvcf::Body::new(options)?),
         })
+    }
+
+    fn chunk_count(&self) -> usize {
+        match self {
+            Body::Cvcf(body) => body.chunk_count(),
+            Body::Native(body) => body.chunk_count(),
+        }
+    }
+}
+
+/// What is left to do when all rows are encoded.
+enum Ending {
+    /// A CVCF file: these bytes go in front of what was put aside.
+    Prefix(Vec<u8>),
+    /// A native file: nothing, it has so many bytes.
+    Written(u64),
+}
+
+#[expect(private_bounds, reason = "the targets are those above, and nobody else can make one")]
+impl<T: Target> Writer<T> {
+    fn new(options: WriteOptions, body: Body, target: T) -> Self {
+        Writer { options, target, body, sections: Vec::new(), failed: false }
     }
 
     /// Says that `rows` more rows will come, so that a file that could not hold them is refused before any work.
     ///
     /// # Errors
-    /// They would make more chunks than a header can list.
+    /// They would make more chunks than a file can list.
     pub fn reserve(&self, rows: u64) -> Result<(), Error> {
-        let chunks = self.rows().saturating_add(rows).div_ceil(self.chunk_rows as u64);
-        Ok(Contents::check_chunk_count(self.options.layout, chunks)?)
+        match &self.body {
+            Body::Cvcf(body) => body.reserve(&self.options, rows),
+            Body::Native(body) => body.reserve(rows),
+        }
     }
 
-    /// Rows in every chunk but the last.
+    /// Rows in every chunk but the last (of the array whose chunks have the fewest).
     pub fn chunk_rows(&self) -> usize {
-        self.chunk_rows
+        match &self.body {
+            Body::Cvcf(body) => body.chunk_rows(),
+            Body::Native(body) => body.chunk_rows(),
+        }
     }
 
     /// How many rows to hand over at a time so that every core has a chunk to encode, or many if chunks are small.
     pub fn batch_rows(&self) -> usize {
-        let row_lens =
-            self.options.arrays.iter().map(|array| (array.dim as usize).saturating_mul(array.dtype.size()));
-        let row_len = row_lens.fold(0, usize::saturating_add);
-        let chunk_len = self.chunk_rows.saturating_mul(row_len).max(1);
-        self.chunk_rows.saturating_mul(par::workers().max(SMALL_BATCH_LEN / chunk_len))
+        match &self.body {
+            Body::Cvcf(body) => body.batch_rows(),
+            Body::Native(body) => body.batch_rows(),
+        }
     }
 
     /// How many rows have come in so far.
     pub fn rows(&self) -> u64 {
-        self.encoded_rows + self.pending_rows as u64
+        match &self.body {
+            Body::Cvcf(body) => body.rows(),
+            Body::Native(body) => body.rows(),
+        }
     }
 
     /// Appends rows: one item for each array, in the order of the options, all with as many rows.
@@ -276,44 +359,26 @@ impl<T: Spool> Writer<T> {
     /// # Errors
     /// Rows unlike the arrays, which are as if they had never been given; rows that the codec cannot take, or a
     /// disk that is full, after which the file can no longer be finished.
-    pub fn write(&mut self, rows: &[RowSlice<'_>]) -> Result<(), Error> {
+    pub fn write<'a, R: Into<ArrayRows<'a>> + Clone>(&mut self, rows: &[R]) -> Result<(), Error> {
         if self.failed {
             return Err(self.rows_lost());
         }
-        self.check_rows(rows)?;
-        self.reserve(rows.first().map_or(0, RowSlice::len) as u64)?;
-        let appended = self.append(rows);
+        let rows: Vec<ArrayRows<'a>> = rows.iter().cloned().map(Into::into).collect();
+        self.check_rows(&rows)?;
+        self.reserve(rows.first().map_or(0, ArrayRows::len) as u64)?;
+        let sink = self.target.sink();
+        let appended = match &mut self.body {
+            Body::Native(body) => body.append(&rows, sink),
+            Body::Cvcf(body) => {
+                let values = rows.iter().map(|rows| match rows {
+                    ArrayRows::Values(values) => *values,
+                    ArrayRows::Strings { .. } => unreachable!("checked above"),
+                });
+                body.append(&self.options, &values.collect::<Vec<_>>(), sink)
+            }
+        };
         self.failed |= appended.is_err();
         appended
-    }
-
-    fn append(&mut self, rows: &[RowSlice<'_>]) -> Result<(), Error> {
-        let count = rows.first().map_or(0, RowSlice::len);
-        let mut next = 0;
-        while next < count {
-            let left = count - next;
-            if self.pending_rows == 0 && left >= self.chunk_rows {
-                // Whole chunks are encoded from where they lie.
-                let take = left.min(self.batch_rows()) / self.chunk_rows * self.chunk_rows;
-                let batch: Vec<RowSlice<'_>> =
-                    rows.iter().map(|rows| rows.slice(next..next + take)).collect();
-                self.encode(&batch)?;
-                next += take;
-            } else {
-                let take = left.min(self.batch_rows() - self.pending_rows);
-                for (pending, rows) in self.pending.iter_mut().zip(rows) {
-                    let bytes = rows.slice(next..next + take).bytes();
-                    let filled = pending.bytes().len();
-                    pending.resize(filled + bytes.len())[filled..].copy_from_slice(bytes);
-                }
-                self.pending_rows += take;
-                next += take;
-                if self.pending_rows == self.batch_rows() {
-                    self.encode_pending()?;
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Appends rows of the file's only array.
@@ -324,17 +389,63 @@ impl<T: Spool> Writer<T> {
         self.write(&[rows])
     }
 
-    /// Says something of rows `rows`, which may come later.
+    /// Adds a whole array beside the others, with as many rows as it has: centroids, a vocabulary. It is encoded now
+    /// and goes behind them in the file; the options of the file decide the rows of its chunks. Only native files hold such arrays.
+    ///
+    /// # Errors
+    /// Another layout, a name that is taken, rows unlike the array, rows that the codec cannot take.
+    pub fn attach<'a>(&mut self, array: ArrayOptions, rows: impl Into<ArrayRows<'a>>) -> Result<(), Error> {
+        // The codec must be one of the layout's.
+        let array = WriteOptions::new(self.options.layout).add(array)?.arrays.remove(0);
+        match &mut self.body {
+            Body::Native(body) => body.attach(array, self.options.chunk_rows, &rows.into()),
+            Body::Cvcf(_) => {
+                let problem = "all arrays of a CVCF file have as many rows; write layout native";
+                Err(Error::argument("array", &array.name, problem))
+            }
+        }
+    }
+
+    /// Appends one chunk of `rows` rows, encoded already: to a CVCF file with one part for each array, to a native one for
+    /// one array at a time. Rows of a file come in this way or the other, never both.
+    pub(crate) fn write_encoded(&mut self, rows: u32, parts: EncodedParts<'_>) -> Result<(), Error> {
+        let sink = self.target.sink();
+        let put = match (&mut self.body, parts) {
+            (Body::Native(body), EncodedParts::Native { array, chunk, block_rows, loss }) => {
+                body.put_encoded(array, rows, chunk, block_rows, loss, sink)
+            }
+            (Body::Cvcf(body), EncodedParts::Cvcf(parts)) => {
+                body.put(&self.options, rows as usize, parts, sink)
+            }
+            _ => unreachable!("the caller chose the layout"),
+        };
+        self.failed |= put.is_err();
+        put
+    }
+
+    /// Says something of rows `rows`, which may come later; of a native file with several arrays, rows of the first and
+    /// of those with as many.
     ///
     /// # Errors
     /// The section is empty, shares rows with another, or its metadata is nested too deeply for a header.
     pub fn add_section(&mut self, rows: Range<u64>, metadata: Json) -> Result<(), Error> {
-        let named = format!("{}..{}", rows.start, rows.end);
         if rows.start >= rows.end {
+            let named = format!("{}..{}", rows.start, rows.end);
             return Err(Error::argument("section", named, "a section has at least one row"));
         }
-        Contents::check_metadata(self.options.layout, &metadata)?;
-        let at = self.sections.partition_point(|section| section.rows.start < rows.start);
+        self.put_section(rows, metadata)
+    }
+
+    /// As [`Writer::add_section`], but it may be empty, as those of files written by others can be.
+    pub(crate) fn put_section(&mut self, rows: Range<u64>, metadata: Json) -> Result<(), Error> {
+        let named = format!("{}..{}", rows.start, rows.end);
+        match self.options.layout {
+            Layout::Native => cvc_format::native::Contents::check_metadata(&metadata)?,
+            layout => Contents::check_metadata(layout, &metadata)?,
+        }
+        let at = self
+            .sections
+            .partition_point(|section| (section.rows.start, section.rows.end) <= (rows.start, rows.end));
         let clash = |other: &Section| other.rows.start < rows.end && rows.start < other.rows.end;
         let neighbours = &self.sections[at.saturating_sub(1)..self.sections.len().min(at + 1)];
         if let Some(other) = neighbours.iter().find(|other| clash(other)) {
@@ -345,39 +456,31 @@ impl<T: Spool> Writer<T> {
         Ok(())
     }
 
-    /// Encodes what is left and makes everything that stands in front of the frames.
-    fn prefix(&mut self) -> Result<Vec<u8>, Error> {
+    /// Encodes what is left, and makes everything that the chunks need around them.
+    fn end(&mut self) -> Result<Ending, Error> {
         if self.failed {
             return Err(self.rows_lost());
         }
-        self.encode_pending()?;
-        let rows = self.encoded_rows;
+        let sink = self.target.sink();
+        if let Body::Cvcf(body) = &mut self.body {
+            body.flush(&self.options, sink)?;
+        }
+        let rows = self.rows();
         if let Some(section) = self.sections.last().filter(|section| section.rows.end > rows) {
             let named = format!("{}..{}", section.rows.start, section.rows.end);
             return Err(Error::argument("section", named, format!("{rows} rows were written")));
         }
-        let metadata = std::mem::take(&mut self.options.chunk_metadata);
-        if !metadata.is_empty() {
-            if metadata.len() != self.chunks.len() {
-                let problem =
-                    format!("{} chunks were written; one item for each is needed", self.chunks.len());
-                return Err(Error::argument("chunk metadata", format!("{} items", metadata.len()), problem));
-            }
-            for (chunk, metadata) in self.chunks.iter_mut().zip(metadata) {
-                chunk.metadata = Some(metadata);
+        match &mut self.body {
+            Body::Cvcf(body) => Ok(Ending::Prefix(body.prefix(&mut self.options, &self.sections)?)),
+            Body::Native(body) => {
+                let sink = self.target.sink();
+                Ok(Ending::Written(body.finish(&self.options, &self.sections, sink)?))
             }
         }
-        let contents = Contents {
-            layout: self.options.layout,
-            arrays: &self.options.arrays,
-            chunks: &self.chunks,
-            sections: if self.sections.is_empty() { None } else { Some(&self.sections) },
-        };
-        Ok(contents.prefix()?)
     }
 
     fn written(&self) -> Written {
-        Written { rows: self.encoded_rows, chunks: self.chunks.len(), file_len: 0 }
+        Written { rows: self.rows(), chunks: self.body.chunk_count(), file_len: 0 }
     }
 
     fn rows_lost(&self) -> Error {
@@ -388,19 +491,27 @@ impl<T: Spool> Writer<T> {
         )
     }
 
-    fn check_rows(&self, rows: &[RowSlice<'_>]) -> Result<(), Error> {
+    fn check_rows(&self, rows: &[ArrayRows<'_>]) -> Result<(), Error> {
         let arrays = &self.options.arrays;
         if rows.len() != arrays.len() {
             let problem = format!("the file has {} arrays; rows for each of them are needed", arrays.len());
             return Err(Error::argument("rows", format!("{} arrays", rows.len()), problem));
         }
-        for (rows_of, array) in rows.iter().zip(arrays) {
-            if rows_of.dim() != array.dim as usize || rows_of.dtype() != array.dtype {
-                let value = format!("rows of {} {} values", rows_of.dim(), rows_of.dtype());
-                let problem =
-                    format!("array \"{}\" has rows of {} {} values", array.name, array.dim, array.dtype);
-                return Err(Error::argument("rows", value, problem));
+        match &self.body {
+            Body::Native(body) => body.check_rows(rows)?,
+            Body::Cvcf(body) => {
+                for (position, rows) in rows.iter().enumerate() {
+                    let (name, dtype, dim) = body.array(position);
+                    let fits =
+                        matches!(rows, ArrayRows::Values(rows) if rows.dim() == dim && rows.dtype() == dtype);
+                    if !fits {
+                        let problem = format!("array \"{name}\" has rows of {dim} {dtype} values");
+                        return Err(Error::argument("rows", rows.describe(), problem));
+                    }
+                }
             }
+        }
+        for (rows_of, array) in rows.iter().zip(arrays) {
             if rows_of.len() != rows[0].len() {
                 let value = format!("{} rows for array \"{}\"", rows_of.len(), array.name);
                 let problem = format!("array \"{}\" got {}", arrays[0].name, rows[0].len());
@@ -409,67 +520,15 @@ impl<T: Spool> Writer<T> {
         }
         Ok(())
     }
-
-    fn encode_pending(&mut self) -> Result<(), Error> {
-        if self.pending_rows == 0 {
-            return Ok(());
-        }
-        let pending = std::mem::take(&mut self.pending);
-        let arrays = self.options.arrays.iter().zip(&pending);
-        let batch = arrays.map(|(array, bytes)| {
-            RowSlice::from_bytes(array.dtype, self.pending_rows, array.dim as usize, bytes.bytes())
-        });
-        let batch: Vec<RowSlice<'_>> = batch.collect::<Result<_, _>>()?;
-        self.encode(&batch)?;
-        self.pending = pending;
-        for pending in &mut self.pending {
-            pending.resize(0);
-        }
-        self.pending_rows = 0;
-        Ok(())
-    }
-
-    /// Encodes rows as chunks, the last of which may be short, on all cores, and spools them in order.
-    fn encode(&mut self, batch: &[RowSlice<'_>]) -> Result<(), Error> {
-        let count = batch.first().map_or(0, RowSlice::len);
-        let starts: Vec<usize> = (0..count).step_by(self.chunk_rows).collect();
-        let encoded = par::try_map(
-            &starts,
-            || (),
-            |(), start| {
-                let rows = *start..count.min(start + self.chunk_rows);
-                let arrays = batch.iter().zip(&self.codecs).zip(&self.options.arrays);
-                let parts = arrays.map(|((array_rows, codec), array)| {
-                    let mut part = EncodedChunk::default();
-                    codec
-                        .encode(array_rows.slice(rows.clone()), &mut part)
-                        .map_err(encode_error(&array.name))?;
-                    Ok(part)
-                });
-                let parts = parts.collect::<Result<Vec<EncodedChunk>, Error>>()?;
-                let mut crc = crc32fast::Hasher::new();
-                parts.iter().for_each(|part| crc.update(&part.payload));
-                Ok::<_, Error>((rows.len(), parts, crc.finalize()))
-            },
-        )?;
-        for (rows, parts, crc32) in encoded {
-            let payload_len = parts.iter().map(|part| part.payload.len() as u64).sum();
-            let frame = Contents::frame_header(self.options.layout, payload_len, crc32)?;
-            self.target.spool().write_all(&frame).map_err(Error::Spool)?;
-            for part in &parts {
-                self.target.spool().write_all(&part.payload).map_err(Error::Spool)?;
-            }
-            let Ok(rows) = u32::try_from(rows) else {
-                return Err(Error::argument("chunk rows", rows, "a chunk holds fewer than 2^32 rows"));
-            };
-            let parts = parts.iter().map(|part| (part.payload.len() as u64, part.params)).collect();
-            self.chunks.push(ChunkSpec { rows, parts, metadata: None });
-            self.encoded_rows += u64::from(rows);
-        }
-        Ok(())
-    }
 }
 
-fn encode_error(array: &str) -> impl FnOnce(CodecError) -> Error {
-    move |error| Error::Encode { array: array.to_owned(), error }
+/// Names the array, and counts rows from its start: `first_row` is that of the rows that were encoded.
+fn encode_error(array: &str, first_row: u64) -> impl FnOnce(CodecError) -> Error {
+    let array = array.to_owned();
+    move |mut error| {
+        if let CodecError::Value { row, .. } = &mut error {
+            *row = row.saturating_add(usize::try_from(first_row).unwrap_or(usize::MAX));
+        }
+        Error::Encode { array, error }
+    }
 }

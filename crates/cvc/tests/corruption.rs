@@ -1,6 +1,10 @@
 //! What damage may do to a reader, and what it may not.
 //!
-//! A file that was cut at any byte, or in which any bit was flipped, gives
+//! A native file that was cut at any byte does not open. One in which any bit was flipped, padding included, does not
+//! open either, and the error names the region; or the bit lies in a chunk, and then [`Reader::verify`] and every read
+//! of its block find it, say where it is, and all other rows can still be read, and saved.
+//!
+//! A CVCF file that was cut at any byte, or in which any bit was flipped, gives
 //!
 //! - an error that names what is wrong and where, or
 //! - a value: the right one, or in what no checksum covers (all of a v0 file, the headers of v1 and v2) another,
@@ -9,20 +13,33 @@
 //! [`Reader::verify`] and by every read of its chunk, and harms no other chunk. (That no allocation grows with
 //! a number that the file has not earned is the promise of `allocations.rs`.)
 
+#[path = "support/native_samples.rs"]
+mod native_samples;
+#[path = "support/reading.rs"]
+mod reading;
 #[path = "support/samples.rs"]
 mod samples;
+#[path = "support/seal.rs"]
+mod seal;
 
 use std::any::Any;
+use std::io::{Seek as _, SeekFrom, Write as _};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use cvc::format::Stored;
+use cvc::io::FileSource;
 use cvc::{
-    Array, Checksums, Condition, DType, Element, Error, Layout, ReadAt, ReadOptions, Reader, RowSlice, Rows,
-    VerifyReport, WriteOptions, Writer,
+    Array, Checksums, Condition, Coverage, DType, Element, Error, Layout, OnDamage, ReadAt, ReadOptions,
+    Reader, RowSlice, Rows, VerifyReport, WriteOptions, Writer,
 };
 use cvc_conformance::golden::Manifest;
 
-use samples::{Copied, ForType, header_end, samples, with_type};
+use native_samples::{NativeSample, native_samples};
+use reading::{ByteRows, Copied, read_rows, salvage_rows};
+use samples::{ForType, header_end, samples, with_type};
+use seal::{Borders, Region, regions};
 
 #[test]
 fn sound_files_are_read_and_found_sound() {
@@ -181,7 +198,9 @@ fn outcome_is_fair(bytes: &[u8], what: &dyn Fn() -> String) -> Option<Outcome> {
 /// An error says what is wrong and where: a byte, a chunk, a field of the header.
 fn error_is_helpful(error: &Error, what: &dyn Fn() -> String) {
     let message = error.to_string();
-    let says_where = ["byte", "chunk ", "the header's ", "the file's "].iter().any(|at| message.contains(at));
+    let says_where = ["byte", "chunk ", "the header's ", "the file's ", "the metadata's "]
+        .iter()
+        .any(|at| message.contains(at));
     assert!(says_where && message.len() > 20, "{}: \"{message}\" does not say what is wrong where", what());
     assert!(!error.is_usage(), "{}: \"{message}\" blames the caller", what());
 }
@@ -203,8 +222,9 @@ fn damage_is_found(
     let arrays = &sound.index().arrays;
     assert_eq!(outcome.report.damage.len(), arrays.len(), "{}: {:?}", what(), outcome.report);
     for (damage, array) in outcome.report.damage.iter().zip(arrays) {
-        let found = (&damage.array, damage.chunk.index(), &damage.rows, &damage.bytes);
-        assert_eq!(found, (&array.name, frame, &array.chunks[frame].rows, bytes), "{}", what());
+        let found = (&damage.array, damage.chunk.index(), &damage.rows, damage.bytes.as_slice());
+        let expected = (&array.name, frame, &array.chunks[frame].rows, std::slice::from_ref(bytes));
+        assert_eq!(found, expected, "{}", what());
     }
     for result in &outcome.arrays {
         let message = result.as_ref().err().unwrap_or_else(|| panic!("{}: it is read", what())).to_string();
@@ -298,10 +318,11 @@ fn look_at(reader: &Reader) {
         assert!(array.stored_len() <= len && array.shape()[0] == array.rows);
         let mut next_row = 0;
         for (number, chunk) in array.chunks.iter().enumerate() {
-            let frame = &index.frames[chunk.frame];
+            let Stored::Framed { frame: position, .. } = chunk.stored else { panic!("not of a CVCF file") };
+            let frame = &index.frames[position];
             assert!(frame.bytes.start <= chunk.bytes.start && chunk.bytes.end <= frame.bytes.end);
             assert!(chunk.bytes.start <= chunk.bytes.end && frame.bytes.end <= len);
-            assert_eq!((chunk.rows.start, chunk.frame), (next_row, number));
+            assert_eq!((chunk.rows.start, position), (next_row, number));
             next_row = chunk.rows.end;
         }
         assert_eq!(next_row, array.rows);
@@ -351,9 +372,413 @@ fn a_payload_of_no_values_is_looked_at_too() {
     // A width of 9 bits, under a checksum that fits.
     let payload = bytes.len() - 16;
     bytes[payload + 4] = 9;
-    let crc = crc32fast::hash(&bytes[payload..]);
+    let crc = crc_fast::crc32_iso_hdlc(&bytes[payload..]);
     bytes[payload - 4..payload].copy_from_slice(&crc.to_le_bytes());
     let report = Reader::from_bytes(bytes).unwrap().verify().unwrap();
     assert_eq!(report.damage.len(), 1);
     assert!(report.damage[0].what.contains("codes of 9 bits"), "{}", report.damage[0].what);
+}
+
+/// A sound native file, and what is known of it without the help of what is tested.
+struct Sound {
+    name: String,
+    bytes: Vec<u8>,
+    /// What each byte belongs to.
+    regions: Vec<Region>,
+    entries: Vec<seal::Entry>,
+    /// The first row of the chunk of each entry, in its array.
+    first_rows: Vec<u64>,
+    arrays: Vec<SoundArray>,
+}
+
+struct SoundArray {
+    name: String,
+    rows: ByteRows,
+    /// What [`OnDamage::Fill`] puts where a row is lost.
+    filler: u8,
+}
+
+impl Sound {
+    fn new(sample: NativeSample) -> Sound {
+        let NativeSample { name, bytes } = sample;
+        let reader = Reader::from_bytes(bytes.clone()).unwrap();
+        let report = reader.verify().unwrap();
+        assert!(
+            report.is_ok() && report.coverage == Coverage::Blocks && report.trailing_len == 0,
+            "{report:?}"
+        );
+        let arrays = reader.arrays().map(|array| SoundArray {
+            name: array.index().name.clone(),
+            rows: read_rows(array, .., 0).unwrap(),
+            filler: if array.dtype().is_ok_and(DType::is_float) { 0xff } else { 0 },
+        });
+        let arrays: Vec<SoundArray> = arrays.collect();
+        let borders = Borders::of(&bytes).unwrap();
+        let entries: Vec<seal::Entry> = borders.entries(&bytes).map(Option::unwrap).collect();
+        let mut next_rows = vec![0; arrays.len()];
+        let first_rows = entries.iter().map(|entry| {
+            let first = next_rows[entry.array];
+            next_rows[entry.array] += u64::from(entry.rows);
+            first
+        });
+        let first_rows = first_rows.collect();
+        Sound { name: name.into_owned(), regions: regions(&bytes), entries, first_rows, arrays, bytes }
+    }
+
+    /// What is lost if something in this region is damaged: the array, which of its chunks, the rows, and the words in
+    /// which a read complains. `None` for regions without which the file does not open.
+    fn lost(&self, region: Region) -> Option<Lost> {
+        let (number, rows_in_chunk, complaint) = match region {
+            Region::Head(number) => {
+                (number, 0..u64::from(self.entries[number].rows), "is damaged: its checksum is".to_owned())
+            }
+            Region::Block(number, block) => {
+                let rows = self.entries[number].rows_of(block);
+                (
+                    number,
+                    rows.clone(),
+                    format!("block {block} (rows {}..{} of the chunk", rows.start, rows.end),
+                )
+            }
+            _ => return None,
+        };
+        let array = self.entries[number].array;
+        let chunk = self.entries[..number].iter().filter(|entry| entry.array == array).count();
+        let first = self.first_rows[number];
+        Some(Lost { array, chunk, rows: first + rows_in_chunk.start..first + rows_in_chunk.end, complaint })
+    }
+}
+
+struct Lost {
+    array: usize,
+    chunk: usize,
+    rows: Range<u64>,
+    complaint: String,
+}
+
+fn sound_samples() -> Vec<Sound> {
+    native_samples().into_iter().map(Sound::new).collect()
+}
+
+/// Does `work` for every sample, on all cores, and counts what it counts.
+fn for_each_sound(work: impl Fn(&Sound, &mut Totals) + Sync) -> Totals {
+    let samples = sound_samples();
+    let next = AtomicUsize::new(0);
+    let worker = || {
+        let mut totals = Totals::default();
+        while let Some(sound) = samples.get(next.fetch_add(1, Ordering::Relaxed)) {
+            work(sound, &mut totals);
+            totals.files += 1;
+        }
+        totals
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(worker)).collect();
+        workers.into_iter().fold(Totals::default(), |mut sum, worker| {
+            let totals = worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            sum.files += totals.files;
+            sum.tried += totals.tried;
+            sum.undetected.extend(totals.undetected);
+            sum
+        })
+    })
+}
+
+#[derive(Default)]
+struct Totals {
+    files: usize,
+    tried: usize,
+    /// What went wrong with what was tried.
+    undetected: Vec<String>,
+}
+
+impl Totals {
+    /// Counts one thing that was tried; a panic is the worst that can come of it.
+    fn note(&mut self, what: impl Fn() -> String, outcome: impl FnOnce() -> Result<(), String>) {
+        self.tried += 1;
+        let outcome = catch_unwind(AssertUnwindSafe(outcome));
+        let outcome = outcome.unwrap_or_else(|panic| Err(format!("panicked: {}", message_of(&*panic))));
+        if let Err(problem) = outcome {
+            self.undetected.push(format!("{}: {problem}", what()));
+        }
+    }
+
+    #[expect(clippy::print_stdout, reason = "the count is part of the promise; shown with --nocapture")]
+    fn none_undetected(&self, things: &str) {
+        let Totals { files, tried, undetected } = self;
+        println!("{tried} {things} in {files} native files, {} undetected", undetected.len());
+        let first = &undetected[..undetected.len().min(10)];
+        assert!(undetected.is_empty(), "{} of {tried} {things} undetected: {first:#?}", undetected.len());
+    }
+}
+
+fn ensure(holds: bool, problem: impl FnOnce() -> String) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(problem()) }
+}
+
+/// A file on a disk that is damaged again and again.
+struct OnDisk(tempfile::NamedTempFile);
+
+impl OnDisk {
+    fn new(bytes: &[u8]) -> OnDisk {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(bytes).unwrap();
+        OnDisk(file)
+    }
+
+    fn put(&mut self, at: usize, byte: u8) {
+        self.0.seek(SeekFrom::Start(at as u64)).unwrap();
+        self.0.write_all(&[byte]).unwrap();
+    }
+
+    /// The ways to read it, by name.
+    fn sources(&self) -> Vec<(&'static str, Result<Box<dyn ReadAt>, Error>)> {
+        let path = self.0.path();
+        vec![
+            ("by position", FileSource::open(path).map(|source| Box::new(source) as Box<dyn ReadAt>)),
+            #[cfg(feature = "mmap")]
+            ("mapped", {
+                let map = cvc::io::mmap::Map::open(path);
+                let cannot = |cause| Error::Io { path: path.to_owned(), action: "cannot be mapped", cause };
+                map.map(|map| Box::new(map) as Box<dyn ReadAt>).map_err(cannot)
+            }),
+        ]
+    }
+}
+
+#[test]
+fn a_native_file_cut_at_any_byte_does_not_open() {
+    let totals = for_each_sound(|sound, totals| {
+        let disk = OnDisk::new(&sound.bytes);
+        for len in (0..sound.bytes.len()).rev() {
+            disk.0.as_file().set_len(len as u64).unwrap();
+            totals.note(
+                || format!("{} cut to {len} of {} bytes", sound.name, sound.bytes.len()),
+                || {
+                    let cut = &sound.bytes[..len];
+                    let memory: [Box<dyn ReadAt>; 2] =
+                        [Box::new(cut.to_vec()), Box::new(Copied(cut.to_vec()))];
+                    let memory = memory.into_iter().map(|source| ("memory", Ok(source)));
+                    for (way, source) in memory.chain(disk.sources()) {
+                        let opened = source.and_then(|source| Reader::new(source, ReadOptions::default()));
+                        let Err(error) = opened else { return Err(format!("{way}: it opens")) };
+                        let message = error.to_string();
+                        let says_where = message.contains("byte") || message.contains("this one begins with");
+                        ensure(says_where && !error.is_usage(), || format!("{way}: {message}"))?;
+                    }
+                    Ok(())
+                },
+            );
+        }
+    });
+    totals.none_undetected("truncations");
+}
+
+#[test]
+fn every_flipped_bit_of_a_native_file_is_found_in_its_region_and_harms_no_other_row() {
+    let totals = for_each_sound(|sound, totals| {
+        let mut disk = OnDisk::new(&sound.bytes);
+        let mut damaged = sound.bytes.clone();
+        for at in 0..damaged.len() {
+            for bit in 0..8 {
+                damaged[at] ^= 1 << bit;
+                totals.note(
+                    || format!("{}, bit {bit} of byte {at} ({:?})", sound.name, sound.regions[at]),
+                    || {
+                        flip_is_found(sound, Box::new(damaged.clone()), at, true)?;
+                        flip_is_found(sound, Box::new(Copied(damaged.clone())), at, bit == 0)?;
+                        // Files and maps differ from these in nothing but where bytes come from: one bit of each byte.
+                        if bit == at % 8 {
+                            disk.put(at, damaged[at]);
+                            for (way, source) in disk.sources() {
+                                let found = flip_is_found(sound, source.unwrap(), at, false);
+                                found.map_err(|problem| format!("{way}: {problem}"))?;
+                            }
+                        }
+                        Ok(())
+                    },
+                );
+                damaged[at] ^= 1 << bit;
+            }
+            disk.put(at, damaged[at]);
+        }
+    });
+    totals.none_undetected("flipped bits");
+}
+
+/// A flip at byte `at` is found where it is; `all_ways` also of saving what is left.
+fn flip_is_found(sound: &Sound, source: Box<dyn ReadAt>, at: usize, all_ways: bool) -> Result<(), String> {
+    let region = sound.regions[at];
+    let reader = match (Reader::new(source, ReadOptions::default()), sound.lost(region)) {
+        (Err(error), None) => {
+            let message = error.to_string();
+            return ensure(names(&message, region) && !error.is_usage(), || message);
+        }
+        (Ok(_), None) => return Err("it opens".into()),
+        (Err(error), Some(_)) => return Err(format!("it does not open: {error}")),
+        (Ok(reader), Some(_)) => reader,
+    };
+    let lost = sound.lost(region).expect("in a chunk");
+
+    let report = reader.verify().map_err(|error| format!("verify fails: {error}"))?;
+    let [damage] = report.damage.as_slice() else {
+        return Err(format!("verify finds {:?}", report.damage));
+    };
+    let found = (damage.array.as_str(), damage.chunk.index(), &damage.rows);
+    ensure(found == (&sound.arrays[lost.array].name, lost.chunk, &lost.rows), || format!("{damage:?}"))?;
+    ensure(damage.bytes.iter().any(|range| range.contains(&(at as u64))), || format!("{damage:?}"))?;
+    ensure(damage.what.contains(&lost.complaint), || damage.what.clone())?;
+
+    for (position, (array, sound_array)) in reader.arrays().zip(&sound.arrays).enumerate() {
+        let rows = &sound_array.rows;
+        if position != lost.array {
+            let read = read_rows(array, .., 0xff).map_err(|error| format!("another array: {error}"))?;
+            ensure(read == *rows, || format!("array {:?} has other values", sound_array.name))?;
+            continue;
+        }
+        let complains = |rows: Range<u64>| match read_rows(array, rows.clone(), 0) {
+            Ok(_) => Err(format!("rows {rows:?} are read")),
+            Err(error) => {
+                let message = error.to_string();
+                let says = message.contains(&lost.complaint)
+                    && message.contains(&format!("chunk {}", lost.chunk))
+                    && message.contains(&format!("{:?}", sound_array.name));
+                ensure(says && !error.is_usage(), || message)
+            }
+        };
+        let all = 0..rows.len() as u64;
+        complains(all.clone())?;
+        // Sound rows, backwards so that the damaged block lies between them; not found to be good by having been read.
+        let outside = [lost.rows.end..all.end, 0..lost.rows.start];
+        let read =
+            read_rows(array, outside.to_vec(), 0xff).map_err(|error| format!("sound rows: {error}"))?;
+        let of = |range: &Range<u64>| &rows[to_usize(range.start)..to_usize(range.end)];
+        ensure(read == outside.iter().flat_map(of).cloned().collect::<ByteRows>(), || {
+            "sound rows have other values".into()
+        })?;
+        complains(lost.rows.start..lost.rows.start + 1)?;
+        complains(lost.rows.end - 1..lost.rows.end)?;
+        complains(all)?;
+        if all_ways {
+            what_is_left_is_saved(array, sound_array, &lost.rows)?;
+        }
+    }
+    Ok(())
+}
+
+fn what_is_left_is_saved(array: Array<'_>, sound: &SoundArray, lost: &Range<u64>) -> Result<(), String> {
+    let failed = |error: Error| format!("salvage fails: {error}");
+    let is_lost = |row: usize| lost.contains(&(row as u64));
+    let rows = sound.rows.iter().cloned().enumerate();
+    if let Some((left, gone)) = salvage_rows(array, .., OnDamage::Skip).map_err(failed)? {
+        let expected: ByteRows = rows.clone().filter(|(row, _)| !is_lost(*row)).map(|(_, row)| row).collect();
+        ensure(left == expected && gone == [lost.clone()], || format!("skipping loses {gone:?}"))?;
+    }
+    if let Some((left, gone)) = salvage_rows(array, .., OnDamage::Fill).map_err(failed)? {
+        let utf8 = array.index().dtype == cvc::ArrayDType::Utf8;
+        let filled = |row: Vec<u8>| vec![sound.filler; if utf8 { 0 } else { row.len() }];
+        let expected: ByteRows = rows.map(|(at, row)| if is_lost(at) { filled(row) } else { row }).collect();
+        ensure(left == expected && gone == [lost.clone()], || format!("filling loses {gone:?}"))?;
+    }
+    let sound_rows = vec![lost.end..array.rows(), 0..lost.start];
+    if let Some((left, gone)) = salvage_rows(array, sound_rows, OnDamage::Skip).map_err(failed)? {
+        let expected = sound.rows.len() - to_usize(lost.end - lost.start);
+        ensure(gone.is_empty() && left.len() == expected, || format!("of sound rows {gone:?} are lost"))?;
+    }
+    Ok(())
+}
+
+/// Whether a message names a region without which nothing opens.
+fn names(message: &str, region: Region) -> bool {
+    let names: &[&str] = match region {
+        Region::Prelude => &[
+            "the prelude (bytes 0..60) is damaged",
+            // The first eight bytes say what kind of file it is.
+            "not a cvc file: it must begin with the bytes",
+            "the first bytes of the file are damaged",
+        ],
+        Region::Index => &["the index (bytes "],
+        Region::Metadata => &["the metadata (bytes "],
+        Region::Trailer => &["the trailer (bytes ", "without the end mark of a native file"],
+        Region::Head(_) | Region::Block(..) => &[],
+    };
+    names.iter().any(|name| message.contains(name))
+}
+
+fn to_usize(row: u64) -> usize {
+    usize::try_from(row).unwrap()
+}
+
+#[test]
+fn what_is_put_behind_a_native_file_is_refused() {
+    let totals = for_each_sound(|sound, totals| {
+        for more in [&[0u8][..], &[0; 64], &sound.bytes[..64], &sound.bytes[sound.bytes.len() - 40..]] {
+            totals.note(
+                || format!("{} and {} bytes more", sound.name, more.len()),
+                || {
+                    let error = Reader::from_bytes([&sound.bytes, more].concat()).map(drop);
+                    let message =
+                        error.err().map_or_else(|| "it opens".to_owned(), |error| error.to_string());
+                    ensure(message.contains("end mark") || message.contains("says that the file has"), || {
+                        message
+                    })
+                },
+            );
+        }
+    });
+    totals.none_undetected("longer files");
+}
+
+/// Sectors that were never written, or were written twice, or elsewhere.
+#[test]
+fn bytes_from_a_wrong_place_are_found() {
+    let totals = for_each_sound(|sound, totals| {
+        let len = sound.bytes.len();
+        for (start, end) in (0..len).step_by(16).flat_map(|at| [(at, at + 16), (at, at + 64)]) {
+            let range = start..end.min(len);
+            for from in (0..len - range.len()).step_by(16).map(Some).chain([None]) {
+                let mut damaged = sound.bytes.clone();
+                match from {
+                    Some(from) => damaged.copy_within(from..from + range.len(), start),
+                    None => damaged[range.clone()].fill(0),
+                }
+                let Some(first) = damaged.iter().zip(&sound.bytes).position(|(now, then)| now != then) else {
+                    continue;
+                };
+                totals.note(
+                    || format!("{}, bytes {range:?} from {from:?}", sound.name),
+                    || {
+                        let Ok(reader) = Reader::from_bytes(damaged) else { return Ok(()) };
+                        let damage = reader.verify().unwrap().damage;
+                        let found = damage.iter().flat_map(|damage| &damage.bytes);
+                        let found = found.cloned().any(|range| range.contains(&(first as u64)));
+                        ensure(found, || format!("{damage:?}"))
+                    },
+                );
+            }
+        }
+    });
+    totals.none_undetected("bytes from elsewhere");
+}
+
+#[test]
+fn a_native_file_cut_after_it_was_opened_is_an_error_that_says_so() {
+    for sound in sound_samples().iter().filter(|sound| !sound.entries.is_empty()) {
+        let disk = OnDisk::new(&sound.bytes);
+        let reader = Reader::open(disk.0.path()).unwrap();
+        disk.0.as_file().set_len(sound.bytes.len() as u64 / 3).unwrap();
+        let what = || sound.name.clone();
+        let failures: Vec<Error> =
+            reader.arrays().filter_map(|array| read_rows(array, .., 0).err()).collect();
+        assert!(!failures.is_empty(), "{}: it is read", what());
+        for error in failures {
+            error_is_helpful(&error, &what);
+            assert!(error.to_string().contains("it was cut after it was opened"), "{}: {error}", what());
+        }
+        match reader.verify() {
+            Ok(report) => assert!(!report.is_ok(), "{}: {report:?}", what()),
+            Err(error) => error_is_helpful(&error, &what),
+        }
+    }
 }

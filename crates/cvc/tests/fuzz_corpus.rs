@@ -5,6 +5,8 @@
 
 #[path = "../../../fuzz/src/lib.rs"]
 pub mod fuzz;
+#[path = "support/native_samples.rs"]
+mod native_samples;
 
 use std::fs;
 use std::panic::catch_unwind;
@@ -64,4 +66,32 @@ fn every_target_has_its_program_and_every_folder_its_target() {
             file.display()
         );
     }
+}
+
+/// So that the fuzzer starts from files that are understood.
+#[test]
+fn sound_native_files_are_seeds_and_mending_them_changes_nothing() {
+    for sample in native_samples::native_samples() {
+        assert!(fuzz::mend(&sample.bytes) == sample.bytes, "{}", sample.name);
+        assert_eq!(fuzz::native(&sample.bytes), Verdict::Keep, "{}", sample.name);
+        let seed = folder("corpus/native").join(seed_name(&sample.name));
+        assert!(
+            seed.exists(),
+            "{} is missing: write it with `write_the_seeds_of_native_files`",
+            seed.display()
+        );
+    }
+}
+
+/// Seeds need not be the same bytes for ever; they are written again when a sample is added.
+#[test]
+#[ignore = "writes to fuzz/corpus/native"]
+fn write_the_seeds_of_native_files() {
+    for sample in native_samples::native_samples() {
+        fs::write(folder("corpus/native").join(seed_name(&sample.name)), &sample.bytes).unwrap();
+    }
+}
+
+fn seed_name(sample: &str) -> String {
+    format!("{}.cvc", sample.replace(", ", "_").replace(' ', "_"))
 }

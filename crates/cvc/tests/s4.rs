@@ -317,7 +317,7 @@ fn encryption(chunk_len: u32, chunks: u32, plaintext_len: u64) -> Vec<u8> {
 fn padded_body(entries: u8) -> Vec<u8> {
     let bytes = |entry: u8| {
         let data = [b'a' + entry; 5];
-        [frame(0, 5, crc32c::crc32c(&data), &data), padding(2)].concat()
+        [frame(0, 5, cvc::format::checksum::crc32c(&data), &data), padding(2)].concat()
     };
     (0..entries).flat_map(bytes).collect()
 }
@@ -525,8 +525,9 @@ fn what_we_write_is_what_the_format_determines() {
         let (body, _) = written(WriteCodec::Passthrough, frame_len_for(data.len() as u64), &data);
         assert_eq!(body, frame(0, data.len() as u64, expected.crc32c, &data), "{name}");
         let (body, _) = written(WriteCodec::Passthrough, 1000, &data);
-        let frames =
-            data.chunks(1000).flat_map(|data| frame(0, data.len() as u64, crc32c::crc32c(data), data));
+        let frames = data
+            .chunks(1000)
+            .flat_map(|data| frame(0, data.len() as u64, cvc::format::checksum::crc32c(data), data));
         assert_eq!(body, frames.collect::<Vec<u8>>(), "{name}");
         // The rest in all but the payload, which is the compressor's.
         let (body, written) = written(WriteCodec::Zstd { level: 3 }, 1 << 20, &data);
@@ -655,7 +656,7 @@ proptest! {
         prop_assert_eq!(&everything(&body).unwrap(), &data);
         prop_assert!(body.verify().is_empty());
         prop_assert_eq!(body.totals().unwrap(), written.totals);
-        prop_assert_eq!(written.totals.crc32c, crc32c::crc32c(&data));
+        prop_assert_eq!(written.totals.crc32c, cvc::format::checksum::crc32c(&data));
         let len = data.len() as u64;
         let (a, b) = (ends.0.min(len), ends.1.min(len));
         let range = a.min(b)..a.max(b);
@@ -690,7 +691,7 @@ fn decoding(codec: u32, decoded_len: u64, crc32c: u32, payload: &[u8]) -> Payloa
 #[test]
 fn each_way_to_be_no_body_is_named() {
     let error = |bytes: &[u8]| open(bytes).unwrap_err();
-    let good = frame(0, 3, crc32c::crc32c(b"abc"), b"abc");
+    let good = frame(0, 3, cvc::format::checksum::crc32c(b"abc"), b"abc");
     let truncated = |bytes: &[u8]| match error(bytes) {
         Error::Truncated { what, start, end, body_len } if body_len == bytes.len() as u64 => {
             (what, start, end)
@@ -734,7 +735,8 @@ fn each_way_to_be_no_body_is_named() {
 #[test]
 fn a_codec_that_cannot_be_decoded_spoils_only_its_frame() {
     for (id, reader) in [(3, "nvcomp-gpu"), (6, "nvcomp-gpu"), (4, "no release"), (5, "no release")] {
-        let bytes = [frame(0, 3, crc32c::crc32c(b"abc"), b"abc"), frame(id, 2, 0, b"??")].concat();
+        let bytes =
+            [frame(0, 3, cvc::format::checksum::crc32c(b"abc"), b"abc"), frame(id, 2, 0, b"??")].concat();
         let body = open(&bytes).unwrap();
         assert_eq!(body.read_range(0..3).unwrap(), b"abc");
         let error = body.read_range(2..4).unwrap_err();
@@ -791,7 +793,7 @@ fn each_way_to_be_a_wrong_payload_is_named() {
     assert!(matches!(decoding(7, 18_000, crc, &broken), PayloadError::Codec { at: 28, .. }));
     // Two zstd frames are one stream, to S4 and to us.
     let data = golden("hello.bin").repeat(2);
-    let twice = frame(1, 36_000, crc32c::crc32c(&data), &zstd.repeat(2));
+    let twice = frame(1, 36_000, cvc::format::checksum::crc32c(&data), &zstd.repeat(2));
     assert_eq!(everything(&open(&twice).unwrap()).unwrap(), data);
 }
 
@@ -810,10 +812,11 @@ fn chunks_of_a_gpu_codec_are_checked_one_by_one() {
         payload
     };
     let fours = [0x28, 0xb5, 0x2f, 0xfd, 0, 0, 0x23, 0, 0, b'a'];
-    let bytes = frame(2, 20, crc32c::crc32c(&data), &payload(&[&eights, &unsized_eights, &fours]));
+    let bytes =
+        frame(2, 20, cvc::format::checksum::crc32c(&data), &payload(&[&eights, &unsized_eights, &fours]));
     assert_eq!(everything(&open(&bytes).unwrap()).unwrap(), data);
     // 36 bytes of payload before the chunks, 28 of the frame before the payload.
-    let wrong = |chunks: [&[u8]; 3]| decoding(2, 20, crc32c::crc32c(&data), &payload(&chunks));
+    let wrong = |chunks: [&[u8]; 3]| decoding(2, 20, cvc::format::checksum::crc32c(&data), &payload(&chunks));
     assert_eq!(wrong([&eights, &fours, &unsized_eights]), PayloadError::Claim { claimed: 8, bound: 4 });
     assert_eq!(wrong([&eights, &eights, &eights]), PayloadError::Says { at: 84, claimed: 4, says: 8 });
     assert_eq!(wrong([&eights, &eights, &unsized_eights]), PayloadError::Long { at: 84, expected: 4 });
@@ -824,13 +827,15 @@ fn chunks_of_a_gpu_codec_are_checked_one_by_one() {
 
 #[test]
 fn a_wrong_checksum_is_named_with_both() {
-    let bytes = [frame(0, 3, crc32c::crc32c(b"abc"), b"abc"), frame(0, 3, 0xdead_beef, b"abc")].concat();
+    let bytes =
+        [frame(0, 3, cvc::format::checksum::crc32c(b"abc"), b"abc"), frame(0, 3, 0xdead_beef, b"abc")]
+            .concat();
     let body = open(&bytes).unwrap();
     assert_eq!(body.read_range(0..3).unwrap(), b"abc");
     let Err(Error::Checksum { frame: 1, bytes: stored, expected, found }) = body.read_range(3..4) else {
         panic!("not the checksum");
     };
-    assert_eq!((stored, expected, found), (31..62, 0xdead_beef, crc32c::crc32c(b"abc")));
+    assert_eq!((stored, expected, found), (31..62, 0xdead_beef, cvc::format::checksum::crc32c(b"abc")));
     let mut out = b"something".to_vec();
     assert!(body.read_frame(1, &mut out).is_err() && out.is_empty());
 }
@@ -896,7 +901,7 @@ fn metadata_of_another_object_is_noticed() {
 
 #[test]
 fn padding_that_hides_something_is_found_by_verify_alone() {
-    let mut bytes = [padding(9000), frame(0, 3, crc32c::crc32c(b"abc"), b"abc")].concat();
+    let mut bytes = [padding(9000), frame(0, 3, cvc::format::checksum::crc32c(b"abc"), b"abc")].concat();
     bytes[12 + 8999] = 1;
     let body = open(&bytes).unwrap();
     assert_eq!(everything(&body).unwrap(), b"abc");
@@ -918,10 +923,10 @@ impl ReadAt for Changing {
 
 #[test]
 fn a_body_that_changes_is_noticed() {
-    let data = frame(0, 3, crc32c::crc32c(b"abc"), b"abc");
+    let data = frame(0, 3, cvc::format::checksum::crc32c(b"abc"), b"abc");
     let source = Changing(std::sync::RwLock::new(data));
     let body = Body::open(Source::from(&source), ReadOptions::default()).unwrap();
-    *source.0.write().unwrap() = frame(0, 3, crc32c::crc32c(b"abd"), b"abd");
+    *source.0.write().unwrap() = frame(0, 3, cvc::format::checksum::crc32c(b"abd"), b"abd");
     let known_from = "the first look at it";
     assert!(
         matches!(everything(&body), Err(Error::Header { frame: 0, known_from: from, .. }) if from == known_from)
@@ -936,7 +941,7 @@ fn a_body_that_changes_is_noticed() {
 /// Small bodies of every codec, with their dictionary and what they decode to.
 fn samples() -> Vec<(&'static str, Vec<u8>, ReadOptions, Vec<u8>)> {
     let data: Vec<u8> = (0..300u32).map(|n| (n * n % 251) as u8 / 8).collect();
-    let crc = crc32c::crc32c(&data);
+    let crc = cvc::format::checksum::crc32c(&data);
     let mut samples = Vec::new();
     for (name, codec) in [
         ("passthrough", WriteCodec::Passthrough),
@@ -967,7 +972,7 @@ fn samples() -> Vec<(&'static str, Vec<u8>, ReadOptions, Vec<u8>)> {
     let payload = golden("dict/records.cpu-zstd-dict.l3");
     let dictionary = Some(Dictionary::new(&golden("dict/records.zstd-dict")).unwrap());
     let options = ReadOptions { dictionary, ..ReadOptions::default() };
-    let body = frame(8, records.len() as u64, crc32c::crc32c(&records), &payload);
+    let body = frame(8, records.len() as u64, cvc::format::checksum::crc32c(&records), &payload);
     samples.push(("dictionary", body, options, records));
     samples
 }

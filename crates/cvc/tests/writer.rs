@@ -16,6 +16,9 @@ use cvc::{
 
 const VALUES: [f32; 10] = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0];
 
+/// A layout whose header comes first, and the one that is written front to back.
+const WRITTEN: [Layout; 2] = [Layout::V1, Layout::Native];
+
 /// Five rows of two values, in chunks of two rows.
 fn options(layout: Layout, codec: &str) -> WriteOptions {
     WriteOptions::new(layout).vectors(DType::F32, 2, codec).unwrap().chunk_rows(2).unwrap()
@@ -46,95 +49,107 @@ fn usage<T>(result: Result<T, Error>, parts: &[&str]) {
 
 #[test]
 fn a_writer_that_is_dropped_leaves_the_old_file_and_nothing_else() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("x.cvc");
-    fs::write(&path, b"the old file").unwrap();
-    let mut writer = Writer::create(&path, options(Layout::V1, "fp16")).unwrap();
-    writer.write_vectors(rows()).unwrap();
-    assert_eq!(fs::read(&path).unwrap(), b"the old file", "untouched before the end");
-    drop(writer);
-    assert_eq!(fs::read(&path).unwrap(), b"the old file");
-    assert_eq!(names(directory.path()), ["x.cvc"]);
+    for layout in WRITTEN {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.cvc");
+        fs::write(&path, b"the old file").unwrap();
+        let mut writer = Writer::create(&path, options(layout, "fp16")).unwrap();
+        writer.write_vectors(rows()).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"the old file", "untouched before the end");
+        drop(writer);
+        assert_eq!(fs::read(&path).unwrap(), b"the old file");
+        assert_eq!(names(directory.path()), ["x.cvc"]);
 
-    // Where there was none, there is none.
-    drop(Writer::create(directory.path().join("y.cvc"), options(Layout::V1, "fp16")).unwrap());
-    assert_eq!(names(directory.path()), ["x.cvc"]);
+        // Where there was none, there is none.
+        drop(Writer::create(directory.path().join("y.cvc"), options(layout, "fp16")).unwrap());
+        assert_eq!(names(directory.path()), ["x.cvc"]);
+    }
 }
 
 #[test]
 fn a_file_that_cannot_be_finished_leaves_the_old_one() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("x.cvc");
-    fs::write(&path, b"the old file").unwrap();
-    let mut writer = Writer::create(&path, options(Layout::V1, "fp16")).unwrap();
-    writer.write_vectors(rows()).unwrap();
-    writer.add_section(3..6, Json::Null).unwrap();
-    usage(writer.finish(), &["section = 3..6", "5 rows were written"]);
-    assert_eq!(fs::read(&path).unwrap(), b"the old file");
-    assert_eq!(names(directory.path()), ["x.cvc"]);
+    for layout in WRITTEN {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.cvc");
+        fs::write(&path, b"the old file").unwrap();
+        let mut writer = Writer::create(&path, options(layout, "fp16")).unwrap();
+        writer.write_vectors(rows()).unwrap();
+        writer.add_section(3..6, Json::Null).unwrap();
+        usage(writer.finish(), &["section = 3..6", "5 rows were written"]);
+        assert_eq!(fs::read(&path).unwrap(), b"the old file");
+        assert_eq!(names(directory.path()), ["x.cvc"]);
+    }
 }
 
 #[test]
 fn a_finished_file_replaces_the_old_one_and_is_as_said() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("x.cvc");
-    fs::write(&path, vec![7; 10_000]).unwrap();
-    let mut writer = Writer::create(&path, options(Layout::V1, "fp16")).unwrap();
-    writer.write_vectors(rows()).unwrap();
-    let written = writer.finish().unwrap();
-    assert_eq!((written.rows, written.chunks), (5, 3));
-    assert_eq!(fs::metadata(&path).unwrap().len(), written.file_len);
-    assert_eq!(Reader::open(&path).unwrap().vectors().unwrap().read::<f32>(..).unwrap(), VALUES);
-    assert_eq!(names(directory.path()), ["x.cvc"]);
+    for layout in WRITTEN {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.cvc");
+        fs::write(&path, vec![7; 10_000]).unwrap();
+        let mut writer = Writer::create(&path, options(layout, "fp16")).unwrap();
+        writer.write_vectors(rows()).unwrap();
+        let written = writer.finish().unwrap();
+        assert_eq!((written.rows, written.chunks), (5, 3));
+        assert_eq!(fs::metadata(&path).unwrap().len(), written.file_len);
+        assert_eq!(Reader::open(&path).unwrap().vectors().unwrap().read::<f32>(..).unwrap(), VALUES);
+        assert_eq!(names(directory.path()), ["x.cvc"]);
+    }
 }
 
 #[test]
 fn an_existing_file_is_kept_when_that_was_asked_for() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("x.cvc");
-    let refusing = || options(Layout::V1, "fp16").overwrite(Overwrite::Refuse);
-    let mut early = Writer::create(&path, refusing()).unwrap();
-    early.write_vectors(rows()).unwrap();
-    fs::write(&path, b"theirs").unwrap();
-    // At the beginning, and where it came up while another was being written.
-    for error in [Writer::create(&path, refusing()).err().unwrap(), early.finish().unwrap_err()] {
-        assert!(matches!(&error, Error::Output(cause) if cause.kind() == io::ErrorKind::AlreadyExists));
-        assert!(error.to_string().contains("x.cvc"), "{error}");
+    for layout in WRITTEN {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.cvc");
+        let refusing = || options(layout, "fp16").overwrite(Overwrite::Refuse);
+        let mut early = Writer::create(&path, refusing()).unwrap();
+        early.write_vectors(rows()).unwrap();
+        fs::write(&path, b"theirs").unwrap();
+        // At the beginning, and where it came up while another was being written.
+        for error in [Writer::create(&path, refusing()).err().unwrap(), early.finish().unwrap_err()] {
+            assert!(matches!(&error, Error::Output(cause) if cause.kind() == io::ErrorKind::AlreadyExists));
+            assert!(error.to_string().contains("x.cvc"), "{error}");
+        }
+        assert_eq!(fs::read(&path).unwrap(), b"theirs");
+        assert_eq!(names(directory.path()), ["x.cvc"]);
     }
-    assert_eq!(fs::read(&path).unwrap(), b"theirs");
-    assert_eq!(names(directory.path()), ["x.cvc"]);
 }
 
 #[test]
 fn a_missing_directory_is_named() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("none").join("x.cvc");
-    usage(
-        Writer::create(&path, options(Layout::V1, "fp16")),
-        &[path.to_str().unwrap(), "its directory cannot be opened; create it"],
-    );
-    usage(Reader::open(&path), &[path.to_str().unwrap()]);
+    for layout in WRITTEN {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("none").join("x.cvc");
+        usage(
+            Writer::create(&path, options(layout, "fp16")),
+            &[path.to_str().unwrap(), "its directory cannot be opened; create it"],
+        );
+        usage(Reader::open(&path), &[path.to_str().unwrap()]);
+    }
 }
 
 #[test]
 fn sections_that_cannot_be_are_refused() {
-    let mut writer = Writer::in_memory(options(Layout::V1, "fp16")).unwrap();
-    writer.write_vectors(rows()).unwrap();
-    usage(writer.add_section(2..2, Json::Null), &["section = 2..2", "at least one row"]);
-    #[expect(clippy::reversed_empty_ranges, reason = "a caller may pass one")]
-    let backwards = 3..1;
-    usage(writer.add_section(backwards, Json::Null), &["section = 3..1", "at least one row"]);
-    writer.add_section(1..3, Json::Null).unwrap();
-    for clash in [0..2, 1..2, 1..3, 2..3, 2..5, 0..5] {
-        let named = format!("section = {}..{}", clash.start, clash.end);
-        usage(writer.add_section(clash, Json::Null), &[&named, "shares rows with section 1..3"]);
+    for layout in WRITTEN {
+        let mut writer = Writer::in_memory(options(layout, "fp16")).unwrap();
+        writer.write_vectors(rows()).unwrap();
+        usage(writer.add_section(2..2, Json::Null), &["section = 2..2", "at least one row"]);
+        #[expect(clippy::reversed_empty_ranges, reason = "a caller may pass one")]
+        let backwards = 3..1;
+        usage(writer.add_section(backwards, Json::Null), &["section = 3..1", "at least one row"]);
+        writer.add_section(1..3, Json::Null).unwrap();
+        for clash in [0..2, 1..2, 1..3, 2..3, 2..5, 0..5] {
+            let named = format!("section = {}..{}", clash.start, clash.end);
+            usage(writer.add_section(clash, Json::Null), &[&named, "shares rows with section 1..3"]);
+        }
+        // Neighbours are fine, and those that were refused are forgotten.
+        writer.add_section(0..1, Json::Null).unwrap();
+        writer.add_section(3..5, Json::Null).unwrap();
+        let reader = Reader::from_bytes(writer.finish_bytes().unwrap()).unwrap();
+        let ranges: Vec<_> = reader.sections().iter().map(|section| section.rows.clone()).collect();
+        assert_eq!(ranges, [0..1, 1..3, 3..5]);
     }
-    // Neighbours are fine, and those that were refused are forgotten.
-    writer.add_section(0..1, Json::Null).unwrap();
-    writer.add_section(3..5, Json::Null).unwrap();
-    let reader = Reader::from_bytes(writer.finish_bytes().unwrap()).unwrap();
-    let ranges: Vec<_> = reader.sections().iter().map(|section| section.rows.clone()).collect();
-    assert_eq!(ranges, [0..1, 1..3, 3..5]);
 }
 
 #[test]
@@ -145,7 +160,7 @@ fn rows_unlike_the_arrays_are_refused_and_forgotten() {
     usage(writer.write_vectors(wide), &["rows = rows of 3 f32 values", "rows of 2 f32 values"]);
     let double = RowSlice::new(&[1.0f64; 4], 2).unwrap();
     usage(writer.write_vectors(double), &["rows = rows of 2 f64 values", "rows of 2 f32 values"]);
-    usage(writer.write(&[]), &["rows = 0 arrays", "the file has 1 arrays"]);
+    usage(writer.write::<RowSlice<'_>>(&[]), &["rows = 0 arrays", "the file has 1 arrays"]);
     usage(writer.write(&[rows(), rows()]), &["rows = 2 arrays", "the file has 1 arrays"]);
     writer.write_vectors(rows().slice(3..5)).unwrap();
     let reader = Reader::from_bytes(writer.finish_bytes().unwrap()).unwrap();
@@ -307,7 +322,7 @@ fn after_a_failed_write_there_is_no_file() {
     }
 }
 
-/// A v1 or v0 file in memory that fails, or ends, at byte `good`, once it was opened.
+/// A file in memory that fails, or ends, at byte `good`, once it was opened.
 struct Failing {
     bytes: Vec<u8>,
     good: Arc<AtomicU64>,
@@ -345,13 +360,23 @@ fn source_error(error: &Error) -> Option<&SourceError> {
 
 #[test]
 fn a_source_that_fails_or_ends_while_it_is_read_is_an_error_and_never_wrong_values() {
-    let kinds = [(Layout::V0, "fp16"), (Layout::V0, "int8"), (Layout::V1, "int8"), (Layout::V1, "lossless")];
+    let kinds = [
+        (Layout::V0, "fp16"),
+        (Layout::V0, "int8"),
+        (Layout::V1, "int8"),
+        (Layout::V1, "lossless"),
+        (Layout::Native, "raw"),
+        (Layout::Native, "int8"),
+        (Layout::Native, "lossless"),
+        (Layout::Native, "zstd"),
+    ];
     for (layout, codec) in kinds {
         let mut writer = Writer::in_memory(options(layout, codec)).unwrap();
         writer.write_vectors(rows()).unwrap();
         let bytes = writer.finish_bytes().unwrap();
-        let expected: Vec<f32> =
-            Reader::from_bytes(bytes.clone()).unwrap().vectors().unwrap().read(..).unwrap();
+        let sound = Reader::from_bytes(bytes.clone()).unwrap();
+        let expected: Vec<f32> = sound.vectors().unwrap().read(..).unwrap();
+        let needed = sound.vectors().unwrap().byte_ranges(.., 0).unwrap().last().unwrap().end;
         for (checksums, shrinks) in [
             (Checksums::FirstTouch, false),
             (Checksums::FirstTouch, true),
@@ -375,7 +400,6 @@ fn a_source_that_fails_or_ends_while_it_is_read_is_an_error_and_never_wrong_valu
                 let reader = open(bytes.len() as u64).unwrap();
                 good.store(at, Ordering::Relaxed);
                 let array = reader.vectors().unwrap();
-                let needed = reader.index().frames.last().unwrap().bytes.end;
                 match array.read::<f32>(..) {
                     Ok(values) => {
                         assert!(at >= needed && values == expected, "{layout} {codec} to byte {at}")
@@ -399,19 +423,21 @@ fn a_source_that_fails_or_ends_while_it_is_read_is_an_error_and_never_wrong_valu
 fn a_file_that_shrinks_after_it_was_opened_is_an_error() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("x.cvc");
-    for layout in [Layout::V0, Layout::V1] {
+    for layout in [Layout::V0, Layout::V1, Layout::Native] {
         let mut writer = Writer::create(&path, options(layout, "fp16")).unwrap();
         writer.write_vectors(rows()).unwrap();
-        let file_len = writer.finish().unwrap().file_len;
+        writer.finish().unwrap();
         let reader = Reader::open(&path).unwrap();
-        File::options().write(true).open(&path).unwrap().set_len(file_len - 1).unwrap();
         let array = reader.vectors().unwrap();
+        // Within the last payload; of a native file the index and the metadata are gone, too.
+        let left = array.index().chunks.last().unwrap().bytes.end - 1;
+        File::options().write(true).open(&path).unwrap().set_len(left).unwrap();
         let error = array.read::<f32>(..).unwrap_err();
         assert!(matches!(source_error(&error), Some(SourceError::Shrunk { .. })), "{error}");
-        assert!(error.to_string().contains(&format!("the file ended at byte {}", file_len - 1)), "{error}");
+        assert!(error.to_string().contains(&format!("the file ended at byte {left}")), "{error}");
         // What is still there is still right.
         assert_eq!(array.read::<f32>(0..4).unwrap(), VALUES[..8]);
-        if layout == Layout::V1 {
+        if layout != Layout::V0 {
             assert_eq!(reader.verify().unwrap().damage.len(), 1);
         }
     }
@@ -419,35 +445,41 @@ fn a_file_that_shrinks_after_it_was_opened_is_an_error() {
 
 #[test]
 fn a_payload_changed_after_the_file_was_opened_is_found_on_first_touch() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("x.cvc");
-    let mut writer = Writer::create(&path, options(Layout::V1, "fp16")).unwrap();
-    writer.write_vectors(rows()).unwrap();
-    writer.finish().unwrap();
-    let reader = Reader::open(&path).unwrap();
-    let mut bytes = fs::read(&path).unwrap();
-    *bytes.last_mut().unwrap() ^= 1;
-    fs::write(&path, bytes).unwrap();
-    let error = reader.vectors().unwrap().read::<f32>(4..5).unwrap_err();
-    assert!(matches!(source_error(&error), Some(SourceError::Checksum { .. })), "{error}");
+    for layout in WRITTEN {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.cvc");
+        let mut writer = Writer::create(&path, options(layout, "fp16")).unwrap();
+        writer.write_vectors(rows()).unwrap();
+        writer.finish().unwrap();
+        let reader = Reader::open(&path).unwrap();
+        let mut bytes = fs::read(&path).unwrap();
+        let last_chunk = reader.vectors().unwrap().index().chunks.last().unwrap();
+        bytes[usize::try_from(last_chunk.bytes.end - 1).unwrap()] ^= 1;
+        fs::write(&path, bytes).unwrap();
+        let error = reader.vectors().unwrap().read::<f32>(4..5).unwrap_err();
+        let found = source_error(&error);
+        assert!(matches!(found, Some(SourceError::Checksum { .. } | SourceError::Block { .. })), "{error}");
+    }
 }
 
 #[test]
 fn the_file_of_another_writer_is_left_alone_by_the_temporary_ones() {
-    let directory = tempfile::tempdir().unwrap();
-    let write = |name: &str| {
-        let mut writer = Writer::create(directory.path().join(name), options(Layout::V1, "fp16")).unwrap();
-        writer.write_vectors(rows()).unwrap();
-        writer
-    };
-    // Two writers of one name: the last to finish wins, whole.
-    let (first, second, other) = (write("x.cvc"), write("x.cvc"), write("y.cvc"));
-    first.finish().unwrap();
-    second.finish().unwrap();
-    drop(other);
-    assert_eq!(names(directory.path()), ["x.cvc"]);
-    let reader = Reader::open(directory.path().join("x.cvc")).unwrap();
-    assert!(reader.verify().unwrap().is_ok());
+    for layout in WRITTEN {
+        let directory = tempfile::tempdir().unwrap();
+        let write = |name: &str| {
+            let mut writer = Writer::create(directory.path().join(name), options(layout, "fp16")).unwrap();
+            writer.write_vectors(rows()).unwrap();
+            writer
+        };
+        // Two writers of one name: the last to finish wins, whole.
+        let (first, second, other) = (write("x.cvc"), write("x.cvc"), write("y.cvc"));
+        first.finish().unwrap();
+        second.finish().unwrap();
+        drop(other);
+        assert_eq!(names(directory.path()), ["x.cvc"]);
+        let reader = Reader::open(directory.path().join("x.cvc")).unwrap();
+        assert!(reader.verify().unwrap().is_ok());
+    }
 }
 
 #[test]

@@ -5,10 +5,12 @@
 
 use std::ops::Range;
 
+use cvc_format::DType;
+
 /// A value of `N` bytes, and what is done to it on the way.
 type Mend<const N: usize> = fn([u8; N]) -> [u8; N];
 
-/// Copies values whose bytes are in the other order.
+/// Copies numbers whose bytes are in the other order.
 pub(super) fn swap(size: usize, from: &[u8], to: &mut [u8]) {
     fn run<const N: usize>(from: &[u8], to: &mut [u8]) {
         for (to, from) in to.as_chunks_mut().0.iter_mut().zip(from.as_chunks().0) {
@@ -37,7 +39,7 @@ pub(super) fn swap(size: usize, from: &[u8], to: &mut [u8]) {
 /// 2. within these, rows are taken in tiles of [`TILE_ROWS`], so that both the lines read and the lines
 ///    written of a tile stay in the first-level cache, and each column is read from front to back.
 pub(super) fn gather(
-    size: usize,
+    dtype: DType,
     from: &[u8],
     rows: usize,
     range: Range<usize>,
@@ -67,15 +69,19 @@ pub(super) fn gather(
             }
         }
     }
-    match (size, swapped) {
+    let complex = dtype.component_size() != dtype.size();
+    match (dtype.size(), swapped) {
         (1, _) => run::<1>(from, rows, range, to, same),
         (2, false) => run::<2>(from, rows, range, to, same),
         (2, true) => run::<2>(from, rows, range, to, reversed),
         (4, false) => run::<4>(from, rows, range, to, same),
         (4, true) => run::<4>(from, rows, range, to, reversed),
         (8, false) => run::<8>(from, rows, range, to, same),
+        (8, true) if complex => run::<8>(from, rows, range, to, both_reversed),
         (8, true) => run::<8>(from, rows, range, to, reversed),
-        _ => unreachable!("a dtype has 1, 2, 4 or 8 bytes"),
+        (16, false) => run::<16>(from, rows, range, to, same),
+        (16, true) => run::<16>(from, rows, range, to, both_reversed),
+        _ => unreachable!("a dtype has 1, 2, 4, 8 or 16 bytes"),
     }
 }
 
@@ -91,13 +97,22 @@ fn reversed<const N: usize>(mut value: [u8; N]) -> [u8; N] {
     value
 }
 
+/// Each half of a complex number.
+fn both_reversed<const N: usize>(mut value: [u8; N]) -> [u8; N] {
+    let (real, imaginary) = value.split_at_mut(N / 2);
+    real.reverse();
+    imaginary.reverse();
+    value
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_gather_gives_what_the_easy_version_gives() {
-        for size in [1, 2, 4, 8] {
+        for dtype in [DType::U8, DType::F16, DType::F32, DType::F64, DType::C64, DType::C128] {
+            let size = dtype.size();
             for (rows, dim) in [(1, 1), (2, 3), (16, 16), (17, 65), (33, 7), (100, 130), (5, 0)] {
                 let from: Vec<u8> =
                     (0..rows * dim * size).map(|i: usize| (i * 31 % 251).to_le_bytes()[0]).collect();
@@ -108,14 +123,14 @@ mod tests {
                             for c in 0..dim {
                                 let mut value = from[(c * rows + r) * size..][..size].to_vec();
                                 if swapped {
-                                    value.reverse();
+                                    value.chunks_mut(dtype.component_size()).for_each(<[u8]>::reverse);
                                 }
                                 expected.extend(value);
                             }
                         }
                         let mut to = vec![0xEE; expected.len()];
-                        gather(size, &from, rows, range.clone(), &mut to, swapped);
-                        assert_eq!(to, expected, "{size} bytes, {rows} x {dim}, rows {range:?}");
+                        gather(dtype, &from, rows, range.clone(), &mut to, swapped);
+                        assert_eq!(to, expected, "{dtype}, {rows} x {dim}, rows {range:?}");
                     }
                 }
             }

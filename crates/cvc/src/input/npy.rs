@@ -25,8 +25,7 @@ const TEXT_LEN_MAX: usize = 1 << 20;
 /// Text of fewer bytes cannot be the dictionary; so a header is never shorter than `PRELUDE_MAX`.
 const TEXT_LEN_MIN: usize = 2;
 
-const ACCEPTED_DTYPES: &str =
-    "f2, f4, f8, i1 to i8 and u1 to u8 in either byte order; convert it first, as by array.astype('float32')";
+const ACCEPTED_DTYPES: &str = "f2, f4, f8, i1 to i8, u1 to u8, c8, c16 and b1 in either byte order; convert it first, as by array.astype('float32')";
 const ACCEPTED_SHAPES: &str =
     "one or two dimensions, below 2^32 values a row; reshape it first, as by array.reshape(len(array), -1)";
 const ACCEPTED_VERSIONS: &str = "versions 1.0, 2.0 and 3.0; write it again with numpy.save";
@@ -137,7 +136,7 @@ pub(super) fn parse(origin: &Origin, header: &[u8]) -> Result<Header, InputError
         len: header.len(),
         data_len,
         dtype,
-        swapped: swapped && dtype.size() > 1,
+        swapped: swapped && dtype.component_size() > 1,
         // One row or one column lies the same in both orders.
         by_column: by_column && shape.rows > 1 && shape.dim > 1,
         rows: shape.rows,
@@ -233,6 +232,9 @@ impl<'a> Text<'a> {
             b"f2" => DType::F16,
             b"f4" => DType::F32,
             b"f8" => DType::F64,
+            b"c8" => DType::C64,
+            b"c16" => DType::C128,
+            b"b1" => DType::Bool,
             other => return Err(unsupported(self.origin, describe(name, other), ACCEPTED_DTYPES)),
         };
         match name.first() {
@@ -302,8 +304,7 @@ impl<'a> Text<'a> {
 /// A dtype that we do not take, in the words of its users.
 fn describe(name: &[u8], after_order: &[u8]) -> String {
     let kind = match (after_order.first(), after_order) {
-        (Some(b'b'), _) => " (bool)",
-        (Some(b'c'), _) => " (complex)",
+        (Some(b'c'), _) => " (extended precision)",
         (Some(b'O'), _) => " (Python objects)",
         (Some(b'S' | b'U' | b'a'), _) => " (strings)",
         (Some(b'M' | b'm'), _) => " (times)",
@@ -400,8 +401,7 @@ mod tests {
     #[test]
     fn a_dtype_that_is_no_number_is_named_with_what_is_accepted() {
         for (descr, words) in [
-            ("'|b1'", "'|b1' (bool)"),
-            ("'<c8'", "'<c8' (complex)"),
+            ("'<c32'", "'<c32' (extended precision)"),
             ("'|O'", "'|O' (Python objects)"),
             ("'<U7'", "'<U7' (strings)"),
             ("'|S7'", "'|S7' (strings)"),

@@ -54,6 +54,8 @@ fn descr(dtype: DType) -> String {
     let order = if dtype.size() == 1 { '|' } else { '<' };
     let kind = match dtype {
         DType::Bf16 => 'V',
+        DType::Bool => 'b',
+        DType::C64 | DType::C128 => 'c',
         dtype if dtype.is_float() => 'f',
         DType::U8 | DType::U16 | DType::U32 | DType::U64 => 'u',
         _ => 'i',
@@ -67,7 +69,7 @@ mod tests {
 
     /// What numpy 2.4.6 (with ml_dtypes 0.6.0) wrote: the text up to its padding, and the length of the whole
     /// header.
-    const SAVED_BY_NUMPY: [(DType, &[u64], &str, usize); 12] = [
+    const SAVED_BY_NUMPY: [(DType, &[u64], &str, usize); 15] = [
         (DType::F32, &[12000, 384], "{'descr': '<f4', 'fortran_order': False, 'shape': (12000, 384), }", 128),
         (DType::F64, &[3], "{'descr': '<f8', 'fortran_order': False, 'shape': (3,), }", 128),
         (DType::F16, &[0, 0], "{'descr': '<f2', 'fortran_order': False, 'shape': (0, 0), }", 128),
@@ -82,6 +84,9 @@ mod tests {
             "{'descr': '<i4', 'fortran_order': False, 'shape': (123456789012, 0), }",
             128,
         ),
+        (DType::Bool, &[5], "{'descr': '|b1', 'fortran_order': False, 'shape': (5,), }", 128),
+        (DType::C64, &[2, 3], "{'descr': '<c8', 'fortran_order': False, 'shape': (2, 3), }", 128),
+        (DType::C128, &[4], "{'descr': '<c16', 'fortran_order': False, 'shape': (4,), }", 128),
         (DType::I16, &[2, 2], "{'descr': '<i2', 'fortran_order': False, 'shape': (2, 2), }", 128),
         (DType::U32, &[2, 2], "{'descr': '<u4', 'fortran_order': False, 'shape': (2, 2), }", 128),
         (

@@ -191,7 +191,7 @@ impl<'s> Body<'s> {
             // Within 5 GiB, which a 32-bit machine cannot say; nor could it decode such a frame.
             let len = usize::try_from(header.decoded_len)
                 .map_err(|_| Error::Memory { bytes: header.decoded_len })?;
-            crc32c = crc32c::crc32c_combine(crc32c, header.crc32c, len);
+            crc32c = super::crc32c_combine(crc32c, header.crc32c, len);
         }
         Ok(Totals { decoded_len: self.decoded_len(), stored_len: self.source.len(), crc32c })
     }

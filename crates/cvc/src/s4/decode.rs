@@ -209,7 +209,7 @@ impl<'o> Decoder<'o> {
                 }
             }
         }
-        let found = crc32c::crc32c(out);
+        let found = cvc_format::checksum::crc32c(out);
         if found != header.crc32c {
             return Err(Error::Checksum {
                 frame: place.frame,

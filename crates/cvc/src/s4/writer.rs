@@ -251,7 +251,7 @@ impl<W: Write> Writer<W> {
             }
             _ => bytes,
         };
-        let crc32c = crc32c::crc32c(bytes);
+        let crc32c = cvc_format::checksum::crc32c(bytes);
         let (decoded_len, payload_len) = (bytes.len() as u64, payload.len() as u64);
         let header = FrameHeader { codec: self.options.codec.codec(), decoded_len, payload_len, crc32c };
         give(&mut self.sink, &mut self.failed, &header.to_bytes())?;
@@ -260,7 +260,7 @@ impl<W: Write> Writer<W> {
         let (decoded, stored) = (totals.decoded_len, totals.stored_len);
         totals.decoded_len += decoded_len;
         totals.stored_len += FRAME_HEADER_LEN as u64 + payload_len;
-        totals.crc32c = crc32c::crc32c_combine(totals.crc32c, crc32c, bytes.len());
+        totals.crc32c = super::crc32c_combine(totals.crc32c, crc32c, bytes.len());
         self.entries.push(Entry { decoded: decoded..totals.decoded_len, stored: stored..totals.stored_len });
         Ok(())
     }

@@ -1,11 +1,10 @@
-//! Small files of every layout and codec, and what the tests of damaged files need to read them.
+//! Small files of every CVCF layout and codec, and what the tests of damaged files need to read them.
 //!
 //! Shared by the tests of damaged files; a folder, so that cargo does not take it for a test of its own.
 
 use std::fmt::Write as _;
 
-use cvc::codec::SourceError;
-use cvc::{Array, DType, Element, Error, Json, Layout, ReadAt, Reader, RowSlice, WriteOptions, Writer};
+use cvc::{Array, DType, Element, Error, Json, Layout, Reader, RowSlice, WriteOptions, Writer};
 
 /// A sound file.
 pub(crate) struct Sample {
@@ -142,18 +141,5 @@ pub(crate) fn with_type(array: Array<'_>, what: impl ForType) -> Result<Vec<u8>,
         DType::I8 => what.call::<i8>(),
         DType::U8 => what.call::<u8>(),
         other => panic!("no CVCF file holds {other}"),
-    }
-}
-
-/// A file in memory that lends nothing, as a file on a disk does.
-pub(crate) struct Copied(pub(crate) Vec<u8>);
-
-impl ReadAt for Copied {
-    fn len(&self) -> u64 {
-        self.0.len() as u64
-    }
-
-    fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<(), SourceError> {
-        ReadAt::read_at(&self.0, offset, into)
     }
 }

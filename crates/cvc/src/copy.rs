@@ -1,0 +1,165 @@
+//! Encoded rows on their way from one file to another, as they are: nothing is lost by encoding twice.
+
+use std::ops::Range;
+
+use cvc_codec::{
+    AffineParams, BlockRun, ChunkId, Codec, DType, DecodeError, EncodeOptions, EncodedChunk, EncodedField,
+    HostBuffer, Params, Payloads, RowSlice, find, strings,
+};
+use cvc_cpu::CpuBackend;
+use cvc_format::{ArrayDType, Stored};
+
+use crate::aligned::AlignedBytes;
+use crate::error::Error;
+use crate::reader::Array;
+
+/// Rows of one chunk, encoded for another file.
+#[derive(Debug)]
+pub(crate) struct Copied {
+    pub(crate) chunk: EncodedChunk,
+    pub(crate) block_rows: u32,
+}
+
+/// Encodes rows `rows` (ranges within chunk `chunk`, counted from its start) of `array` with the codec `to`, without
+/// changing a bit of what they decode to.
+///
+/// Rows that lie in fields are copied as they are if both codecs store them alike. All others are decoded and encoded
+/// again, which is only done with codecs that lose nothing.
+pub(crate) fn copy_rows(
+    array: Array<'_>,
+    chunk: ChunkId,
+    rows: &[Range<u32>],
+    to: &'static dyn Codec,
+) -> Result<Copied, Error> {
+    let entry = array.entry(chunk);
+    let default_block_rows = |dtype: DType| to.default_block_rows(dtype, array.index().dim);
+    let block_rows = match (&entry.stored, array.index().dtype) {
+        (Stored::Blocked(blocked), _) => blocked.block_rows,
+        (Stored::Framed { .. }, ArrayDType::Values(dtype)) => default_block_rows(dtype),
+        (Stored::Framed { .. }, _) => 1,
+    };
+    let mut copied = Copied { chunk: EncodedChunk::default(), block_rows };
+    if array.index().dtype == ArrayDType::Utf8 {
+        let first = entry.rows.start;
+        let ranges: Vec<Range<u64>> =
+            rows.iter().map(|rows| first + u64::from(rows.start)..first + u64::from(rows.end)).collect();
+        let texts = array.read_strings(ranges)?;
+        strings::encode_strings(&texts, to.name(), block_rows, &mut copied.chunk)
+            .map_err(|error| Error::Encode { array: array.index().name.clone(), error })?;
+        return Ok(copied);
+    }
+    if stores_alike(&entry.codec, to.name()) {
+        copy_fields(array, chunk, rows, to, &mut copied.chunk)?;
+        return Ok(copied);
+    }
+    // What CVCF arrays decode to is f32, of which cvcf.lossless keeps every bit.
+    if !to.is_lossless() && to.name() != "cvcf.lossless" {
+        // Only CVCF files of other writers have chunks of several codecs.
+        let problem = format!(
+            "{chunk} is {}, and encoding it with {} would lose something; convert the file to layout native",
+            entry.codec,
+            to.name()
+        );
+        return Err(Error::argument("array", &array.index().name, problem));
+    }
+    let dtype = array.dtype()?;
+    let count: usize = rows.iter().map(ExactSizeIterator::len).sum();
+    let mut bytes = AlignedBytes::new();
+    let ranges: Vec<Range<u64>> = rows
+        .iter()
+        .map(|rows| entry.rows.start + u64::from(rows.start)..entry.rows.start + u64::from(rows.end))
+        .collect();
+    let len = array.decoded_len(ranges.clone(), dtype)?;
+    let mut buffer = HostBuffer::from_bytes(dtype, bytes.resize(len))?;
+    array.decode(&CpuBackend::new(), ranges, dtype, &mut buffer)?;
+    let values = RowSlice::from_bytes(dtype, count, array.dim() as usize, bytes.bytes())?;
+    to.encode(values, &EncodeOptions::new(block_rows), &mut copied.chunk)
+        .map_err(|error| Error::Encode { array: array.index().name.clone(), error })?;
+    Ok(copied)
+}
+
+/// Whether two codecs store rows as the same bytes, but for where their parameters are.
+pub(crate) fn stores_alike(from: &str, to: &str) -> bool {
+    kind(from).is_some_and(|of_from| kind(to) == Some(of_from))
+}
+
+/// The name of a native codec with fields, without what CVCF layouts put before it.
+fn kind(codec: &str) -> Option<&str> {
+    let name = codec.rsplit('.').next().unwrap_or(codec);
+    ["raw", "fp16", "bf16", "int8"].contains(&name).then_some(name)
+}
+
+fn copy_fields(
+    array: Array<'_>,
+    chunk: ChunkId,
+    rows: &[Range<u32>],
+    to: &'static dyn Codec,
+    out: &mut EncodedChunk,
+) -> Result<(), Error> {
+    // The plan has looked at the sizes of everything.
+    let plan = array.plan(chunk, array.dtype()?)?;
+    let (params, parts) = array.stored(chunk)?;
+    let payloads = array.payloads();
+    let fail = |error| {
+        let error = DecodeError::Source { chunk, error };
+        Error::Decode { array: array.index().name.clone(), error }
+    };
+    out.reset(plan.widths().len(), 0);
+    out.params = converted(params, to, array)?;
+    let mut bytes = Vec::new();
+    for rows in rows {
+        let blocks = plan.parts().blocks_of(rows.clone());
+        let run = BlockRun { chunk, parts: plan.parts(), blocks };
+        bytes.resize(run.byte_len(), 0);
+        payloads.read(&run, &mut bytes).map_err(fail)?;
+        let held = run.rows();
+        let mut at = 0;
+        for ((field, range), width) in out.fields.iter_mut().zip(run.ranges()).zip(plan.widths()) {
+            let EncodedField { width: of_field, bytes: copied } = field;
+            *of_field = *width;
+            let start = at + (rows.start - held.start) as usize * *width as usize;
+            copied.extend_from_slice(&bytes[start..start + rows.len() * *width as usize]);
+            at += usize::try_from(range.end - range.start).expect("read into memory");
+        }
+    }
+    debug_assert!(parts.rows() == plan.parts().rows());
+    Ok(())
+}
+
+/// The parameters of a chunk as the codec `to` has them.
+fn converted(params: &Params, to: &'static dyn Codec, array: Array<'_>) -> Result<Params, Error> {
+    Ok(match (params, to.is_native(), to.name().ends_with("int8")) {
+        // The header's doubles were rounded to f32 before they were ever used.
+        (Params::Affine(AffineParams { min, scale }), true, true) => {
+            let round = cvc_codec::ops::narrow::round_f32;
+            let bytes = [round(*min).to_le_bytes(), round(*scale).to_le_bytes()].concat();
+            Params::Bytes(bytes.into())
+        }
+        (Params::Bytes(bytes), false, true) => {
+            let Ok([a, b, c, d, e, f, g, h]) = <[u8; 8]>::try_from(&**bytes) else {
+                let problem = "CVCF files have one scale for a chunk; pack the vectors again";
+                return Err(Error::argument("scope", &array.index().name, problem));
+            };
+            let min = f64::from(f32::from_le_bytes([a, b, c, d]));
+            let scale = f64::from(f32::from_le_bytes([e, f, g, h]));
+            Params::Affine(AffineParams { min, scale })
+        }
+        (params @ Params::Bytes(_), true, _) | (params @ Params::Affine(_), false, true) => params.clone(),
+        _ => Params::None,
+    })
+}
+
+/// Rows of no values, encoded with the codec named `to`.
+pub(crate) fn encode_nothing(array: Array<'_>, rows: u32, to: &str) -> Result<EncodedChunk, Error> {
+    let values = RowSlice::from_bytes(array.values_dtype()?, rows as usize, 0, &[])?;
+    let mut encoded = EncodedChunk::default();
+    codec(array, to)?
+        .encode(values, &EncodeOptions::new(1), &mut encoded)
+        .map_err(|error| Error::Encode { array: array.index().name.clone(), error })?;
+    Ok(encoded)
+}
+
+/// The codec of this name, for array `name`.
+pub(crate) fn codec(array: Array<'_>, name: &str) -> Result<&'static dyn Codec, Error> {
+    find(name).map_err(|error| Error::Encode { array: array.index().name.clone(), error })
+}

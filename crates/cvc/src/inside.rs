@@ -1,0 +1,191 @@
+//! What is known of the inside of chunks: where their blocks lie, and which of those were found good.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use cvc_codec::{BlockRun, Params, Parts, RunBytes, SourceError};
+use cvc_format::checksum::Crc32c;
+use cvc_format::native::parse_head;
+use cvc_format::{ChunkEntry, ChunkId, FileIndex, FormatError, Stored};
+use thiserror::Error;
+
+use crate::io::ReadAt;
+
+/// The inside of one chunk.
+#[derive(Debug)]
+pub(crate) struct Inside {
+    /// Where the rows lie. Offsets count from the start of the chunk's bytes.
+    pub(crate) parts: Arc<Parts>,
+    /// What the codec needs to know beside the bytes.
+    pub(crate) params: Params,
+    /// One bit for each block. Only ever set after its checksum was seen to be right, and the bytes of a file do not
+    /// change while it is open, so two threads that check a block twice do no harm.
+    good: Vec<AtomicU64>,
+}
+
+impl Inside {
+    /// Of a CVCF chunk, whose layout does not know its inside.
+    fn opaque(entry: &ChunkEntry, params: &Params) -> Inside {
+        let len = u32::try_from(entry.bytes.end - entry.bytes.start).expect("a CVCF payload is below 4 GiB");
+        let parts = Arc::new(Parts::opaque(entry.row_count(), len));
+        Inside { parts, params: params.clone(), good: Vec::new() }
+    }
+
+    /// Compares the blocks of `run` that were not checked before with their checksums. `start` is where the chunk
+    /// begins in the file.
+    pub(crate) fn check(
+        &self,
+        run: &BlockRun<'_>,
+        bytes: RunBytes<'_>,
+        start: u64,
+    ) -> Result<(), SourceError> {
+        for block in run.blocks.clone() {
+            if !self.is_good(block) {
+                check_block(run, block, bytes, start)?;
+                let (word, bit) = (block as usize / 64, block % 64);
+                self.good[word].fetch_or(1 << bit, Ordering::Relaxed);
+            }
+        }
+        Ok(())
+    }
+
+    fn is_good(&self, block: u32) -> bool {
+        let (word, bit) = (block as usize / 64, block % 64);
+        self.good[word].load(Ordering::Relaxed) >> bit & 1 == 1
+    }
+
+    /// Whether all blocks of the run have been checked.
+    pub(crate) fn all_good(&self, run: &BlockRun<'_>) -> bool {
+        run.blocks.clone().all(|block| self.is_good(block))
+    }
+}
+
+/// Compares block `block` of `run`, whose bytes these are, with its checksum.
+pub(crate) fn check_block(
+    run: &BlockRun<'_>,
+    block: u32,
+    bytes: RunBytes<'_>,
+    start: u64,
+) -> Result<(), SourceError> {
+    let mut sum = Crc32c::default();
+    let mut at = 0;
+    for (of_run, of_block) in run.ranges().zip(run.parts.ranges(block..block + 1)) {
+        match bytes {
+            RunBytes::Chunk(bytes) => sum.update(&bytes[index(of_block.start)..index(of_block.end)]),
+            RunBytes::Ranges(bytes) => {
+                let from = at + index(of_block.start - of_run.start);
+                sum.update(&bytes[from..from + index(of_block.end - of_block.start)]);
+            }
+        }
+        at += index(of_run.end - of_run.start);
+    }
+    let (expected, found) = (run.parts.crcs()[block as usize], sum.finish());
+    if expected == found {
+        return Ok(());
+    }
+    let ranges = run.parts.ranges(block..block + 1);
+    let ranges = ranges.map(|range| start + range.start..start + range.end).collect();
+    Err(SourceError::Block { block, rows: run.parts.rows_of(block..block + 1), ranges, expected, found })
+}
+
+fn index(offset: u64) -> usize {
+    usize::try_from(offset).expect("the file was opened on this machine")
+}
+
+/// The insides of all chunks of a file, each made when it is first asked for.
+///
+/// Those of native chunks stay in memory once read: some 4 bytes for each block, a thousandth of what was read of it.
+pub(crate) struct Insides {
+    /// For each array, for each chunk.
+    chunks: Vec<Vec<OnceLock<Inside>>>,
+}
+
+impl fmt::Debug for Insides {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Insides").finish_non_exhaustive()
+    }
+}
+
+/// Why the inside of a chunk is not known.
+#[derive(Clone, Debug, Error)]
+pub(crate) enum HeadError {
+    /// The source failed.
+    #[error(transparent)]
+    Source(SourceError),
+    /// The head is damaged.
+    #[error(transparent)]
+    Format(FormatError),
+}
+
+impl Insides {
+    pub(crate) fn new(index: &FileIndex) -> Insides {
+        let chunks = index
+            .arrays
+            .iter()
+            .map(|array| std::iter::repeat_with(OnceLock::new).take(array.chunks.len()).collect());
+        Insides { chunks: chunks.collect() }
+    }
+
+    /// The inside of a chunk that was loaded before.
+    pub(crate) fn get(&self, array: usize, chunk: ChunkId) -> &Inside {
+        self.chunks[array][chunk.index()].get().expect("loaded before it is asked for")
+    }
+
+    /// Loads those of these chunks of an array that are not known yet, with one call to the source.
+    ///
+    /// # Errors
+    /// The first chunk whose head could not be read or is damaged. Those before it are loaded.
+    pub(crate) fn load(
+        &self,
+        array: usize,
+        index: &FileIndex,
+        chunks: impl IntoIterator<Item = ChunkId>,
+        source: &dyn ReadAt,
+    ) -> Result<(), (ChunkId, HeadError)> {
+        let entries = &index.arrays[array].chunks;
+        let slots = &self.chunks[array];
+        let mut wanted: Vec<(ChunkId, u64, usize)> = Vec::new();
+        // Rows of one chunk may be wanted one by one, thousands of them.
+        let mut seen = BTreeSet::new();
+        for id in chunks {
+            if slots[id.index()].get().is_some() || !seen.insert(id) {
+                continue;
+            }
+            let entry = &entries[id.index()];
+            match &entry.stored {
+                Stored::Framed { params, .. } => {
+                    slots[id.index()].get_or_init(|| Inside::opaque(entry, params));
+                }
+                Stored::Blocked(blocked) => {
+                    wanted.push((id, entry.bytes.start, blocked.head_len as usize));
+                }
+            }
+        }
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        // Heads lie inside the file, so this allocates no more than the file is long.
+        let mut bytes = vec![0; wanted.iter().map(|(_, _, len)| len).sum()];
+        let mut rest = bytes.as_mut_slice();
+        let mut ranges: Vec<(u64, &mut [u8])> = Vec::with_capacity(wanted.len());
+        for (_, offset, len) in &wanted {
+            let (head, after) = rest.split_at_mut(*len);
+            rest = after;
+            ranges.push((*offset, head));
+        }
+        source.read_ranges(&mut ranges).map_err(|error| (wanted[0].0, HeadError::Source(error)))?;
+        let mut at = 0;
+        for (id, _, len) in wanted {
+            let head = parse_head(id, &entries[id.index()], &bytes[at..at + len]);
+            at += len;
+            let head = head.map_err(|error| (id, HeadError::Format(error)))?;
+            let words = head.parts.block_count().div_ceil(64) as usize;
+            let good = std::iter::repeat_with(AtomicU64::default).take(words).collect();
+            let inside = Inside { parts: Arc::new(head.parts), params: Params::Bytes(head.params), good };
+            slots[id.index()].get_or_init(|| inside);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,204 @@
+//! Reading what is left of damaged arrays.
+
+use std::ops::Range;
+
+use cvc_codec::strings::Strings;
+use cvc_codec::{BlockRun, DecodeError, Element, HostBuffer, Payloads, SourceError};
+use cvc_cpu::CpuBackend;
+
+use crate::error::Error;
+use crate::reader::Array;
+use crate::select::Rows;
+
+/// What becomes of rows whose bytes are damaged. Unless somebody asks for one of these, reading fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnDamage {
+    /// They are left out: fewer rows come back than were asked for.
+    Skip,
+    /// They come back as NaN, or as zeros where there is no NaN; strings as empty ones.
+    Fill,
+}
+
+/// Rows that could be read, and which could not.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Salvaged<T> {
+    /// The values, or strings, in the order asked for.
+    pub values: T,
+    /// The rows of the array that are lost, of those asked for: sorted, without overlap.
+    pub lost: Vec<Range<u64>>,
+}
+
+impl Array<'_> {
+    /// As [`Array::read`], but damaged rows are skipped or filled rather than an error.
+    ///
+    /// # Errors
+    /// As [`Array::read`], but for damage that checksums find.
+    pub fn salvage<T: Element>(
+        &self,
+        rows: impl Into<Rows>,
+        on_damage: OnDamage,
+    ) -> Result<Salvaged<Vec<T>>, Error> {
+        let ranges = rows.into().resolve(self.rows())?;
+        let lost = self.lost_rows(&ranges)?;
+        let kept = without(&ranges, &lost);
+        if on_damage == OnDamage::Skip || lost.is_empty() {
+            return Ok(Salvaged { values: self.read(kept)?, lost });
+        }
+        self.check_filled(&lost, u64::from(self.dim()) * T::DTYPE.size() as u64)?;
+        let mut values = vec![T::zeroed(); self.value_count(&ranges, T::DTYPE)?];
+        if T::DTYPE.is_float() {
+            // All bits set is a quiet NaN in each of the float formats.
+            bytemuck::cast_slice_mut(&mut values).fill(0xffu8);
+        }
+        let dim = self.dim() as usize;
+        let mut at = 0;
+        for range in ranges {
+            for kept in without(std::slice::from_ref(&range), &lost) {
+                let start = at + length(range.start..kept.start) * dim;
+                let values = &mut values[start..start + length(kept.clone()) * dim];
+                self.decode(&CpuBackend::new(), kept, T::DTYPE, &mut HostBuffer::new(values))?;
+            }
+            at += length(range) * dim;
+        }
+        Ok(Salvaged { values, lost })
+    }
+
+    /// As [`Array::read_strings`], but damaged rows are skipped or filled rather than an error.
+    ///
+    /// # Errors
+    /// As [`Array::read_strings`], but for damage that checksums find.
+    pub fn salvage_strings(
+        &self,
+        rows: impl Into<Rows>,
+        on_damage: OnDamage,
+    ) -> Result<Salvaged<Strings>, Error> {
+        let ranges = rows.into().resolve(self.rows())?;
+        let lost = self.lost_rows(&ranges)?;
+        if on_damage == OnDamage::Skip || lost.is_empty() {
+            return Ok(Salvaged { values: self.read_strings(without(&ranges, &lost))?, lost });
+        }
+        self.check_filled(&lost, size_of::<usize>() as u64)?;
+        let mut values = Strings::default();
+        for range in ranges {
+            let mut row = range.start;
+            for kept in without(std::slice::from_ref(&range), &lost) {
+                (row..kept.start).for_each(|_| values.push(""));
+                self.read_strings(kept.clone())?.iter().for_each(|text| values.push(text));
+                row = kept.end;
+            }
+            (row..range.end).for_each(|_| values.push(""));
+        }
+        Ok(Salvaged { values, lost })
+    }
+
+    /// Which of these rows are lost, because the head of their chunk, their block or (in CVCF files) their chunk is
+    /// damaged: sorted, without overlap. Everything that reading them would look at is checked.
+    ///
+    /// # Errors
+    /// The source fails.
+    pub fn lost_rows(&self, ranges: &[Range<u64>]) -> Result<Vec<Range<u64>>, Error> {
+        let mut lost = Vec::new();
+        let mut bytes = Vec::new();
+        for (chunk, rows) in self.split(ranges.to_vec()) {
+            let first_row = self.entry(chunk).rows.start;
+            let parts = match self.stored(chunk) {
+                Ok((_, parts)) => parts,
+                Err(Error::Head { .. }) => {
+                    lost.push(self.entry(chunk).rows.clone());
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            for block in parts.blocks_of(rows) {
+                let run = BlockRun { chunk, parts, blocks: block..block + 1 };
+                match self.check(&run, &mut bytes) {
+                    Ok(()) => {}
+                    Err(SourceError::Block { .. } | SourceError::Checksum { .. }) => {
+                        let rows = run.rows();
+                        lost.push(first_row + u64::from(rows.start)..first_row + u64::from(rows.end));
+                    }
+                    Err(error) => {
+                        let error = DecodeError::Source { chunk, error };
+                        return Err(Error::Decode { array: self.index().name.clone(), error });
+                    }
+                }
+            }
+        }
+        Ok(union(lost))
+    }
+
+    /// Refuses to fill more rows of `row_len` bytes than a chunk of so many bytes can hold. Where its head is damaged,
+    /// nothing else says that its rows are there.
+    fn check_filled(&self, lost: &[Range<u64>], row_len: u64) -> Result<(), Error> {
+        // What streams unpack to at most, and twice that, for halves become f32.
+        const MOST: u64 = 1 << 16;
+        for (chunk, rows) in self.split(lost.to_vec()) {
+            let Range { start, end } = self.entry(chunk).bytes;
+            let earned = (end - start).saturating_mul(MOST);
+            if (rows.len() as u64).saturating_mul(row_len) > earned {
+                self.stored(chunk)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check(&self, run: &BlockRun<'_>, bytes: &mut Vec<u8>) -> Result<(), SourceError> {
+        let payloads = self.payloads();
+        if payloads.borrow(run)?.is_none() {
+            bytes.resize(run.byte_len(), 0);
+            payloads.read(run, bytes)?;
+        }
+        Ok(())
+    }
+}
+
+/// Sorted ranges, with those that touch made one.
+pub(crate) fn union(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
+    ranges.sort_unstable_by_key(|range| range.start);
+    let mut merged: Vec<Range<u64>> = Vec::new();
+    for range in ranges {
+        match merged.last_mut() {
+            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+            _ => merged.push(range),
+        }
+    }
+    merged
+}
+
+/// `ranges`, in their order, without the rows of `lost`, which are sorted and do not overlap.
+pub(crate) fn without(ranges: &[Range<u64>], lost: &[Range<u64>]) -> Vec<Range<u64>> {
+    let mut kept = Vec::new();
+    for range in ranges {
+        let mut start = range.start;
+        let first = lost.partition_point(|lost| lost.end <= range.start);
+        for lost in lost[first..].iter().take_while(|lost| lost.start < range.end) {
+            if start < lost.start {
+                kept.push(start..lost.start);
+            }
+            start = lost.end;
+        }
+        if start < range.end {
+            kept.push(start..range.end);
+        }
+    }
+    kept
+}
+
+fn length(range: Range<u64>) -> usize {
+    usize::try_from(range.end - range.start).expect("its values were counted")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_taken_out_of_ranges_in_any_order() {
+        let lost = union(vec![7..9, 2..4, 4..5, 20..30]);
+        assert_eq!(lost, [2..5, 7..9, 20..30]);
+        assert_eq!(without(&[0..10], &lost), [0..2, 5..7, 9..10]);
+        assert_eq!(without(&[8..25, 3..6, 2..5, 40..40], &lost), [9..20, 5..6]);
+        assert_eq!(without(&[0..3], &[]), [0..3]);
+    }
+}

@@ -1,0 +1,612 @@
+//! The body of a native file: chunks in the order in which they fill, each written once and never touched again.
+//!
+//! How rows are split over calls, and how many threads there are, makes no difference to the bytes: a chunk goes out
+//! when its last row has come in; of two that end with the same row, that of the first array goes first.
+
+use std::io::Write;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use cvc_codec::strings::{self, Strings};
+use cvc_codec::{
+    Backend, Batch, BlockRun, ChunkId, ChunkShape, Codec, DType, EncodeOptions, EncodedChunk, HostBuffer,
+    Job, Params, Payloads, RowSlice, SourceError, StoredChunk, find, loss,
+};
+use cvc_cpu::CpuBackend;
+use cvc_format::native::{
+    ALIGN, ArraySpec, ChunkParts, ChunkSpec, Contents, LaneBytes, MAX_BLOCK_LEN, PRELUDE_LEN, encode_chunk,
+};
+use cvc_format::{ArrayDType, Limits, Loss, Section};
+
+use super::{ArrayOptions, ArrayRows, DEFAULT_CHUNK_LEN, SMALL_BATCH_LEN, WriteOptions, encode_error};
+use crate::aligned::AlignedBytes;
+use crate::error::Error;
+use crate::par;
+
+/// Strings to a chunk unless another number is asked for: how long they are is not known before they come.
+const DEFAULT_STRINGS: usize = 1 << 16;
+
+/// Rows on their way into a native file.
+pub(super) struct Body {
+    columns: Vec<Column>,
+    chunks: Vec<ChunkSpec>,
+    /// Rows that have come in, of every column.
+    rows: u64,
+    /// Whole arrays that go behind the columns: their chunks, encoded.
+    attached: Vec<Attached>,
+    began: bool,
+    spare: Spare,
+}
+
+/// An array of which every call brings as many rows as of the others.
+struct Column {
+    options: ArrayOptions,
+    how: How,
+    chunk_rows: usize,
+    /// Rows that are not encoded yet; always less than a chunk.
+    pending: Pending,
+    /// Rows that came in encoded.
+    encoded_rows: u64,
+}
+
+/// How the rows of an array are encoded.
+#[derive(Clone, Copy)]
+enum How {
+    Values(&'static dyn Codec, EncodeOptions),
+    Strings { codec: &'static str, block_rows: Option<u32> },
+}
+
+enum Pending {
+    Values { bytes: AlignedBytes, rows: usize },
+    Strings(Strings),
+}
+
+struct Attached {
+    options: ArrayOptions,
+    rows: u64,
+    chunks: Vec<Encoded>,
+}
+
+/// A chunk as it will stand in the file.
+struct Encoded {
+    bytes: Vec<u8>,
+    spec: ChunkSpec,
+}
+
+/// A chunk to be encoded.
+struct Work<'a> {
+    /// The row of the array with which it ends.
+    end_row: u64,
+    column: usize,
+    rows: ArrayRows<'a>,
+}
+
+impl Body {
+    pub(super) fn new(options: &WriteOptions) -> Result<Body, Error> {
+        let specs = options.arrays.iter().map(ArrayOptions::native).collect::<Result<Vec<_>, _>>()?;
+        Contents::check_arrays(&specs)?;
+        Contents::check_metadata(&options.metadata)?;
+        if !options.chunk_metadata.is_empty() {
+            let problem = "native files have none; say it in sections";
+            return Err(Error::argument("chunk metadata", options.chunk_metadata.len(), problem));
+        }
+        let columns = options.arrays.iter().map(|array| Column::new(array, options.chunk_rows));
+        Ok(Body {
+            columns: columns.collect::<Result<_, _>>()?,
+            chunks: Vec::new(),
+            rows: 0,
+            attached: Vec::new(),
+            began: false,
+            spare: Spare::default(),
+        })
+    }
+
+    /// Rows in every chunk but the last, of the array whose chunks have the fewest.
+    pub(super) fn chunk_rows(&self) -> usize {
+        self.columns.iter().map(|column| column.chunk_rows).min().unwrap_or(1)
+    }
+
+    pub(super) fn batch_rows(&self) -> usize {
+        let row_len =
+            self.columns.iter().map(|column| column.options.row_len()).fold(0, usize::saturating_add);
+        let chunk_len = self.chunk_rows().saturating_mul(row_len).max(1);
+        self.chunk_rows().saturating_mul(par::workers().max(SMALL_BATCH_LEN / chunk_len))
+    }
+
+    pub(super) fn rows(&self) -> u64 {
+        self.rows + self.columns.first().map_or(0, |column| column.encoded_rows)
+    }
+
+    pub(super) fn chunk_count(&self) -> usize {
+        self.chunks.len()
+    }
+
+    pub(super) fn reserve(&self, rows: u64) -> Result<(), Error> {
+        let rows = self.rows.saturating_add(rows);
+        let chunks = self.columns.iter().map(|column| rows.div_ceil(column.chunk_rows as u64));
+        let (chunks, most) = (chunks.fold(0, u64::saturating_add), Limits::default().chunks as u64);
+        if chunks <= most {
+            return Ok(());
+        }
+        let problem =
+            format!("{chunks} chunks would be needed, {most} are possible; put more rows in a chunk");
+        Err(Error::argument("chunk rows", self.chunk_rows(), problem))
+    }
+
+    pub(super) fn append(&mut self, rows: &[ArrayRows<'_>], sink: &mut dyn Write) -> Result<(), Error> {
+        let count = rows.first().map_or(0, ArrayRows::len);
+        let batch_rows = self.batch_rows();
+        let mut next = 0;
+        while next < count {
+            let take = (count - next).min(batch_rows);
+            let batch: Vec<ArrayRows<'_>> = rows.iter().map(|rows| rows.slice(next..next + take)).collect();
+            self.append_batch(&batch, sink)?;
+            next += take;
+        }
+        Ok(())
+    }
+
+    /// Encodes the chunks that these rows fill, and keeps the rest of them.
+    fn append_batch(&mut self, batch: &[ArrayRows<'_>], sink: &mut dyn Write) -> Result<(), Error> {
+        let count = batch.first().map_or(0, ArrayRows::len);
+        // First what completes the chunk that is pending, then whole chunks from where they lie, then the rest.
+        let mut used = Vec::with_capacity(batch.len());
+        for (column, rows) in self.columns.iter_mut().zip(batch) {
+            let missing = column.chunk_rows - column.pending.len();
+            let take = if column.pending.is_empty() { 0 } else { missing.min(count) };
+            column.pending.extend(&rows.slice(0..take));
+            used.push(take);
+        }
+        let mut work = Vec::new();
+        let mut rests = Vec::with_capacity(batch.len());
+        for (position, (column, rows)) in self.columns.iter().zip(batch).enumerate() {
+            let mut at = used[position];
+            if column.has_no_bytes() {
+                // Rows of no values have no chunks.
+                rests.push(count..count);
+                continue;
+            }
+            if column.pending.len() == column.chunk_rows {
+                let rows = column.pending.rows(&column.options)?;
+                work.push(Work { end_row: self.rows + at as u64, column: position, rows });
+            }
+            while count - at >= column.chunk_rows {
+                let rows = rows.slice(at..at + column.chunk_rows);
+                at += column.chunk_rows;
+                work.push(Work { end_row: self.rows + at as u64, column: position, rows });
+            }
+            rests.push(at..count);
+        }
+        let encoded = encode_all(&self.columns, work, &self.spare)?;
+        self.rows += count as u64;
+        self.put(encoded, sink)?;
+        for ((column, rows), rest) in self.columns.iter_mut().zip(batch).zip(rests) {
+            if column.pending.len() == column.chunk_rows || column.has_no_bytes() {
+                column.pending.clear();
+            }
+            column.pending.extend(&rows.slice(rest));
+        }
+        Ok(())
+    }
+
+    /// Adds a whole array beside the columns, with a number of rows of its own.
+    pub(super) fn attach(
+        &mut self,
+        options: ArrayOptions,
+        chunk_rows: Option<u32>,
+        rows: &ArrayRows<'_>,
+    ) -> Result<(), Error> {
+        let specs =
+            self.options().chain([&options]).map(ArrayOptions::native).collect::<Result<Vec<_>, _>>()?;
+        Contents::check_arrays(&specs)?;
+        check_rows(&options, rows)?;
+        let position = specs.len() - 1;
+        let column = Column::new(&options, chunk_rows)?;
+        let mut chunks = Vec::new();
+        if !column.has_no_bytes() {
+            let count = rows.len();
+            let work = (0..count).step_by(column.chunk_rows).map(|start| {
+                let range = start..count.min(start + column.chunk_rows);
+                Work { end_row: range.end as u64, column: 0, rows: rows.slice(range) }
+            });
+            chunks = encode_all(std::slice::from_ref(&column), work.collect(), &self.spare)?;
+            for chunk in &mut chunks {
+                chunk.spec.array = array_number(position);
+            }
+        }
+        self.attached.push(Attached { options, rows: rows.len() as u64, chunks });
+        Ok(())
+    }
+
+    /// Writes one chunk of column `position`, encoded already. Rows of a file come in this way or the other, never both.
+    pub(super) fn put_encoded(
+        &mut self,
+        position: usize,
+        rows: u32,
+        chunk: &EncodedChunk,
+        block_rows: u32,
+        loss: Loss,
+        sink: &mut dyn Write,
+    ) -> Result<(), Error> {
+        let column = &mut self.columns[position];
+        assert!(column.pending.is_empty(), "rows are pending");
+        column.encoded_rows += u64::from(rows);
+        if rows == 0 || column.has_no_bytes() {
+            return Ok(());
+        }
+        let encoded = assemble(position, rows, block_rows, chunk, loss, &self.spare)?;
+        self.put(vec![encoded], sink)
+    }
+
+    fn put(&mut self, encoded: Vec<Encoded>, sink: &mut dyn Write) -> Result<(), Error> {
+        self.begin(sink)?;
+        for chunk in encoded {
+            sink.write_all(&chunk.bytes).map_err(Error::Output)?;
+            self.chunks.push(chunk.spec);
+            self.spare.give_back(chunk.bytes);
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, sink: &mut dyn Write) -> Result<(), Error> {
+        if !self.began {
+            sink.write_all(&Contents::prelude()).map_err(Error::Output)?;
+            self.began = true;
+        }
+        Ok(())
+    }
+
+    /// Encodes what is left and writes everything that follows the chunks. Returns the length of the file.
+    pub(super) fn finish(
+        &mut self,
+        options: &WriteOptions,
+        sections: &[Section],
+        sink: &mut dyn Write,
+    ) -> Result<u64, Error> {
+        let mut work = Vec::new();
+        for (position, column) in self.columns.iter().enumerate() {
+            if !column.pending.is_empty() {
+                let rows = column.pending.rows(&column.options)?;
+                work.push(Work { end_row: self.rows, column: position, rows });
+            }
+        }
+        let encoded = encode_all(&self.columns, work, &self.spare)?;
+        self.put(encoded, sink)?;
+        let mut rows: Vec<u64> = self.columns.iter().map(|column| self.rows + column.encoded_rows).collect();
+        for attached in std::mem::take(&mut self.attached) {
+            self.put(attached.chunks, sink)?;
+            rows.push(attached.rows);
+            self.columns.push(Column::new(&attached.options, None)?);
+        }
+        let specs: Vec<ArraySpec> = self.options().map(ArrayOptions::native).collect::<Result<_, _>>()?;
+        let contents = Contents {
+            arrays: &specs,
+            rows: &rows,
+            chunks: &self.chunks,
+            sections,
+            sections_from_chunks: options.sections_from_chunks,
+            metadata: &options.metadata,
+        };
+        let suffix = contents.suffix()?;
+        sink.write_all(&suffix).map_err(Error::Output)?;
+        let chunks: u64 = self.chunks.iter().map(|chunk| chunk.len).sum();
+        Ok(PRELUDE_LEN + chunks + suffix.len() as u64)
+    }
+
+    /// The arrays, in file order.
+    fn options(&self) -> impl Iterator<Item = &ArrayOptions> {
+        let attached = self.attached.iter().map(|attached| &attached.options);
+        self.columns.iter().map(|column| &column.options).chain(attached)
+    }
+
+    pub(super) fn check_rows(&self, rows: &[ArrayRows<'_>]) -> Result<(), Error> {
+        self.columns.iter().zip(rows).try_for_each(|(column, rows)| check_rows(&column.options, rows))
+    }
+}
+
+/// Refuses rows that are not those of the array.
+fn check_rows(options: &ArrayOptions, rows: &ArrayRows<'_>) -> Result<(), Error> {
+    let fits = match rows {
+        ArrayRows::Values(rows) => {
+            options.dtype == ArrayDType::Values(rows.dtype()) && rows.dim() == options.dim() as usize
+        }
+        ArrayRows::Strings { .. } => options.dtype == ArrayDType::Utf8,
+    };
+    if fits {
+        return Ok(());
+    }
+    let held = match options.dtype {
+        ArrayDType::Utf8 => "strings".to_owned(),
+        dtype => format!("rows of {} {dtype} values", options.dim()),
+    };
+    Err(Error::argument("rows", rows.describe(), format!("array \"{}\" has {held}", options.name)))
+}
+
+impl Column {
+    fn new(options: &ArrayOptions, chunk_rows: Option<u32>) -> Result<Column, Error> {
+        let codec = find(&options.codec).map_err(encode_error(&options.name, 0))?;
+        let row_len = options.row_len() as u64;
+        let (how, pending, default_rows) = match options.dtype {
+            ArrayDType::Utf8 => (
+                How::Strings { codec: codec.name(), block_rows: options.block_rows },
+                Pending::Strings(Strings::default()),
+                DEFAULT_STRINGS as u64,
+            ),
+            _ => {
+                let encode = options.encode_options()?;
+                // The largest power of two within the default, and never less than a block.
+                let rows = (DEFAULT_CHUNK_LEN / row_len.max(1)).max(1);
+                let rows = (1u64 << rows.ilog2()).clamp(1, 1 << 31).max(u64::from(encode.block_rows));
+                (How::Values(codec, encode), Pending::Values { bytes: AlignedBytes::new(), rows: 0 }, rows)
+            }
+        };
+        let chunk_rows = chunk_rows.map_or(default_rows, u64::from);
+        let chunk_rows = usize::try_from(chunk_rows).unwrap_or(usize::MAX);
+        Ok(Column { options: options.clone(), how, chunk_rows, pending, encoded_rows: 0 })
+    }
+}
+
+impl Column {
+    /// Whether rows have no values, and so no chunks.
+    fn has_no_bytes(&self) -> bool {
+        self.options.dtype != ArrayDType::Utf8 && self.options.row_len() == 0
+    }
+}
+
+impl Pending {
+    fn len(&self) -> usize {
+        match self {
+            Pending::Values { rows, .. } => *rows,
+            Pending::Strings(strings) => strings.len(),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn clear(&mut self) {
+        match self {
+            Pending::Values { bytes, rows } => {
+                bytes.resize(0);
+                *rows = 0;
+            }
+            Pending::Strings(strings) => strings.clear(),
+        }
+    }
+
+    fn extend(&mut self, more: &ArrayRows<'_>) {
+        match (self, more) {
+            (Pending::Values { bytes, rows }, ArrayRows::Values(more)) => {
+                let filled = bytes.bytes().len();
+                bytes.resize(filled + more.bytes().len())[filled..].copy_from_slice(more.bytes());
+                *rows += more.len();
+            }
+            (Pending::Strings(strings), ArrayRows::Strings { strings: more, rows }) => {
+                rows.clone().for_each(|row| strings.push(more.get(row)));
+            }
+            _ => unreachable!("checked when the rows came in"),
+        }
+    }
+
+    fn rows(&self, options: &ArrayOptions) -> Result<ArrayRows<'_>, Error> {
+        Ok(match (self, options.dtype) {
+            (Pending::Values { bytes, rows }, ArrayDType::Values(dtype)) => {
+                ArrayRows::Values(RowSlice::from_bytes(dtype, *rows, options.dim() as usize, bytes.bytes())?)
+            }
+            (Pending::Strings(strings), _) => ArrayRows::from(strings),
+            _ => unreachable!("made for each other"),
+        })
+    }
+}
+
+/// Encodes chunks on all cores, in the order in which they belong in the file.
+fn encode_all(columns: &[Column], mut work: Vec<Work<'_>>, spare: &Spare) -> Result<Vec<Encoded>, Error> {
+    work.sort_by_key(|work| (work.end_row, work.column));
+    par::try_map(
+        &work,
+        || spare.lend(),
+        |lent, work| encode_one(&columns[work.column], work, &mut lent.scratch, spare),
+    )
+}
+
+/// Memory that was used for chunks and will be again. Fresh memory is slow: writing a page of it for the first time takes
+/// longer than encoding a page of fp16.
+#[derive(Default)]
+struct Spare {
+    scratches: Mutex<Vec<Scratch>>,
+    bytes: Mutex<Vec<Vec<u8>>>,
+}
+
+/// What a thread needs to encode a chunk.
+#[derive(Default)]
+struct Scratch {
+    chunk: EncodedChunk,
+    decoded: Vec<f32>,
+}
+
+/// A scratch that goes back when it is dropped.
+struct Lent<'a> {
+    scratch: Scratch,
+    spare: &'a Spare,
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        lock(&self.spare.scratches).push(std::mem::take(&mut self.scratch));
+    }
+}
+
+impl Spare {
+    fn lend(&self) -> Lent<'_> {
+        Lent { scratch: lock(&self.scratches).pop().unwrap_or_default(), spare: self }
+    }
+
+    /// An empty buffer.
+    fn buffer(&self) -> Vec<u8> {
+        let mut bytes = lock(&self.bytes).pop().unwrap_or_default();
+        bytes.clear();
+        bytes
+    }
+
+    fn give_back(&self, bytes: Vec<u8>) {
+        lock(&self.bytes).push(bytes);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What is inside is only memory.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn encode_one(
+    column: &Column,
+    work: &Work<'_>,
+    scratch: &mut Scratch,
+    spare: &Spare,
+) -> Result<Encoded, Error> {
+    let name = &column.options.name;
+    let first_row = work.end_row - work.rows.len() as u64;
+    let Ok(rows) = u32::try_from(work.rows.len()) else {
+        return Err(Error::argument("chunk rows", work.rows.len(), "a chunk holds fewer than 2^32 rows"));
+    };
+    match (&work.rows, column.how) {
+        (ArrayRows::Values(values), How::Values(codec, options)) => {
+            codec.encode(*values, &options, &mut scratch.chunk).map_err(encode_error(name, first_row))?;
+            let encoded = assemble(work.column, rows, options.block_rows, &scratch.chunk, Loss::NONE, spare)?;
+            if codec.is_lossless() {
+                return Ok(encoded);
+            }
+            let loss = measure(codec, *values, &encoded, &mut scratch.decoded)
+                .map_err(|error| error.in_array(name))?;
+            Ok(Encoded { spec: ChunkSpec { loss, ..encoded.spec }, ..encoded })
+        }
+        (ArrayRows::Strings { strings, rows: range }, How::Strings { codec, block_rows }) => {
+            let of_chunk;
+            let strings = if range.len() == strings.len() {
+                *strings
+            } else {
+                of_chunk = range.clone().map(|row| strings.get(row)).collect();
+                &of_chunk
+            };
+            let block_rows = block_rows.unwrap_or_else(|| string_block_rows(strings));
+            strings::encode_strings(strings, codec, block_rows, &mut scratch.chunk)
+                .map_err(encode_error(name, first_row))?;
+            assemble(work.column, rows, block_rows, &scratch.chunk, Loss::NONE, spare)
+        }
+        _ => unreachable!("checked when the rows came in"),
+    }
+}
+
+/// Rows to a block of these strings: the usual number, or fewer where some are so long that a block would be too large.
+fn string_block_rows(strings: &Strings) -> u32 {
+    let usual = strings::default_string_block_rows(strings.text().len() as u64, strings.len() as u64);
+    let fits = |rows: u32| {
+        let block_lens = (0..strings.len()).step_by(rows as usize).map(|start| {
+            let block = start..strings.len().min(start + rows as usize);
+            block.map(|row| strings.get(row).len() as u64 + 4).sum::<u64>()
+        });
+        block_lens.max().unwrap_or(0) <= MAX_BLOCK_LEN
+    };
+    std::iter::successors(Some(usual), |rows| Some(rows / 2))
+        .find(|rows| *rows <= 1 || fits(*rows))
+        .unwrap_or(1)
+        .max(1)
+}
+
+fn array_number(position: usize) -> u16 {
+    u16::try_from(position).expect("a file has at most 65,535 arrays")
+}
+
+/// The bytes of a chunk.
+fn assemble(
+    position: usize,
+    rows: u32,
+    block_rows: u32,
+    chunk: &EncodedChunk,
+    loss: Loss,
+    spare: &Spare,
+) -> Result<Encoded, Error> {
+    let params: &[u8] = match &chunk.params {
+        Params::Bytes(bytes) => bytes,
+        _ => &[],
+    };
+    let fields: Vec<(u32, &[u8])> =
+        chunk.fields.iter().map(|field| (field.width, field.bytes.as_slice())).collect();
+    let lanes: Vec<LaneBytes<'_>> =
+        chunk.lanes.iter().map(|lane| LaneBytes { bytes: &lane.bytes, lens: &lane.lens }).collect();
+    let parts = ChunkParts {
+        array: array_number(position),
+        rows,
+        block_rows,
+        params,
+        fields: &fields,
+        lanes: &lanes,
+        loss,
+    };
+    let mut bytes = spare.buffer();
+    let spec = encode_chunk(&parts, &mut bytes)?;
+    debug_assert_eq!(bytes.len() as u64 % ALIGN, 0);
+    Ok(Encoded { bytes, spec })
+}
+
+/// Decodes a chunk as a reader would, from its very bytes, and compares the values with those that went in.
+fn measure(
+    codec: &'static dyn Codec,
+    values: RowSlice<'_>,
+    encoded: &Encoded,
+    decoded: &mut Vec<f32>,
+) -> Result<Loss, MeasureError> {
+    let entry = encoded.spec.entry(codec.name());
+    let head =
+        cvc_format::native::parse_head(ChunkId(0), &entry, &encoded.bytes[..encoded.spec.head_len as usize])?;
+    let shape = ChunkShape {
+        rows: encoded.spec.rows,
+        dim: u32::try_from(values.dim()).expect("checked when the array was described"),
+    };
+    let parts = Arc::new(head.parts);
+    let params = Params::Bytes(head.params);
+    let stored = StoredChunk { shape, dtype: values.dtype(), params: &params, parts: &parts };
+    let plan = codec.plan(&stored, DType::F32)?;
+    decoded.resize(values.len() * values.dim(), 0.0);
+    let job = Job { plan: &plan, chunk: ChunkId(0), rows: 0..shape.rows, dst_row: 0 };
+    let batch = Batch::new(vec![job], u64::from(shape.rows), shape.dim, DType::F32)?;
+    CpuBackend::new().decode(&batch, &InMemory(&encoded.bytes), &mut HostBuffer::new(decoded))?;
+    Ok(loss::measure(values, decoded))
+}
+
+/// A chunk that was encoded a moment ago; its checksums need no look.
+struct InMemory<'a>(&'a [u8]);
+
+impl Payloads for InMemory<'_> {
+    fn read(&self, run: &BlockRun<'_>, into: &mut [u8]) -> Result<(), SourceError> {
+        let index = |offset: u64| usize::try_from(offset).expect("in memory");
+        let mut rest = into;
+        for range in run.ranges() {
+            let Range { start, end } = range;
+            let (part, after) = rest.split_at_mut(index(end - start));
+            rest = after;
+            part.copy_from_slice(&self.0[index(start)..index(end)]);
+        }
+        Ok(())
+    }
+
+    fn borrow(&self, _run: &BlockRun<'_>) -> Result<Option<&[u8]>, SourceError> {
+        Ok(Some(self.0))
+    }
+}
+
+/// A chunk that cannot be read back: a bug of this library, which must not become a file.
+struct MeasureError(String);
+
+impl<E: std::error::Error> From<E> for MeasureError {
+    fn from(error: E) -> Self {
+        MeasureError(error.to_string())
+    }
+}
+
+impl MeasureError {
+    fn in_array(self, name: &str) -> Error {
+        Error::Unreadable { array: name.to_owned(), problem: self.0 }
+    }
+}

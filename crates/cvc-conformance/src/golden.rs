@@ -1,8 +1,10 @@
-//! The golden files: written by other programs, read forever, never edited.
+//! The golden files: written by other programs, or by us once; read forever, never edited.
 //!
 //! `data/golden/decompressed/<version>/` holds what the package `decompressed` of that version wrote: for each
 //! entry of its `manifest.json` the array that was packed, the file that came out, and what the package itself
 //! loads from it. Where the package is wrong, the entry's note says so; `docs/FORMAT.md` has the right answer.
+//!
+//! `data/golden/native/` holds files of our own layout, with what they decode to beside them ([`native_files`]).
 
 use std::path::PathBuf;
 
@@ -12,6 +14,51 @@ use crate::npy::Npy;
 
 /// The versions of `decompressed` with golden files.
 pub const DECOMPRESSED: [&str; 2] = ["0.1.0", "2.1.1"];
+
+/// A golden file of the native layout.
+///
+/// Beside `NAME.cvc` there is a file for each of its arrays with what comes out of it: `NAME.ARRAY.bin` has the values,
+/// little-endian, row after row, in the dtype that reading gives unless another is asked for; `NAME.ARRAY.txt` has the
+/// strings, each ended by a line feed.
+#[derive(Clone, Debug)]
+pub struct NativeFile {
+    /// Its name, without the suffix.
+    pub name: String,
+    /// The file.
+    pub path: PathBuf,
+}
+
+impl NativeFile {
+    /// The file of this name, which need not exist yet.
+    pub fn named(name: &str) -> NativeFile {
+        NativeFile { name: name.to_owned(), path: native_folder().join(format!("{name}.cvc")) }
+    }
+
+    /// Where the values of an array are, or its strings.
+    pub fn expected(&self, array: &str, strings: bool) -> PathBuf {
+        let suffix = if strings { "txt" } else { "bin" };
+        native_folder().join(format!("{}.{array}.{suffix}", self.name))
+    }
+}
+
+fn native_folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("data/golden/native")
+}
+
+/// The golden files of the native layout, sorted by name.
+///
+/// # Panics
+/// Their folder cannot be read, with the reason.
+pub fn native_files() -> Vec<NativeFile> {
+    let folder = native_folder();
+    let entries = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let names =
+        entries.map(|entry| entry.expect("a name").file_name().into_string().expect("an ordinary name"));
+    let mut names: Vec<String> =
+        names.filter_map(|name| Some(name.strip_suffix(".cvc")?.to_owned())).collect();
+    names.sort_unstable();
+    names.iter().map(|name| NativeFile::named(name)).collect()
+}
 
 /// The golden files of one version of one package.
 #[derive(Clone, Debug)]

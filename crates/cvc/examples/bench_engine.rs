@@ -276,7 +276,7 @@ impl Engine {
         if let Some(scope) = request.get("scope") {
             array = array.scope(scope_of(scope)?);
         }
-        let mut options = WriteOptions::new(layout).add(array)?;
+        let mut options = WriteOptions::new(layout).with_array(array)?;
         if let Some(rows) = number(request, "chunk_rows") {
             options = options.chunk_rows(rows.try_into()?)?;
         }

@@ -1,5 +1,5 @@
-//! The main job on real input: pack sentence embeddings with their sections, verify, load one section back, and see
-//! what each codec costs. Run by `cargo xtask demo`, which passes the path of the `cvc` program.
+//! The main job on real input: pack sentence embeddings with their sections and names, verify, load one section back,
+//! save what a damaged file still has, and see what each codec costs. Run by `cargo xtask demo`, which passes the path of the `cvc` program.
 #![expect(clippy::print_stdout, reason = "showing is what a demo is for")]
 
 use std::error::Error;
@@ -25,9 +25,9 @@ fn main() -> Result<()> {
 
     println!("1. On the command line: 2,000 sentence embeddings (MiniLM, 384 dimensions) of 58 sections\n");
     demo.command_line()?;
-    println!("\n2. Damage is found: one bit of a payload is flipped\n");
+    println!("\n2. Damage is found, and the other rows are saved: one bit of a block is flipped\n");
     demo.damage()?;
-    println!("\n3. From Rust: every codec of layout v1 on the same rows\n");
+    println!("\n3. From Rust: every codec on the same rows\n");
     demo.table()
 }
 
@@ -60,26 +60,37 @@ impl Demo {
     fn command_line(&self) -> Result<()> {
         let input = self.data("minilm2k.f32.npy");
         let sections = self.data("minilm2k.sections.json");
+        let names = format!("names={}", self.data("minilm2k.names.txt").to_str().ok_or("path")?);
         let packed = self.out.join("minilm2k.cvc");
-        let python = self.out.join("python.npy");
+        let (python, python_names) = (self.out.join("python.npy"), self.out.join("python.txt"));
         let (input, sections) = (input.to_str().ok_or("path")?, sections.to_str().ok_or("path")?);
         let (packed, python) = (packed.to_str().ok_or("path")?, python.to_str().ok_or("path")?);
-        self.cvc(&["pack", input, "-o", packed, "--sections", sections], 0)?;
+        let python_names = python_names.to_str().ok_or("path")?;
+        self.cvc(
+            &["pack", input, "-o", packed, "--codec", "int8", "--add", &names, "--sections", sections],
+            0,
+        )?;
         self.cvc(&["verify", packed], 0)?;
         self.cvc(&["info", packed], 0)?;
         self.cvc(&["unpack", packed, "-o", python, "--where", "section=python"], 0)?;
+        self.cvc(
+            &["unpack", packed, "-o", python_names, "--array", "names", "--where", "section=python"],
+            0,
+        )?;
         self.cvc(&["devices"], 0)
     }
 
     fn damage(&self) -> Result<()> {
         let mut bytes = fs::read(self.out.join("minilm2k.cvc"))?;
-        let last = bytes.len() - 1000;
-        bytes[last] ^= 1;
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
         let damaged = self.out.join("damaged.cvc");
         fs::write(&damaged, &bytes)?;
         let damaged = damaged.to_str().ok_or("path")?;
         self.cvc(&["verify", damaged], 1)?;
-        self.cvc(&["unpack", damaged, "-o", "target/demo/damaged.npy"], 1)
+        self.cvc(&["unpack", damaged, "-o", "target/demo/damaged.npy"], 1)?;
+        self.cvc(&["repair", damaged, "-o", "target/demo/repaired.cvc", "--force"], 0)?;
+        self.cvc(&["verify", "target/demo/repaired.cvc"], 0)
     }
 
     fn table(&self) -> Result<()> {
@@ -97,10 +108,11 @@ impl Demo {
         println!(
             "codec      file bytes   smaller   largest error   recall@10   pack MB/s   load MB/s   read of .npy MB/s"
         );
-        for codec in ["fp16", "int8", "lossless"] {
+        for codec in ["raw", "fp16", "bf16", "int8", "zstd", "gzip", "lossless"] {
             let path = self.out.join(format!("minilm2k.{codec}.cvc"));
             let (pack_seconds, ()) = median(|| {
-                let options = WriteOptions::new(Layout::V1).vectors(matrix.dtype(), matrix.dim(), codec)?;
+                let options =
+                    WriteOptions::new(Layout::Native).vectors(matrix.dtype(), matrix.dim(), codec)?;
                 let mut writer = Writer::create(&path, options)?;
                 writer.write_vectors(rows)?;
                 writer.add_section(0..500, Json::object([("part", Json::from("first"))]))?;

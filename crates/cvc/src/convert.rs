@@ -65,7 +65,7 @@ impl Reader {
             let of_values = array.values_dtype()?;
             // Whatever went in, these are the values there are.
             let dtype = if *codec == "lossless" { DType::F32 } else { of_values };
-            options = options.add(
+            options = options.with_array(
                 ArrayOptions::values(&array.index().name, dtype, &array.index().inner, *codec).scope(
                     // What every CVCF file has.
                     cvc_codec::Scope::Chunk,
@@ -125,10 +125,11 @@ impl Reader {
             }
             let stored = cvcf_codec(array, layout)?;
             let dtype = array.values_dtype()?;
-            options = options.add(ArrayOptions::values(name, dtype, &array.index().inner, stored))?;
+            options = options.with_array(ArrayOptions::values(name, dtype, &array.index().inner, stored))?;
             codecs.push(cvc_format::cvcf::codec_of(layout, stored).expect("it was added"));
         }
-        let of_chunks = index.sections_from_chunks && fits_chunks(self, *first);
+        // Columnar files have no metadata of chunks, and take sections as they are.
+        let of_chunks = index.sections_from_chunks && layout != Layout::V2 && fits_chunks(self, *first);
         if of_chunks {
             options = options
                 .chunk_metadata(index.sections.iter().map(|section| section.metadata.clone()).collect());

@@ -146,8 +146,11 @@ impl Error {
             Error::Argument { .. } | Error::Device { .. } | Error::Limit { .. } | Error::Encode { .. } => {
                 true
             }
-            // A dtype that the values cannot be had in; a buffer that is not the size of the rows.
-            Error::Chunk { error: CodecError::Plan(PlanError::Output { .. }), .. }
+            // A dtype or a prefix that the values cannot be had in; a buffer that is not the size of the rows.
+            Error::Chunk {
+                error: CodecError::Plan(PlanError::Output { .. } | PlanError::Prefix { .. }),
+                ..
+            }
             | Error::Decode { error: DecodeError::Buffer { .. }, .. } => true,
             Error::Format(error) => matches!(error, FormatError::CannotWrite { .. }),
             Error::Io { cause, .. } | Error::Output(cause) => leads_nowhere(cause),

@@ -471,29 +471,35 @@ impl<'r> Array<'r> {
         self.load_insides(pieces.iter().map(|(chunk, _)| *chunk))?;
         let payloads = ArrayPayloads { array: *self };
         let mut inflater = Inflater::default();
-        let (mut encoded, mut strings) = (Vec::new(), Strings::default());
-        // Each block is decoded once, in whatever order its rows are wanted.
-        let mut decoded: BTreeMap<(ChunkId, u32), Strings> = BTreeMap::new();
-        for (chunk, rows) in pieces {
-            let parts = &self.inside(chunk).parts;
-            for block in parts.blocks_of(rows.clone()) {
-                let of_block = match decoded.entry((chunk, block)) {
-                    Entry::Occupied(known) => known.into_mut(),
-                    Entry::Vacant(unknown) => {
-                        let run = BlockRun { chunk, parts, blocks: block..block + 1 };
-                        let of_block = self.decode_strings(&payloads, &run, &mut inflater, &mut encoded);
-                        let array = || self.index.name.clone();
-                        unknown.insert(of_block.map_err(|error| Error::Decode { array: array(), error })?)
-                    }
-                };
-                let held = parts.rows_of(block..block + 1);
-                for row in rows.start.max(held.start)..rows.end.min(held.end) {
-                    strings.push(of_block.get((row - held.start) as usize));
-                }
-                self.check_strings_limit(row_count, strings.text().len() as u64)?;
-            }
+        let mut encoded = Vec::new();
+        // Each block is decoded once and only what is wanted of it is kept, so in the order of the file.
+        let mut wanted: Vec<(ChunkId, u32)> =
+            pieces.into_iter().flat_map(|(chunk, rows)| rows.map(move |row| (chunk, row))).collect();
+        let in_order = wanted.is_sorted();
+        let mut order: Vec<usize> = (0..wanted.len()).collect();
+        if !in_order {
+            order.sort_by_key(|position| wanted[*position]);
+            wanted.sort_unstable();
         }
-        Ok(strings)
+        let mut strings = Strings::default();
+        let block_of = |(chunk, row): &(ChunkId, u32)| (*chunk, row / self.inside(*chunk).parts.block_rows());
+        for of_block in wanted.chunk_by(|a, b| block_of(a) == block_of(b)) {
+            let (chunk, block) = block_of(&of_block[0]);
+            let parts = &self.inside(chunk).parts;
+            let run = BlockRun { chunk, parts, blocks: block..block + 1 };
+            let decoded = self.decode_strings(&payloads, &run, &mut inflater, &mut encoded);
+            let array = || self.index.name.clone();
+            let decoded = decoded.map_err(|error| Error::Decode { array: array(), error })?;
+            let first = run.rows().start;
+            of_block.iter().for_each(|(_, row)| strings.push(decoded.get((row - first) as usize)));
+            self.check_strings_limit(row_count, strings.text().len() as u64)?;
+        }
+        if in_order {
+            return Ok(strings);
+        }
+        let mut place = vec![0; order.len()];
+        order.iter().enumerate().for_each(|(at, position)| place[*position] = at);
+        Ok(place.into_iter().map(|at| strings.get(at)).collect())
     }
 
     fn check_strings_limit(&self, rows: u64, text_len: u64) -> Result<(), Error> {

@@ -82,7 +82,7 @@ impl Reader {
             .sections_from_chunks(self.index().sections_from_chunks)
             .metadata(self.index().metadata.clone())?;
         for array in arrays {
-            options = options.add(ArrayOptions::like(*array))?;
+            options = options.with_array(ArrayOptions::like(*array))?;
         }
         let mut writer = Writer::create(path, options)?;
         for (position, array) in arrays.iter().enumerate() {
@@ -148,7 +148,7 @@ impl Reader {
             // The name that the header has for it.
             let codec = cvc_format::cvcf::stored_name(layout, &index.codec).unwrap_or(&index.codec);
             let dtype = array.values_dtype()?;
-            options = options.add(ArrayOptions::values(&index.name, dtype, &index.inner, codec))?;
+            options = options.with_array(ArrayOptions::values(&index.name, dtype, &index.inner, codec))?;
         }
         let mut writer = Writer::create(path, options)?;
         for chunk in chunks {

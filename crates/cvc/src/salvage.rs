@@ -100,7 +100,7 @@ impl Array<'_> {
     pub fn lost_rows(&self, ranges: &[Range<u64>]) -> Result<Vec<Range<u64>>, Error> {
         let mut lost = Vec::new();
         let mut bytes = Vec::new();
-        for (chunk, rows) in self.split(ranges.to_vec()) {
+        for (chunk, rows) in self.split(Vec::from(ranges)) {
             let first_row = self.entry(chunk).rows.start;
             let parts = match self.stored(chunk) {
                 Ok((_, parts)) => parts,
@@ -133,7 +133,7 @@ impl Array<'_> {
     fn check_filled(&self, lost: &[Range<u64>], row_len: u64) -> Result<(), Error> {
         // What streams unpack to at most, and twice that, for halves become f32.
         const MOST: u64 = 1 << 16;
-        for (chunk, rows) in self.split(lost.to_vec()) {
+        for (chunk, rows) in self.split(Vec::from(lost)) {
             let Range { start, end } = self.entry(chunk).bytes;
             let earned = (end - start).saturating_mul(MOST);
             if (rows.len() as u64).saturating_mul(row_len) > earned {

@@ -389,14 +389,14 @@ impl<T: Target> Writer<T> {
         self.write(&[rows])
     }
 
-    /// Adds a whole array beside the others, with as many rows as it has: centroids, a vocabulary. It is encoded now
-    /// and goes behind them in the file; the options of the file decide the rows of its chunks. Only native files hold such arrays.
+    /// Adds a whole array beside the others, with as many rows as it has: centroids, a vocabulary. It is encoded now,
+    /// kept in memory, and goes behind them in the file; the options of the file decide the rows of its chunks. Only native files hold such arrays.
     ///
     /// # Errors
     /// Another layout, a name that is taken, rows unlike the array, rows that the codec cannot take.
     pub fn attach<'a>(&mut self, array: ArrayOptions, rows: impl Into<ArrayRows<'a>>) -> Result<(), Error> {
         // The codec must be one of the layout's.
-        let array = WriteOptions::new(self.options.layout).add(array)?.arrays.remove(0);
+        let array = WriteOptions::new(self.options.layout).with_array(array)?.arrays.remove(0);
         match &mut self.body {
             Body::Native(body) => body.attach(array, self.options.chunk_rows, &rows.into()),
             Body::Cvcf(_) => {

@@ -1120,7 +1120,7 @@ fn rows_wanted_one_by_one_cost_no_more_than_wanted_together() {
     let rows = 40_000u32;
     let values: Vec<f32> = (0..2 * rows).map(|value| value as f32).collect();
     let array = ArrayOptions::values("v", DType::F32, &[2], "raw").block_rows(1);
-    let mut writer = Writer::in_memory(WriteOptions::new(Layout::Native).add(array).unwrap()).unwrap();
+    let mut writer = Writer::in_memory(WriteOptions::new(Layout::Native).with_array(array).unwrap()).unwrap();
     writer.write_vectors(RowSlice::new(&values, 2).unwrap()).unwrap();
     let bytes = writer.finish_bytes().unwrap();
     let wanted: Vec<u64> = (0..2000u64).map(|row| row * 19 % 40_000).collect();
@@ -1185,7 +1185,7 @@ fn a_file_of_ten_thousand_chunks_opens_with_two_reads_and_a_row_costs_its_head_a
     let values: Vec<f32> = (0..rows * 4).map(|value| value as f32).collect();
     for (codec, ranges_of_a_block) in [("raw", 1), ("int8", 3), ("zstd", 1)] {
         let array = ArrayOptions::values("vectors", DType::F32, &[4], codec).block_rows(2);
-        let options = WriteOptions::new(Layout::Native).chunk_rows(6).unwrap().add(array).unwrap();
+        let options = WriteOptions::new(Layout::Native).chunk_rows(6).unwrap().with_array(array).unwrap();
         let mut writer = Writer::in_memory(options).unwrap();
         writer.write_vectors(RowSlice::new(&values, 4).unwrap()).unwrap();
         let bytes = writer.finish_bytes().unwrap();
@@ -1232,7 +1232,7 @@ fn the_callers_limit_holds_for_strings_too() {
     let _turn = turn();
     let strings: cvc::Strings = ["abc"; 100].into_iter().collect();
     let array = ArrayOptions::strings("v", "raw").block_rows(10);
-    let mut writer = Writer::in_memory(WriteOptions::new(Layout::Native).add(array).unwrap()).unwrap();
+    let mut writer = Writer::in_memory(WriteOptions::new(Layout::Native).with_array(array).unwrap()).unwrap();
     writer.write(&[&strings]).unwrap();
     let bytes = writer.finish_bytes().unwrap();
     let mut options = ReadOptions::default();

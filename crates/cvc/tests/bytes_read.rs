@@ -117,8 +117,10 @@ fn native(codec: &str, scope: Scope) -> Vec<u8> {
         (0..ROWS * DIM).map(|at| f32::from(u16::try_from(at * 37 % 4093).unwrap())).collect();
     let titles: Strings = (0..ROWS).map(|row| format!("title {row}")).collect();
     let options = WriteOptions::new(Layout::Native).chunk_rows(4096).unwrap();
-    let array = ArrayOptions::values("vectors", DType::F32, &[DIM as u32], codec).scope(scope);
-    let options = options.add(array).unwrap().add(ArrayOptions::strings("titles", "zstd")).unwrap();
+    let array =
+        ArrayOptions::values("vectors", DType::F32, &[u32::try_from(DIM).unwrap()], codec).scope(scope);
+    let options =
+        options.with_array(array).unwrap().with_array(ArrayOptions::strings("titles", "zstd")).unwrap();
     let mut writer = Writer::in_memory(options).unwrap();
     writer.write(&[ArrayRows::from(RowSlice::new(&values, DIM).unwrap()), (&titles).into()]).unwrap();
     writer.finish_bytes().unwrap()

@@ -37,7 +37,7 @@ use cvc::{
 use cvc_conformance::golden::Manifest;
 
 use native_samples::{NativeSample, native_samples};
-use reading::{ByteRows, Copied, read_rows, salvage_rows};
+use reading::{ByteRows, Copied, Saved, read_rows, salvage_rows};
 use samples::{ForType, header_end, samples, with_type};
 use seal::{Borders, Region, regions};
 
@@ -517,6 +517,8 @@ fn ensure(holds: bool, problem: impl FnOnce() -> String) -> Result<(), String> {
     if holds { Ok(()) } else { Err(problem()) }
 }
 
+type Opened = Result<Box<dyn ReadAt>, Error>;
+
 /// A file on a disk that is damaged again and again.
 struct OnDisk(tempfile::NamedTempFile);
 
@@ -533,7 +535,7 @@ impl OnDisk {
     }
 
     /// The ways to read it, by name.
-    fn sources(&self) -> Vec<(&'static str, Result<Box<dyn ReadAt>, Error>)> {
+    fn sources(&self) -> Vec<(&'static str, Opened)> {
         let path = self.0.path();
         vec![
             ("by position", FileSource::open(path).map(|source| Box::new(source) as Box<dyn ReadAt>)),
@@ -671,18 +673,20 @@ fn what_is_left_is_saved(array: Array<'_>, sound: &SoundArray, lost: &Range<u64>
     let failed = |error: Error| format!("salvage fails: {error}");
     let is_lost = |row: usize| lost.contains(&(row as u64));
     let rows = sound.rows.iter().cloned().enumerate();
-    if let Some((left, gone)) = salvage_rows(array, .., OnDamage::Skip).map_err(failed)? {
+    if let Some(Saved { rows: left, lost: gone }) = salvage_rows(array, .., OnDamage::Skip).map_err(failed)? {
         let expected: ByteRows = rows.clone().filter(|(row, _)| !is_lost(*row)).map(|(_, row)| row).collect();
         ensure(left == expected && gone == [lost.clone()], || format!("skipping loses {gone:?}"))?;
     }
-    if let Some((left, gone)) = salvage_rows(array, .., OnDamage::Fill).map_err(failed)? {
+    if let Some(Saved { rows: left, lost: gone }) = salvage_rows(array, .., OnDamage::Fill).map_err(failed)? {
         let utf8 = array.index().dtype == cvc::ArrayDType::Utf8;
         let filled = |row: Vec<u8>| vec![sound.filler; if utf8 { 0 } else { row.len() }];
         let expected: ByteRows = rows.map(|(at, row)| if is_lost(at) { filled(row) } else { row }).collect();
         ensure(left == expected && gone == [lost.clone()], || format!("filling loses {gone:?}"))?;
     }
     let sound_rows = vec![lost.end..array.rows(), 0..lost.start];
-    if let Some((left, gone)) = salvage_rows(array, sound_rows, OnDamage::Skip).map_err(failed)? {
+    if let Some(Saved { rows: left, lost: gone }) =
+        salvage_rows(array, sound_rows, OnDamage::Skip).map_err(failed)?
+    {
         let expected = sound.rows.len() - to_usize(lost.end - lost.start);
         ensure(gone.is_empty() && left.len() == expected, || format!("of sound rows {gone:?} are lost"))?;
     }
@@ -751,8 +755,8 @@ fn bytes_from_a_wrong_place_are_found() {
                     || {
                         let Ok(reader) = Reader::from_bytes(damaged) else { return Ok(()) };
                         let damage = reader.verify().unwrap().damage;
-                        let found = damage.iter().flat_map(|damage| &damage.bytes);
-                        let found = found.cloned().any(|range| range.contains(&(first as u64)));
+                        let mut found = damage.iter().flat_map(|damage| &damage.bytes);
+                        let found = found.any(|range| range.contains(&(first as u64)));
                         ensure(found, || format!("{damage:?}"))
                     },
                 );

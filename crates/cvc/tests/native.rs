@@ -2,7 +2,6 @@
 //! possible; arrays beside each other and arrays of other lengths; and metadata that comes back as it was said.
 
 #[path = "support/reading.rs"]
-#[allow(dead_code, reason = "other tests need the rest of it")]
 mod reading;
 
 use std::fs;
@@ -12,12 +11,12 @@ use cvc::format::index::BlockedChunk;
 use cvc::format::json::Style;
 use cvc::format::{ChunkEntry, Stored};
 use cvc::{
-    ArrayDType, ArrayOptions, ArrayRows, Condition, DType, Error, Json, Layout, Loss, NonFinite, Reader,
-    RowSlice, Scope, Strings, WriteOptions, Writer,
+    ArrayDType, ArrayOptions, ArrayRows, Condition, DType, Error, Json, Layout, Loss, NonFinite, ReadOptions,
+    Reader, RowSlice, Scope, Strings, WriteOptions, Writer,
 };
 use half::bf16;
 
-use reading::read_rows;
+use reading::{Copied, read_rows};
 
 /// Asserts that the caller is blamed, and that the message has all of this in it.
 #[track_caller]
@@ -70,7 +69,7 @@ fn unknown_codecs_are_refused_with_the_known_ones() {
     for (layout, name) in [(Layout::V1, "raw"), (Layout::V0, "bf16"), (Layout::V2, "gzip")] {
         usage(WriteOptions::new(layout).vectors(DType::F32, 2, name), &[&format!("codec = {name}")]);
     }
-    let strings = native().add(ArrayOptions::strings("titles", "int8"));
+    let strings = native().with_array(ArrayOptions::strings("titles", "int8"));
     usage(strings, &["codec = int8", "raw, zstd, gzip for strings"]);
 }
 
@@ -91,7 +90,7 @@ fn codecs_for_floats_refuse_other_values_and_say_what_takes_them() {
 #[test]
 fn block_and_chunk_rows_must_be_some_and_are_as_asked_for() {
     let array = || ArrayOptions::values("a", DType::F32, &[2], "raw");
-    usage(native().add(array().block_rows(0)), &["block rows = 0", "at least 1 row"]);
+    usage(native().with_array(array().block_rows(0)), &["block rows = 0", "at least 1 row"]);
     usage(native().chunk_rows(0), &["chunk rows = 0", "at least 1 row"]);
     let values = ramp(20);
     for (chunk_rows, block_rows, chunks, blocks) in [
@@ -101,7 +100,8 @@ fn block_and_chunk_rows_must_be_some_and_are_as_asked_for() {
         (10, 1, vec![10], vec![10]),
         (u32::MAX, u32::MAX, vec![10], vec![1]),
     ] {
-        let options = native().chunk_rows(chunk_rows).unwrap().add(array().block_rows(block_rows)).unwrap();
+        let options =
+            native().chunk_rows(chunk_rows).unwrap().with_array(array().block_rows(block_rows)).unwrap();
         let reader = Reader::from_bytes(file(options, &[rows(&values, 2).into()])).unwrap();
         let entries = &reader.vectors().unwrap().index().chunks;
         assert_eq!(entries.iter().map(ChunkEntry::row_count).collect::<Vec<_>>(), chunks);
@@ -130,7 +130,7 @@ fn by_default_chunks_are_sixteen_mib_and_blocks_what_their_codecs_say() {
     assert_eq!(["raw", "fp16", "bf16", "int8"].map(block_rows), [16, 32, 32, 64]);
     assert_eq!(["lossless", "zstd", "gzip"].map(block_rows), [64; 3]);
     let titles: Strings = (0..3000).map(|number| format!("title {number:04}")).collect();
-    let options = native().add(ArrayOptions::strings("titles", "zstd")).unwrap();
+    let options = native().with_array(ArrayOptions::strings("titles", "zstd")).unwrap();
     let reader = Reader::from_bytes(file(options, &[(&titles).into()])).unwrap();
     // Ten bytes and where they end.
     assert_eq!(blocked(&reader.vectors().unwrap().index().chunks[0]).block_rows, 2048);
@@ -169,7 +169,7 @@ fn names_must_be_names_and_differ() {
 #[test]
 fn shapes_beyond_the_layout_are_refused_before_anything_is_written() {
     let of = |inner: &[u32]| {
-        let options = native().add(ArrayOptions::values("a", DType::C128, inner, "raw")).unwrap();
+        let options = native().with_array(ArrayOptions::values("a", DType::C128, inner, "raw")).unwrap();
         Writer::in_memory(options).map(drop)
     };
     usage(of(&[1; 8]), &["array \"a\" of 9 dimensions; 8 are possible"]);
@@ -186,7 +186,8 @@ fn values_that_cannot_be_had_are_refused_by_row_and_column_of_the_file() {
     // Row 7, column 1: in the second call and the third chunk.
     let refused = |codec: &str, scope: Scope, value: f32, parts: &[&str]| {
         let array = ArrayOptions::values("a", DType::F32, &[3], codec).scope(scope);
-        let mut writer = Writer::in_memory(native().chunk_rows(3).unwrap().add(array).unwrap()).unwrap();
+        let mut writer =
+            Writer::in_memory(native().chunk_rows(3).unwrap().with_array(array).unwrap()).unwrap();
         let mut values = ramp(30);
         values[7 * 3 + 1] = value;
         writer.write_vectors(rows(&values[..15], 3)).unwrap();
@@ -234,7 +235,7 @@ fn what_saturates_shows_in_the_loss() {
     let write = |codec: &str, values: &[f32]| {
         let array = ArrayOptions::values("a", DType::F32, &[4], codec).nonfinite(NonFinite::Saturate);
         let reader =
-            Reader::from_bytes(file(native().add(array).unwrap(), &[rows(values, 4).into()])).unwrap();
+            Reader::from_bytes(file(native().with_array(array).unwrap(), &[rows(values, 4).into()])).unwrap();
         let array = reader.vectors().unwrap();
         (array.read::<f32>(..).unwrap(), blocked(&array.index().chunks[0]).loss)
     };
@@ -277,7 +278,7 @@ fn metadata_is_an_object_that_readers_can_open() {
     Reader::from_bytes(writer.finish_bytes().unwrap()).unwrap();
     let provenance = |value: Json| {
         let array = ArrayOptions::values("a", DType::F32, &[1], "raw").provenance(value);
-        Writer::in_memory(native().add(array).unwrap()).map(drop)
+        Writer::in_memory(native().with_array(array).unwrap()).map(drop)
     };
     usage(provenance(deep(62)), &["nested 62 deep"]);
     usage(provenance(json("[]")), &["array \"a\" with a provenance that is not an object"]);
@@ -302,10 +303,11 @@ fn a_section_ends_within_the_rows_of_the_first_array() {
 #[test]
 fn what_other_layouts_lack_is_refused_there() {
     for layout in [Layout::V0, Layout::V1, Layout::V2] {
-        let options = WriteOptions::new(layout).add(ArrayOptions::strings("titles", "fp16")).unwrap();
+        let options = WriteOptions::new(layout).with_array(ArrayOptions::strings("titles", "fp16")).unwrap();
         usage(Writer::in_memory(options), &["array = titles", &format!("layout {layout} holds no strings")]);
-        let options =
-            WriteOptions::new(layout).add(ArrayOptions::values("v", DType::F32, &[2, 2], "fp16")).unwrap();
+        let options = WriteOptions::new(layout)
+            .with_array(ArrayOptions::values("v", DType::F32, &[2, 2], "fp16"))
+            .unwrap();
         usage(Writer::in_memory(options), &["array = v", "write layout native"]);
         let options = || WriteOptions::new(layout).vectors(DType::F32, 2, "fp16").unwrap();
         let mut writer = Writer::in_memory(options()).unwrap();
@@ -324,7 +326,7 @@ fn what_other_layouts_lack_is_refused_there() {
 fn rows_unlike_the_columns_are_refused_and_forgotten() {
     let options = native()
         .array("v", DType::F32, 2, "raw")
-        .and_then(|options| options.add(ArrayOptions::strings("titles", "raw")))
+        .and_then(|options| options.with_array(ArrayOptions::strings("titles", "raw")))
         .unwrap();
     let (values, titles): (Vec<f32>, Strings) = (ramp(4), ["a", "b"].iter().collect());
     let good: [ArrayRows<'_>; 2] = [rows(&values, 2).into(), (&titles).into()];
@@ -339,7 +341,7 @@ fn rows_unlike_the_columns_are_refused_and_forgotten() {
         writer.write(&[vectors.clone(), strings.slice(0..1)]),
         &["1 rows for array \"titles\"", "\"v\" got 2"],
     );
-    usage(writer.write(&[vectors.clone()]), &["rows = 1 arrays", "the file has 2 arrays"]);
+    usage(writer.write(std::slice::from_ref(&vectors)), &["rows = 1 arrays", "the file has 2 arrays"]);
     let doubles = RowSlice::new(&[1.0f64; 4], 2).unwrap();
     usage(writer.write(&[doubles.into(), strings]), &["rows = rows of 2 f64 values"]);
     usage(writer.write_vectors(rows(&values, 2)), &["the file has 2 arrays"]);
@@ -439,7 +441,7 @@ fn chunks_lie_in_the_file_in_the_order_in_which_their_last_rows_come() {
     let options = native()
         .array("wide", DType::U8, 1 << 16, "zstd")
         .and_then(|options| options.array("narrow", DType::U8, 1 << 10, "zstd"))
-        .and_then(|options| options.add(ArrayOptions::strings("titles", "raw")))
+        .and_then(|options| options.with_array(ArrayOptions::strings("titles", "raw")))
         .unwrap();
     let count = 600;
     let (wide, narrow) = (vec![7u8; count << 16], vec![9u8; count << 10]);
@@ -503,14 +505,14 @@ fn the_number_of_threads_makes_no_difference_where_chunks_of_columns_differ() {
 fn what_was_said_of_arrays_stands_in_the_index() {
     let provenance = json("{\"revision\":\"abc\",\"model\":\"m\",\"dimension\":2.50,\"odd\":NaN}");
     let options = native()
-        .add(
+        .with_array(
             ArrayOptions::values("a", DType::F32, &[2], "int8")
                 .scope(Scope::Dim)
                 .provenance(provenance.clone()),
         )
-        .and_then(|options| options.add(ArrayOptions::values("b", DType::F32, &[2], "int8")))
+        .and_then(|options| options.with_array(ArrayOptions::values("b", DType::F32, &[2], "int8")))
         .and_then(|options| {
-            options.add(ArrayOptions::values("c", DType::F32, &[2], "raw").provenance(json("{}")))
+            options.with_array(ArrayOptions::values("c", DType::F32, &[2], "raw").provenance(json("{}")))
         })
         .unwrap();
     let values = ramp(6);
@@ -541,7 +543,7 @@ fn metadata_of_any_kind_comes_back_as_it_was_said() {
     for text in texts {
         let said = json(text);
         let array = ArrayOptions::values("a", DType::F32, &[1], "raw").provenance(said.clone());
-        let options = native().add(array).unwrap().metadata(said.clone()).unwrap();
+        let options = native().with_array(array).unwrap().metadata(said.clone()).unwrap();
         let mut writer = Writer::in_memory(options).unwrap();
         writer.write_vectors(rows(&[1.0, 2.0], 1)).unwrap();
         writer.add_section(0..1, said.clone()).unwrap();
@@ -570,7 +572,7 @@ fn files_without_arrays_rows_or_values_go_round() {
 
     for codec in ["raw", "fp16", "bf16", "int8", "lossless", "zstd", "gzip"] {
         for (count, inner) in [(0, vec![2]), (3, vec![0]), (0, vec![0]), (3, vec![2, 0, 5])] {
-            let options = native().add(ArrayOptions::values("a", DType::F32, &inner, codec)).unwrap();
+            let options = native().with_array(ArrayOptions::values("a", DType::F32, &inner, codec)).unwrap();
             let dim = inner.iter().product::<u32>() as usize;
             let rows = RowSlice::from_bytes(DType::F32, count, dim, &[]).unwrap();
             let reader = Reader::from_bytes(file(options, &[rows.into()])).unwrap();
@@ -586,7 +588,7 @@ fn files_without_arrays_rows_or_values_go_round() {
         }
     }
     for codec in ["raw", "zstd", "gzip"] {
-        let options = native().add(ArrayOptions::strings("a", codec)).unwrap();
+        let options = native().with_array(ArrayOptions::strings("a", codec)).unwrap();
         let reader = Reader::from_bytes(file(options, &[(&Strings::default()).into()])).unwrap();
         assert!(reader.vectors().unwrap().read_strings(..).unwrap().is_empty());
     }
@@ -599,13 +601,13 @@ fn strings_of_any_length_go_round_and_those_too_long_are_refused() {
     titles.push(&"x".repeat((16 << 20) - 4));
     titles.push("");
     for codec in ["raw", "zstd"] {
-        let options = native().add(ArrayOptions::strings("titles", codec)).unwrap();
+        let options = native().with_array(ArrayOptions::strings("titles", codec)).unwrap();
         let reader = Reader::from_bytes(file(options, &[(&titles).into()])).unwrap();
         assert!(reader.vectors().unwrap().read_strings(..).unwrap() == titles);
     }
     titles.push(&"x".repeat((16 << 20) - 3));
     let mut writer =
-        Writer::in_memory(native().add(ArrayOptions::strings("titles", "raw")).unwrap()).unwrap();
+        Writer::in_memory(native().with_array(ArrayOptions::strings("titles", "raw")).unwrap()).unwrap();
     let result = writer.write(&[&titles]).and_then(|()| writer.finish_bytes());
     usage(result, &["array \"titles\"", "cut the string"]);
 }
@@ -614,7 +616,7 @@ fn strings_of_any_length_go_round_and_those_too_long_are_refused() {
 fn strings_and_values_are_not_taken_for_each_other() {
     let titles: Strings = ["a"].iter().collect();
     let options = native()
-        .add(ArrayOptions::strings("titles", "raw"))
+        .with_array(ArrayOptions::strings("titles", "raw"))
         .unwrap()
         .array("v", DType::F32, 1, "raw")
         .unwrap();
@@ -625,6 +627,39 @@ fn strings_and_values_are_not_taken_for_each_other() {
     usage(values.read_strings(..), &["array = v", "f32 values, not strings"]);
     usage(values.read::<i64>(..), &["array \"v\"", "f32"]);
     usage(titles.read_strings(0..2), &["rows = 0..2", "0..1"]);
+}
+
+#[test]
+fn strings_count_towards_the_limit_of_what_a_call_may_decode() {
+    // A megabyte in each of 100 strings, and a few hundred bytes in the file.
+    let titles: Strings = (0..100).map(|_| "x".repeat(1 << 20)).collect();
+    let options = native().with_array(ArrayOptions::strings("titles", "zstd")).unwrap();
+    let bytes = file(options, &[(&titles).into()]);
+    let mut limited = ReadOptions::default();
+    limited.limits.decoded_bytes = 20 << 20;
+    let reader = Reader::new(Box::new(bytes), limited).unwrap();
+    let array = reader.vectors().unwrap();
+    usage(array.read_strings(..), &["100 rows", "above the limit of 20971520"]);
+    assert_eq!(array.read_strings(17..18).unwrap().get(0).len(), 1 << 20);
+}
+
+#[test]
+fn many_threads_read_one_file() {
+    let values = ramp(400);
+    let options = native().chunk_rows(16).unwrap().vectors(DType::F32, 4, "lossless").unwrap();
+    let bytes = file(options, &[rows(&values, 4).into()]);
+    let reader = Reader::new(Box::new(Copied(bytes)), ReadOptions::default()).unwrap();
+    let array = reader.vectors().unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..8u64 {
+            let values = &values;
+            scope.spawn(move || {
+                let rows: Vec<u64> = (0..200).map(|at| (at * 37 + thread * 13) % 100).collect();
+                let expected = rows.iter().flat_map(|row| &values[usize::try_from(*row).unwrap() * 4..][..4]);
+                assert_eq!(array.read::<f32>(&rows[..]).unwrap(), expected.copied().collect::<Vec<_>>());
+            });
+        }
+    });
 }
 
 /// A sink that takes so many bytes.
@@ -716,6 +751,9 @@ fn more_chunks_than_a_file_lists_are_refused_before_any_work() {
     );
     writer.reserve(1 << 23).unwrap();
     usage(writer.reserve(u64::MAX), &["chunks would be needed"]);
+    // Rows of no values need none.
+    let options = native().chunk_rows(1).unwrap().vectors(DType::F32, 0, "raw").unwrap();
+    Writer::in_memory(options).unwrap().reserve(1 << 30).unwrap();
 }
 
 #[test]
@@ -725,7 +763,7 @@ fn the_same_rows_and_words_give_the_same_bytes() {
             .chunk_rows(7)
             .and_then(|options| options.metadata(json("{\"b\":1,\"a\":{\"d\":1,\"c\":2}}")))
             .and_then(|options| options.vectors(DType::F32, 8, "lossless"))
-            .and_then(|options| options.add(ArrayOptions::strings("titles", "zstd")))
+            .and_then(|options| options.with_array(ArrayOptions::strings("titles", "zstd")))
             .unwrap();
         let (values, titles) = (ramp(160), (0..20).map(|row| format!("t{row}")).collect::<Strings>());
         let mut writer = Writer::in_memory(options).unwrap();

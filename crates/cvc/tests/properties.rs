@@ -7,7 +7,6 @@
 //! cases of each property; a failure prints the smallest input that fails.
 
 #[path = "support/reading.rs"]
-#[allow(dead_code, reason = "other tests need the rest of it")]
 mod reading;
 
 use std::fmt::Write as _;
@@ -93,7 +92,7 @@ impl Matrix {
             .block_rows(self.block_rows)
             .scope(scope)
             .nonfinite(NonFinite::Saturate);
-        WriteOptions::new(layout).add(array).unwrap().chunk_rows(self.chunk_rows).unwrap()
+        WriteOptions::new(layout).with_array(array).unwrap().chunk_rows(self.chunk_rows).unwrap()
     }
 
     fn file(&self, kind: Kind) -> Vec<u8> {
@@ -546,7 +545,7 @@ fn loss_is_right<T: Element>(
     let dim = u32::try_from(matrix.dim).unwrap();
     let array =
         ArrayOptions::values("v", T::DTYPE, &[dim], codec).scope(scope).nonfinite(NonFinite::Saturate);
-    let options = WriteOptions::new(layout).add(array.block_rows(matrix.block_rows)).unwrap();
+    let options = WriteOptions::new(layout).with_array(array.block_rows(matrix.block_rows)).unwrap();
     let mut writer = Writer::in_memory(options.chunk_rows(matrix.chunk_rows).unwrap()).unwrap();
     writer.write_vectors(RowSlice::new(&values, matrix.dim).unwrap()).unwrap();
     let reader = Reader::from_bytes(writer.finish_bytes().unwrap()).unwrap();
@@ -771,8 +770,9 @@ impl Table {
                 _ => ArrayOptions::strings(name, column.codec),
             };
             let array = array.scope(column.scope).nonfinite(NonFinite::Saturate);
-            options =
-                options.add(column.block_rows.into_iter().fold(array, ArrayOptions::block_rows)).unwrap();
+            options = options
+                .with_array(column.block_rows.into_iter().fold(array, ArrayOptions::block_rows))
+                .unwrap();
         }
         options
     }

@@ -1,7 +1,8 @@
 //! The body of a native file: chunks in the order in which they fill, each written once and never touched again.
 //!
-//! How rows are split over calls, and how many threads there are, makes no difference to the bytes: a chunk goes out
-//! when its last row has come in; of two that end with the same row, that of the first array goes first.
+//! How rows are split over calls, and how many threads there are, makes no difference to the bytes: a full chunk goes
+//! out when its last row has come in; of two that end with the same row, that of the first array goes first. The chunks
+//! that are not full follow, in the order of the arrays.
 
 use std::io::Write;
 use std::ops::Range;
@@ -123,7 +124,8 @@ impl Body {
 
     pub(super) fn reserve(&self, rows: u64) -> Result<(), Error> {
         let rows = self.rows.saturating_add(rows);
-        let chunks = self.columns.iter().map(|column| rows.div_ceil(column.chunk_rows as u64));
+        let columns = self.columns.iter().filter(|column| !column.has_no_bytes());
+        let chunks = columns.map(|column| rows.div_ceil(column.chunk_rows as u64));
         let (chunks, most) = (chunks.fold(0, u64::saturating_add), Limits::default().chunks as u64);
         if chunks <= most {
             return Ok(());

@@ -37,7 +37,7 @@ impl WriteOptions {
     /// Adds the array `vectors`: rows of `dim` values.
     ///
     /// # Errors
-    /// As [`WriteOptions::add`].
+    /// As [`WriteOptions::with_array`].
     pub fn vectors(self, dtype: DType, dim: u32, codec: &str) -> Result<Self, Error> {
         self.array(VECTORS, dtype, dim, codec)
     }
@@ -45,16 +45,16 @@ impl WriteOptions {
     /// Adds an array of rows of `dim` values.
     ///
     /// # Errors
-    /// As [`WriteOptions::add`].
+    /// As [`WriteOptions::with_array`].
     pub fn array(self, name: &str, dtype: DType, dim: u32, codec: &str) -> Result<Self, Error> {
-        self.add(ArrayOptions::values(name, dtype, &[dim], codec))
+        self.with_array(ArrayOptions::values(name, dtype, &[dim], codec))
     }
 
     /// Adds an array.
     ///
     /// # Errors
     /// The layout has no such codec, or cannot hold such an array.
-    pub fn add(mut self, mut array: ArrayOptions) -> Result<Self, Error> {
+    pub fn with_array(mut self, mut array: ArrayOptions) -> Result<Self, Error> {
         let known: Vec<&str> = if self.layout == Layout::Native {
             let native = cvc_codec::CODECS.iter().filter(|codec| codec.is_native()).map(|codec| codec.name());
             native

@@ -45,7 +45,7 @@ fn floats(dim: usize) -> Vec<f32> {
 
 fn one_array(name: impl Into<Cow<'static, str>>, array: ArrayOptions, rows: ArrayRows<'_>) -> NativeSample {
     let options = WriteOptions::new(Layout::Native).chunk_rows(CHUNK_ROWS).unwrap();
-    let options = options.add(array.block_rows(BLOCK_ROWS)).unwrap();
+    let options = options.with_array(array.block_rows(BLOCK_ROWS)).unwrap();
     let mut writer = Writer::in_memory(options).unwrap();
     writer.write(&[rows]).unwrap();
     NativeSample { name: name.into(), bytes: writer.finish_bytes().unwrap() }
@@ -64,7 +64,8 @@ fn with_everything() -> NativeSample {
     let array = ArrayOptions::values("vectors", DType::F32, &[3], "raw")
         .block_rows(BLOCK_ROWS)
         .provenance(json("{\"model\":\"m\",\"normalized\":true}"));
-    let options = WriteOptions::new(Layout::Native).chunk_rows(CHUNK_ROWS).unwrap().add(array).unwrap();
+    let options =
+        WriteOptions::new(Layout::Native).chunk_rows(CHUNK_ROWS).unwrap().with_array(array).unwrap();
     let options = options.metadata(json("{\"é\":[1.50,NaN]}")).unwrap();
     let mut writer = Writer::in_memory(options).unwrap();
     writer.write_vectors(RowSlice::new(&floats(3), 3).unwrap()).unwrap();
@@ -165,9 +166,11 @@ fn many_arrays() -> Vec<NativeSample> {
     let options = WriteOptions::new(Layout::Native).chunk_rows(CHUNK_ROWS).unwrap();
     let with_blocks = |array: ArrayOptions| array.block_rows(BLOCK_ROWS);
     let options = options
-        .add(with_blocks(ArrayOptions::values("ids", DType::U64, &[], "zstd")))
-        .and_then(|options| options.add(with_blocks(ArrayOptions::values("text", DType::F32, &[4], "int8"))))
-        .and_then(|options| options.add(with_blocks(ArrayOptions::strings("titles", "zstd"))))
+        .with_array(with_blocks(ArrayOptions::values("ids", DType::U64, &[], "zstd")))
+        .and_then(|options| {
+            options.with_array(with_blocks(ArrayOptions::values("text", DType::F32, &[4], "int8")))
+        })
+        .and_then(|options| options.with_array(with_blocks(ArrayOptions::strings("titles", "zstd"))))
         .unwrap();
     let mut writer = Writer::in_memory(options).unwrap();
     let (ids, values, titles) = ([7u64, 8, 9, 1 << 60, 0], floats(4), texts());
@@ -184,7 +187,7 @@ fn many_arrays() -> Vec<NativeSample> {
     let dtypes = [DType::I8, DType::I16, DType::I32, DType::U16, DType::F64, DType::C128];
     let mut options = WriteOptions::new(Layout::Native);
     for dtype in dtypes {
-        options = options.add(ArrayOptions::values(dtype.name(), dtype, &[2], "raw")).unwrap();
+        options = options.with_array(ArrayOptions::values(dtype.name(), dtype, &[2], "raw")).unwrap();
     }
     let mut writer = Writer::in_memory(options).unwrap();
     let mut buffers = dtypes.map(|dtype| {

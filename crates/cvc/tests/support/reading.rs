@@ -15,6 +15,12 @@ use cvc::{
 /// Rows as bytes: values in native order, or the text of a string.
 pub(crate) type ByteRows = Vec<Vec<u8>>;
 
+/// What could be saved of some rows.
+pub(crate) struct Saved {
+    pub(crate) rows: ByteRows,
+    pub(crate) lost: Vec<Range<u64>>,
+}
+
 /// The chosen rows of an array, whatever it holds, read into memory that was full of `before`.
 pub(crate) fn read_rows(array: Array<'_>, rows: impl Into<Rows>, before: u8) -> Result<ByteRows, Error> {
     if array.index().dtype == ArrayDType::Utf8 {
@@ -54,25 +60,24 @@ where
     Ok(bytes.to_vec())
 }
 
-/// What can be saved of the chosen rows, and which are lost; `None` for dtypes that no Rust type stands for.
+/// What can be saved of the chosen rows; `None` for dtypes that no Rust type stands for.
 pub(crate) fn salvage_rows(
     array: Array<'_>,
     rows: impl Into<Rows>,
     on_damage: OnDamage,
-) -> Result<Option<(ByteRows, Vec<Range<u64>>)>, Error> {
-    fn of<T: Element>(
-        array: Array<'_>,
-        rows: Rows,
-        on_damage: OnDamage,
-    ) -> Result<Option<(ByteRows, Vec<Range<u64>>)>, Error> {
+) -> Result<Option<Saved>, Error> {
+    fn of<T: Element>(array: Array<'_>, rows: Rows, on_damage: OnDamage) -> Result<Option<Saved>, Error> {
         let salvaged = array.salvage::<T>(rows, on_damage)?;
         let row_len = array.dim() as usize * size_of::<T>();
-        Ok(Some((of_bytes(bytemuck::cast_slice(&salvaged.values), row_len), salvaged.lost)))
+        Ok(Some(Saved {
+            rows: of_bytes(bytemuck::cast_slice(&salvaged.values), row_len),
+            lost: salvaged.lost,
+        }))
     }
     let rows = rows.into();
     if array.index().dtype == ArrayDType::Utf8 {
         let salvaged = array.salvage_strings(rows, on_damage)?;
-        return Ok(Some((of_strings(&salvaged.values), salvaged.lost)));
+        return Ok(Some(Saved { rows: of_strings(&salvaged.values), lost: salvaged.lost }));
     }
     match array.dtype()? {
         DType::I8 => of::<i8>(array, rows, on_damage),

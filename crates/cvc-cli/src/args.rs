@@ -7,7 +7,9 @@ use std::str::FromStr;
 
 use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand, ValueEnum};
-use cvc::{Condition, DType, DeviceChoice, Json, Layout};
+use cvc::{Condition, DType, DeviceChoice, Json, Layout, NonFinite, OnDamage, Scope};
+
+use crate::report::{Failure, wrong};
 
 /// Packs embeddings into a compact file and gives back exactly the rows asked for.
 #[derive(Debug, Parser)]
@@ -35,6 +37,8 @@ pub(crate) enum Command {
     Unpack(UnpackArgs),
     Info(InfoArgs),
     Verify(VerifyArgs),
+    Repair(RepairArgs),
+    Upgrade(UpgradeArgs),
     Devices(DevicesArgs),
 }
 
@@ -45,7 +49,8 @@ Examples:
   cvc pack vectors.npy -o vectors.cvc --codec int8
   cvc pack wiki.npy@source=wiki arxiv.npy@source=arxiv,year=2024 -o all.cvc
   cvc pack vectors.npy -o vectors.cvc --sections sections.json
-  cvc pack text.npy -o columns.cvc --layout v2 --array text --add ids=ids.npy --codec ids=none
+  cvc pack vectors.npy -o all.cvc --add ids=ids.txt --add labels=labels.npy --codec labels=zstd
+  cvc pack vectors.npy -o vectors.cvc --provenance model=all-MiniLM-L6-v2
 
 A sections file: [{\"start\": 0, \"count\": 100, \"metadata\": {\"source\": \"wiki\"}}, ...]")]
 pub(crate) struct PackArgs {
@@ -56,57 +61,86 @@ pub(crate) struct PackArgs {
     /// The file to write. It appears whole or not at all, and replaces one of that name.
     #[arg(short, long, value_name = "OUT.cvc")]
     pub(crate) output: PathBuf,
-    /// How to encode: fp16, int8, lossless (layout v1), none (layout v2); ARRAY=CODEC for one array. By default fp16
-    /// for floats, and none for integers in layout v2.
+    /// How to encode the inputs: raw, fp16, bf16, int8, zstd, gzip, lossless (layout native); fp16, int8 (v0, v1, v2),
+    /// lossless (v1), none (v2). By default fp16 for floats, and raw for anything else (v2: none; v0, v1: fp16).
+    /// ARRAY=CODEC is for an array of --add, which is stored exactly unless that says otherwise.
     #[arg(long, value_name = "[ARRAY=]CODEC", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) codec: Vec<String>,
-    /// The layout to write: v0 (decompressed 0.1.0), v1 (2.x) or v2 (2.x columns).
-    #[arg(long, value_enum, default_value_t = LayoutArg::V1)]
+    /// The layout to write: native, or one that the Python package decompressed reads: v0 (0.1.0), v1 (2.x), v2 (2.x
+    /// columns).
+    #[arg(long, value_enum, default_value_t = LayoutArg::Native)]
     pub(crate) layout: LayoutArg,
+    /// Which values share a range in codec int8: those of a row (the default), of a dim or of a chunk.
+    #[arg(long, value_enum)]
+    pub(crate) scope: Option<ScopeArg>,
+    /// What becomes of values that the codec cannot represent (NaN and infinities for int8, overflow for fp16): by
+    /// default they are refused.
+    #[arg(long, value_enum)]
+    pub(crate) nonfinite: Option<NonFiniteArg>,
     /// Rows in a chunk. By default as many as decode to 16 MiB.
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) chunk_rows: Option<u32>,
+    /// Rows in a block of the inputs' array, the least that is read and checked at a time. By default as many as make
+    /// 4 KiB, or 16 KiB for zstd and gzip.
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) block_rows: Option<u32>,
     /// Sections for the rows of all inputs together: a JSON list of {"start", "count", "metadata"}.
     #[arg(long, value_name = "FILE.json")]
     pub(crate) sections: Option<PathBuf>,
-    /// Another array with as many rows, from a matrix or a list of scalars (layout v2). Of an .npz that holds several
-    /// arrays, the one of that NAME.
+    /// Another array with as many rows (layouts native, v2): a matrix, a list of scalars, or of a .txt file each line
+    /// as a string (native). Of an .npz that holds several arrays, the one of that NAME.
     #[arg(long, value_name = "NAME=FILE")]
     pub(crate) add: Vec<KeyValue>,
-    /// The name of the array that the inputs make (layout v2).
+    /// The name of the array that the inputs make (layouts native, v2).
     #[arg(long, value_name = "NAME", default_value = "vectors", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) array: String,
     /// The array to take from .npz inputs that hold several.
     #[arg(long, value_name = "NAME")]
     pub(crate) member: Option<String>,
+    /// Something to say of the whole file. A value is JSON if it parses, else a string.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) meta: Vec<KeyValue>,
+    /// Where the inputs come from: model, revision, normalized, prefix, dimension, or a key of your own.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) provenance: Vec<KeyValue>,
     /// Print one JSON object and nothing else.
     #[arg(long)]
     pub(crate) json: bool,
 }
 
-/// Write rows of a .cvc file to an .npy file.
+/// Write rows of a .cvc file to an .npy file, strings to a .txt or .json file.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   cvc unpack vectors.cvc -o vectors.npy
   cvc unpack vectors.cvc -o some.npy --rows 1000..2000 --dtype f16
+  cvc unpack vectors.cvc -o found.npy --rows-from found.txt --dims 128
   cvc unpack all.cvc -o wiki.npy --where source=wiki --where year=2024
   cvc unpack all.cvc -o text.npy --where 'year=\"2024\"'       the string, not the number
-  cvc unpack columns.cvc -o ids.npy --array ids")]
+  cvc unpack all.cvc -o ids.txt --array ids
+  cvc unpack damaged.cvc -o rest.npy --damaged skip")]
 pub(crate) struct UnpackArgs {
     /// The file to read.
     pub(crate) file: PathBuf,
-    /// The file to write. It appears whole or not at all, and replaces one of that name.
-    #[arg(short, long, value_name = "OUT.npy")]
+    /// The file to write: .npy for values; .txt (a string on each line) or .json (a list) for strings. It appears whole
+    /// or not at all, and replaces one of that name.
+    #[arg(short, long, value_name = "OUT")]
     pub(crate) output: PathBuf,
     /// Only these rows; either end may be left out.
     #[arg(long, value_name = "A..B", allow_hyphen_values = true)]
     pub(crate) rows: Option<RowRange>,
+    /// Only the rows whose numbers FILE has: one on each line, or an .npy of integers. They come in this order, and
+    /// again where a number is there again.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["rows", "conditions"])]
+    pub(crate) rows_from: Option<PathBuf>,
     /// Only rows of sections (or chunks) whose metadata has this value; all conditions must hold. A value is JSON if
     /// it parses, else a string.
     #[arg(long = "where", value_name = "KEY=VALUE")]
     pub(crate) conditions: Vec<KeyValue>,
-    /// The array, in a file that has several.
+    /// Only the first N values of each row.
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) dims: Option<u32>,
+    /// The array, in a file that has several. By default the one named vectors.
     #[arg(long, value_name = "NAME")]
     pub(crate) array: Option<String>,
     /// The dtype to write floats as. By default the array's own. numpy loads bf16 as raw pairs of bytes: view them as
@@ -116,8 +150,12 @@ pub(crate) struct UnpackArgs {
     /// The device to decode on.
     #[arg(long, default_value = "auto", value_parser = device())]
     pub(crate) device: DeviceChoice,
-    /// Do not compare chunks with their checksums.
-    #[arg(long)]
+    /// What to do with damaged rows: fail, leave them out, or fill them with NaN (with zeros where there is none, with
+    /// empty strings).
+    #[arg(long, value_enum, default_value_t = DamagedArg::Fail, value_name = "WHAT")]
+    pub(crate) damaged: DamagedArg,
+    /// Do not compare blocks or chunks with their checksums.
+    #[arg(long, conflicts_with = "damaged")]
     pub(crate) no_checksums: bool,
     /// Print one JSON object and nothing else.
     #[arg(long)]
@@ -140,11 +178,52 @@ pub(crate) struct InfoArgs {
     pub(crate) json: bool,
 }
 
-/// Check every chunk of a .cvc file against its checksum, where the layout has one.
+/// Check every byte of a .cvc file against its checksums, as far as its layout has them.
 #[derive(Debug, clap::Args)]
 pub(crate) struct VerifyArgs {
     /// The file to check.
     pub(crate) file: PathBuf,
+    /// Print one JSON object and nothing else.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Write the rows of a damaged .cvc file that are whole to a new one.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Rows are copied as they are, in the layout of the file. A row that is lost in one of the arrays with as many rows as the
+first is left out of all of these. What was lost is printed.")]
+pub(crate) struct RepairArgs {
+    /// The damaged file, which stays as it is.
+    pub(crate) file: PathBuf,
+    /// The file to write. It appears whole or not at all.
+    #[arg(short, long, value_name = "OUT.cvc")]
+    pub(crate) output: PathBuf,
+    /// Replace a file of that name.
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Print one JSON object and nothing else.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Convert a .cvc file to the native layout, or back to one that the package decompressed reads.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Every row decodes to the same bits as before.
+
+Examples:
+  cvc upgrade old.cvc -o new.cvc
+  cvc upgrade new.cvc -o old.cvc --layout v1")]
+pub(crate) struct UpgradeArgs {
+    /// The file to read, which stays as it is.
+    pub(crate) file: PathBuf,
+    /// The file to write. It appears whole or not at all, and replaces one of that name.
+    #[arg(short, long, value_name = "OUT.cvc")]
+    pub(crate) output: PathBuf,
+    /// The layout to write.
+    #[arg(long, value_enum, default_value_t = LayoutArg::Native)]
+    pub(crate) layout: LayoutArg,
     /// Print one JSON object and nothing else.
     #[arg(long)]
     pub(crate) json: bool,
@@ -161,6 +240,7 @@ pub(crate) struct DevicesArgs {
 /// The layouts that can be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LayoutArg {
+    Native,
     V0,
     V1,
     V2,
@@ -169,9 +249,80 @@ pub(crate) enum LayoutArg {
 impl From<LayoutArg> for Layout {
     fn from(arg: LayoutArg) -> Self {
         match arg {
+            LayoutArg::Native => Layout::Native,
             LayoutArg::V0 => Layout::V0,
             LayoutArg::V1 => Layout::V1,
             LayoutArg::V2 => Layout::V2,
+        }
+    }
+}
+
+/// Which values share a range.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum ScopeArg {
+    Row,
+    Dim,
+    Chunk,
+}
+
+impl From<ScopeArg> for Scope {
+    fn from(arg: ScopeArg) -> Self {
+        match arg {
+            ScopeArg::Row => Scope::Row,
+            ScopeArg::Dim => Scope::Dim,
+            ScopeArg::Chunk => Scope::Chunk,
+        }
+    }
+}
+
+/// What becomes of values that a codec cannot represent.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum NonFiniteArg {
+    Refuse,
+    Saturate,
+}
+
+impl NonFiniteArg {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            NonFiniteArg::Refuse => "refuse",
+            NonFiniteArg::Saturate => "saturate",
+        }
+    }
+}
+
+impl From<NonFiniteArg> for NonFinite {
+    fn from(arg: NonFiniteArg) -> Self {
+        match arg {
+            NonFiniteArg::Refuse => NonFinite::Refuse,
+            NonFiniteArg::Saturate => NonFinite::Saturate,
+        }
+    }
+}
+
+/// What becomes of rows that are damaged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DamagedArg {
+    Fail,
+    Skip,
+    Fill,
+}
+
+impl DamagedArg {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            DamagedArg::Fail => "fail",
+            DamagedArg::Skip => "skip",
+            DamagedArg::Fill => "fill",
+        }
+    }
+
+    /// `None` to fail.
+    pub(crate) fn on_damage(self) -> Option<OnDamage> {
+        match self {
+            DamagedArg::Fail => None,
+            DamagedArg::Skip => Some(OnDamage::Skip),
+            DamagedArg::Fill => Some(OnDamage::Fill),
         }
     }
 }
@@ -227,6 +378,16 @@ impl From<&KeyValue> for Condition {
     fn from(pair: &KeyValue) -> Self {
         Condition::new(pair.key.clone(), json_or_string(&pair.value))
     }
+}
+
+/// An object of `key=value` pairs, given by this option.
+pub(crate) fn object(option: &'static str, pairs: &[KeyValue]) -> Result<Json, Failure> {
+    for (at, pair) in pairs.iter().enumerate() {
+        if pairs[..at].iter().any(|other| other.key == pair.key) {
+            return Err(wrong(option, pair, format!("the key {:?} is given twice", pair.key)));
+        }
+    }
+    Ok(Json::object(pairs.iter().map(|pair| (pair.key.clone(), json_or_string(&pair.value)))))
 }
 
 /// The JSON that `text` is, or else the string.

@@ -1,7 +1,7 @@
 //! `cvc info`
 
-use cvc::format::{ArrayIndex, json::Style};
-use cvc::{Reader, choose};
+use cvc::format::{ArrayIndex, Stored, json::Style};
+use cvc::{Array, ArrayDType, Json, Layout, Reader, choose};
 use serde_json::{Value, json};
 
 use crate::args::InfoArgs;
@@ -18,87 +18,145 @@ pub(crate) fn run(args: &InfoArgs) -> Result<(), Failure> {
     let reader = Reader::open(&args.file)?;
     let plans = if args.explain { Some(explain(&reader, args)?) } else { None };
     if args.json {
-        let mut object = describe(&reader)?;
+        let mut object = describe(&reader);
         if let Some(plans) = plans {
             object["explain"] = plans.iter().map(|plan| json!(plan)).collect();
         }
         return crate::json::print(&object);
     }
-    let mut lines = summary(&reader)?;
-    lines.extend(plans.into_iter().flatten());
+    let mut lines = summary(&reader);
+    if let Some(plans) = plans {
+        lines.push(String::new());
+        lines.extend(plans);
+    }
     to_stdout(&lines.join("\n"))
 }
 
 /// The object of `--json`.
-pub(crate) fn describe(reader: &Reader) -> Result<Value, Failure> {
+pub(crate) fn describe(reader: &Reader) -> Value {
     let index = reader.index();
-    let mut arrays = Vec::new();
-    for array in &index.arrays {
-        arrays.push(json!({
-            "name": array.name,
-            "dtype": array.dtype.name(),
-            "shape": array.shape(),
-            "codec": &*array.codec,
-            "params": params(array),
-            "chunks": array.chunks.len(),
-            "block_rows": null,
-            "stored_len": array.stored_len(),
-            "ratio": ratio(array.stored_len(), decoded_len(reader, array)?),
-        }));
-    }
+    let arrays = reader.arrays().map(|array| {
+        let index = array.index();
+        json!({
+            "name": index.name,
+            "dtype": index.dtype.name(),
+            "shape": index.shape(),
+            "codec": &*index.codec,
+            "params": params(index),
+            "chunks": index.chunks.len(),
+            "block_rows": block_rows(index),
+            "stored_len": index.stored_len(),
+            "ratio": decoded_len(array).and_then(|len| ratio(index.stored_len(), len)),
+            "loss": Loss::of(reader, index).map(|loss| loss.to_json()),
+            "provenance": index.provenance.as_ref().map(strict),
+        })
+    });
     let sections = index.sections.iter().map(|section| {
         json!({ "start": section.rows.start, "end": section.rows.end, "metadata": strict(&section.metadata) })
     });
     let chunk_metadata =
         index.chunk_metadata.iter().map(|metadata| metadata.as_ref().map_or(Value::Null, strict));
-    Ok(json!({
+    json!({
         "layout": index.layout.name(),
-        "arrays": arrays,
+        "arrays": arrays.collect::<Vec<_>>(),
         "sections": sections.collect::<Vec<_>>(),
         "chunk_metadata": chunk_metadata.collect::<Vec<_>>(),
-        "metadata": {},
+        "metadata": strict(&index.metadata),
         "file_len": reader.source().len(),
         "trailing_bytes": index.trailing_len,
-    }))
+    })
 }
 
-/// Bytes of the array's values, unpacked.
-fn decoded_len(reader: &Reader, array: &ArrayIndex) -> Result<u64, Failure> {
-    let size = reader.array(&array.name)?.dtype()?.size() as u64;
-    Ok(array.rows.saturating_mul(u64::from(array.dim)).saturating_mul(size))
+/// Bytes of the array's values, unpacked; `None` for strings, whose lengths nobody has counted, and for what this
+/// version does not know.
+fn decoded_len(array: Array<'_>) -> Option<u64> {
+    let size = array.dtype().ok()?.size() as u64;
+    Some(array.rows().saturating_mul(u64::from(array.dim())).saturating_mul(size))
 }
 
 fn params(array: &ArrayIndex) -> Value {
-    if array.codec.ends_with("int8") { json!({ "scope": "chunk" }) } else { json!({}) }
+    match array.codec_options.as_object() {
+        Some([_, ..]) => strict(&array.codec_options),
+        // CVCF files do not say so, but have no other.
+        _ if array.codec.starts_with("cvcf") && array.codec.ends_with("int8") => json!({ "scope": "chunk" }),
+        _ => json!({}),
+    }
+}
+
+/// Rows in the blocks of the first chunk; all chunks that one writer made have as many.
+fn block_rows(array: &ArrayIndex) -> Option<u32> {
+    match array.chunks.first()?.stored {
+        Stored::Blocked(blocked) => Some(blocked.block_rows),
+        Stored::Framed { .. } => None,
+    }
+}
+
+/// What encoding lost, over all chunks of an array.
+struct Loss {
+    max_abs_error: f32,
+    mse: f64,
+    min_cosine: f32,
+}
+
+impl Loss {
+    /// `None` if there is a chunk of which nobody knows, as in every CVCF file.
+    fn of(reader: &Reader, array: &ArrayIndex) -> Option<Loss> {
+        if reader.layout() != Layout::Native {
+            return None;
+        }
+        let mut total = Loss { max_abs_error: 0.0, mse: 0.0, min_cosine: 1.0 };
+        for chunk in &array.chunks {
+            let Stored::Blocked(blocked) = chunk.stored else { return None };
+            let loss = blocked.loss;
+            if loss.max_abs_error.is_nan() || loss.mse.is_nan() || loss.min_cosine.is_nan() {
+                return None;
+            }
+            total.max_abs_error = total.max_abs_error.max(loss.max_abs_error);
+            total.mse += f64::from(loss.mse) * (f64::from(chunk.row_count()) / array.rows as f64);
+            total.min_cosine = total.min_cosine.min(loss.min_cosine);
+        }
+        Some(total)
+    }
+
+    fn is_none(&self) -> bool {
+        self.max_abs_error == 0.0 && self.mse == 0.0 && self.min_cosine == 1.0
+    }
+
+    fn to_json(&self) -> Value {
+        json!({
+            "max_abs_error": number(self.max_abs_error),
+            "mse": if self.mse.is_finite() { json!(self.mse) } else { json!("Infinity") },
+            "min_cosine": number(self.min_cosine),
+        })
+    }
+}
+
+/// With the digits of an f32; infinity, for which JSON has no number, as metadata has it.
+fn number(value: f32) -> Value {
+    if value.is_finite() { json!(value) } else { json!("Infinity") }
 }
 
 /// What a person wants to know, in lines.
-fn summary(reader: &Reader) -> Result<Vec<String>, Failure> {
+fn summary(reader: &Reader) -> Vec<String> {
     let index = reader.index();
+    let (arrays, sections) = (index.arrays.len(), index.sections.len());
     let mut lines = vec![format!(
-        "layout {}, {}, {} array{}, {} section{}",
+        "layout {}, {}, {arrays} array{}, {sections} section{}",
         index.layout,
         size(reader.source().len()),
-        index.arrays.len(),
-        plural(index.arrays.len()),
-        index.sections.len(),
-        plural(index.sections.len()),
+        plural(arrays),
+        plural(sections),
     )];
-    for array in &index.arrays {
-        let rows = match array.shape()[..] {
-            [rows] => format!("{rows} scalars of {}", array.dtype),
-            _ => format!("{} rows of {} {}", array.rows, array.dim, array.dtype),
-        };
-        lines.push(format!(
-            "array {:?}: {rows}, codec {}, {} chunk{}, {} stored, {}",
-            array.name,
-            array.codec,
-            array.chunks.len(),
-            plural(array.chunks.len()),
-            size(array.stored_len()),
-            compared(array.stored_len(), decoded_len(reader, array)?),
-        ));
+    let width = index.arrays.iter().map(|array| array.name.chars().count()).max().unwrap_or(0).min(24);
+    for array in reader.arrays() {
+        let mut name = array.index().name.as_str();
+        lines.push(String::new());
+        for line in describe_array(reader, array) {
+            lines.push(format!("{name:width$}  {line}"));
+            name = "";
+        }
     }
+    let has_metadata = index.metadata.as_object().is_some_and(|pairs| !pairs.is_empty());
     let sections = index
         .sections
         .iter()
@@ -106,9 +164,14 @@ fn summary(reader: &Reader) -> Result<Vec<String>, Failure> {
     let chunks = index.chunk_metadata.iter().enumerate();
     let chunks =
         chunks.filter_map(|(number, metadata)| Some((format!("chunk {number}"), metadata.as_ref()?)));
-    let described: Vec<(String, &cvc::Json)> = sections.chain(chunks).collect();
+    let metadata = has_metadata.then(|| ("metadata".to_owned(), &index.metadata));
+    let described: Vec<(String, &Json)> = metadata.into_iter().chain(sections).chain(chunks).collect();
+    let width = described.iter().take(SHOWN).map(|(what, _)| what.len()).max().unwrap_or(0);
+    if !described.is_empty() {
+        lines.push(String::new());
+    }
     for (what, metadata) in described.iter().take(SHOWN) {
-        lines.push(format!("{what}: {}", cut(metadata.to_string_styled(Style::Compact))));
+        lines.push(format!("{what:width$}  {}", cut(metadata)));
     }
     if described.len() > SHOWN {
         lines.push(format!("and {} more; --json lists them all", described.len() - SHOWN));
@@ -116,11 +179,54 @@ fn summary(reader: &Reader) -> Result<Vec<String>, Failure> {
     if index.trailing_len > 0 {
         lines.push(format!("{} bytes follow the last chunk; no reader looks at them", index.trailing_len));
     }
-    Ok(lines)
+    lines
 }
 
-/// As much of a text as fits on a line.
-fn cut(mut text: String) -> String {
+/// One array, in lines.
+fn describe_array(reader: &Reader, array: Array<'_>) -> Vec<String> {
+    let index = array.index();
+    let shape: Vec<String> = index.shape().iter().map(u64::to_string).collect();
+    let shape = shape.join(" x ");
+    let what = match index.dtype {
+        ArrayDType::Utf8 => format!("{shape} strings"),
+        ArrayDType::Values(dtype) if index.inner.is_empty() => format!("{shape} {dtype} scalars"),
+        dtype => format!("{shape} {dtype}"),
+    };
+    let mut codec = format!("codec {}", index.codec);
+    if let Value::Object(params) = params(index) {
+        for (key, value) in params {
+            codec += &format!(", {key} {}", value.as_str().map_or_else(|| value.to_string(), str::to_owned));
+        }
+    }
+    let mut stored =
+        format!("{} in {} chunk{}", size(index.stored_len()), index.chunks.len(), plural(index.chunks.len()));
+    if let Some(rows) = block_rows(index) {
+        stored += &format!(", blocks of {rows} row{}", plural(rows as usize));
+    }
+    if let Some(len) = decoded_len(array).filter(|len| *len > 0) {
+        stored += &format!(", {}", compared(index.stored_len(), len));
+    }
+    let mut lines = vec![format!("{what}, {codec}"), stored];
+    match Loss::of(reader, index) {
+        Some(loss) if loss.is_none() => lines.push("exact: every bit comes back".into()),
+        Some(Loss { max_abs_error, mse, min_cosine }) => lines.push(format!(
+            "largest error {max_abs_error:.2e}, mean square {mse:.2e}, least cosine {min_cosine}"
+        )),
+        None if reader.layout() == Layout::Native => lines.push("what encoding lost is not known".into()),
+        None => {}
+    }
+    if !index.requires.is_empty() {
+        lines.push(format!("needs a newer version of cvc, with {}", index.requires.join(", ")));
+    }
+    if let Some(provenance) = &index.provenance {
+        lines.push(format!("provenance {}", cut(provenance)));
+    }
+    lines
+}
+
+/// As much of some metadata as fits on a line.
+fn cut(metadata: &Json) -> String {
+    let mut text = metadata.to_string_styled(Style::Compact);
     if let Some((end, _)) = text.char_indices().nth(LINE_LEN) {
         text.truncate(end);
         text += " ...";
@@ -134,8 +240,20 @@ fn explain(reader: &Reader, args: &InfoArgs) -> Result<Vec<String>, Failure> {
     let mut lines: Vec<String> =
         chosen.passed_over.iter().map(|report| format!("passed over {report}")).collect();
     let device = chosen.backend.device();
-    for array in &reader.index().arrays {
-        let array = reader.array(&array.name)?;
+    let read = match reader.layout() {
+        Layout::Native => "read, check crc32c of each block on the host",
+        layout if layout.has_checksums() => "read, check crc32 on the host",
+        _ => "read",
+    };
+    for array in reader.arrays() {
+        let name = &array.index().name;
+        if array.index().dtype == ArrayDType::Utf8 {
+            lines.push(format!(
+                "array {name:?} to strings: {read}; {}, split on the host",
+                array.index().codec
+            ));
+            continue;
+        }
         let out = array.dtype()?;
         let mut steps: Vec<String> = Vec::new();
         for chunk in array.chunks() {
@@ -148,9 +266,8 @@ fn explain(reader: &Reader, args: &InfoArgs) -> Result<Vec<String>, Failure> {
                 steps.push(step);
             }
         }
-        let read = if reader.layout().has_checksums() { "read, check crc32 on the host" } else { "read" };
         for step in steps {
-            lines.push(format!("array {:?} to {out}: {read}; {step}", array.index().name));
+            lines.push(format!("array {name:?} to {out}: {read}; {step}"));
         }
     }
     Ok(lines)

@@ -5,12 +5,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use cvc::Error;
 use signal_hook::consts::TERM_SIGNALS;
 use signal_hook::flag;
 
 use crate::report::Failure;
 
 /// Whether the caller wants the work to stop.
+#[derive(Clone)]
 pub(crate) struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
@@ -28,5 +30,10 @@ impl Interrupt {
     /// Fails once the caller has asked.
     pub(crate) fn check(&self) -> Result<(), Failure> {
         if self.0.load(Ordering::Relaxed) { Err(Failure::Interrupted) } else { Ok(()) }
+    }
+
+    /// What to say of work that failed: that it was stopped, if it was.
+    pub(crate) fn or(&self, error: Error) -> Failure {
+        self.check().err().unwrap_or(Failure::Error(error))
     }
 }

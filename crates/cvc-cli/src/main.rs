@@ -8,11 +8,16 @@ mod devices;
 mod info;
 mod interrupt;
 mod json;
+mod lines;
 mod pack;
 mod progress;
+mod repair;
 mod report;
+mod rows;
 mod unpack;
+mod upgrade;
 mod verify;
+mod watched;
 
 use std::process::ExitCode;
 
@@ -29,6 +34,8 @@ fn main() -> ExitCode {
         Command::Unpack(args) => (unpack::run(args), Some(args.file.as_path())),
         Command::Info(args) => (info::run(args), Some(args.file.as_path())),
         Command::Verify(args) => (verify::run(args), Some(args.file.as_path())),
+        Command::Repair(args) => (repair::run(args), Some(args.file.as_path())),
+        Command::Upgrade(args) => (upgrade::run(args), Some(args.file.as_path())),
         Command::Devices(args) => (devices::run(args), None),
     };
     match result {

@@ -9,22 +9,38 @@ use std::time::Instant;
 
 use cvc::format::cvcf::VECTORS;
 use cvc::input::{InputError, Matrix, Options};
-use cvc::{AlignedBytes, DType, Json, Layout, Reader, RowSlice, WriteOptions, Writer};
+use cvc::{
+    AlignedBytes, ArrayOptions, ArrayRows, DType, Json, Layout, Reader, RowSlice, Scope, Strings,
+    WriteOptions, Writer,
+};
 use serde_json::json;
 
-use crate::args::{PackArgs, json_or_string};
+use crate::args::{KeyValue, PackArgs, json_or_string, object};
 use crate::info::describe;
 use crate::interrupt::Interrupt;
+use crate::lines::{Lines, has_extension, is_text};
 use crate::progress;
 use crate::report::{
     Failure, check_not_input, check_output, compared, io_failed, plural, ratio, size, to_stdout, wrong,
 };
 
-/// One array of the file: matrices whose rows follow each other.
+/// Bytes of text that are held at a time, unless one line is longer.
+const TEXT_LEN: u64 = 64 << 20;
+
+/// One array of the file.
 struct Source {
     name: String,
     codec: String,
-    matrices: Vec<Matrix>,
+    data: Data,
+    rows: u64,
+}
+
+/// Where the rows of an array come from.
+enum Data {
+    /// Matrices whose rows follow each other.
+    Matrices { matrices: Vec<Matrix>, scratch: AlignedBytes },
+    /// The lines of a text.
+    Lines { lines: Lines, len: u64, scratch: Strings },
 }
 
 /// A section of the file.
@@ -37,9 +53,10 @@ pub(crate) fn run(args: &PackArgs) -> Result<(), Failure> {
     let started = Instant::now();
     check_output(&args.output)?;
     let layout = Layout::from(args.layout);
+    check_layout(args, layout)?;
     let mut sections = Vec::new();
-    let sources = open_sources(args, layout, &mut sections)?;
-    let rows = sources[0].rows();
+    let mut sources = open_sources(args, layout, &mut sections)?;
+    let rows = sources[0].rows;
     if let Some(path) = &args.sections {
         if !sections.is_empty() {
             let problem = "sections are given by @key=value as well; use one of the two";
@@ -49,13 +66,7 @@ pub(crate) fn run(args: &PackArgs) -> Result<(), Failure> {
         sections = read_sections(path, rows)?;
     }
 
-    let mut options = WriteOptions::new(layout);
-    for source in &sources {
-        options = options.array(&source.name, source.dtype(), source.dim(), &source.codec)?;
-    }
-    if let Some(rows) = args.chunk_rows {
-        options = options.chunk_rows(rows)?;
-    }
+    let options = write_options(args, layout, &sources)?;
     let interrupt = Interrupt::catch();
     let mut writer = Writer::create(&args.output, options)?;
     writer.reserve(rows)?;
@@ -63,28 +74,29 @@ pub(crate) fn run(args: &PackArgs) -> Result<(), Failure> {
         writer.add_section(section.rows, section.metadata)?;
     }
     let bar = progress::rows(rows, args.json);
-    let mut scratch: Vec<AlignedBytes> = sources.iter().map(|_| AlignedBytes::new()).collect();
+    let batch_rows = sources.iter().filter_map(Source::most_rows).min().unwrap_or(u64::MAX);
+    let batch_rows = batch_rows.min(writer.batch_rows() as u64);
     let mut row = 0;
     while row < rows {
         interrupt.check()?;
         // No further than the end of any array's current matrix.
         let end = sources.iter().map(|source| source.border_after(row)).min().unwrap_or(rows);
-        let end = end.min(row.saturating_add(writer.batch_rows() as u64));
-        let batch = sources.iter().zip(&mut scratch).map(|(source, scratch)| source.read(row..end, scratch));
+        let end = end.min(row.saturating_add(batch_rows));
+        let batch = sources.iter_mut().map(|source| source.read(row..end));
         writer.write(&batch.collect::<Result<Vec<_>, Failure>>()?)?;
         bar.inc(end - row);
         row = end;
     }
-    // The rest cannot be interrupted: copying the chunks behind the header, syncing, renaming.
+    // The rest cannot be interrupted: encoding the last chunk, syncing, renaming.
     interrupt.check()?;
     let written = writer.finish()?;
     bar.finish_and_clear();
 
     let seconds = started.elapsed().as_secs_f64();
-    let input_len: u64 = sources.iter().map(Source::value_len).sum();
+    let input_len: u64 = sources.iter().map(Source::input_len).sum();
     if args.json {
         // What `cvc info` says of the file, and what only packing knows.
-        let mut object = describe(&Reader::open(&args.output)?)?;
+        let mut object = describe(&Reader::open(&args.output)?);
         object["output"] = json!(args.output.display().to_string());
         object["rows"] = json!(written.rows);
         object["chunks"] = json!(written.chunks);
@@ -93,19 +105,15 @@ pub(crate) fn run(args: &PackArgs) -> Result<(), Failure> {
         object["seconds"] = json!(seconds);
         crate::json::print(&object)
     } else {
-        let arrays: Vec<String> = sources
-            .iter()
-            .map(|source| {
-                // Who packs ids by mistake should see it here rather than later.
-                let rounded = !source.dtype().is_float() && source.codec != "none";
-                let note = if rounded { " (whole numbers are rounded)" } else { "" };
-                format!("{} {} as {}{note}", source.dim(), source.dtype(), source.codec)
-            })
-            .collect();
+        let what = match sources.as_slice() {
+            [only] => format!("{} rows of {}", written.rows, only.describe()),
+            several => {
+                let arrays = several.iter().map(|source| format!("{}: {}", source.name, source.describe()));
+                format!("{} rows ({})", written.rows, arrays.collect::<Vec<_>>().join(", "))
+            }
+        };
         to_stdout(&format!(
-            "packed {} rows of {} into {}: {}, {} than {}, {} chunk{}, layout {layout}, in {seconds:.2} s",
-            written.rows,
-            arrays.join(" + "),
+            "packed {what} into {}: {}, {} than {}, {} chunk{}, layout {layout}, in {seconds:.2} s",
             args.output.display(),
             size(written.file_len),
             compared(written.file_len, input_len),
@@ -116,28 +124,153 @@ pub(crate) fn run(args: &PackArgs) -> Result<(), Failure> {
     }
 }
 
+/// Refuses what the layout has no place for.
+fn check_layout(args: &PackArgs, layout: Layout) -> Result<(), Failure> {
+    if layout == Layout::Native {
+        return Ok(());
+    }
+    let refuse = |option, value: &dyn std::fmt::Display, lacks: &str| {
+        Err(wrong(option, value, format!("layout {layout} {lacks}; use --layout native")))
+    };
+    if layout != Layout::V2 {
+        let lacks = "has one array, named vectors";
+        if let Some(pair) = args.add.first() {
+            return refuse("--add", pair, lacks);
+        }
+        if args.array != VECTORS {
+            return refuse("--array", &args.array, lacks);
+        }
+    }
+    if let Some(pair) = args.add.iter().find(|pair| is_text(Path::new(&pair.value))) {
+        return refuse("--add", pair, "holds no strings");
+    }
+    if let Some(scope) = args.scope {
+        return refuse("--scope", &Scope::from(scope).name(), "has one range for each chunk");
+    }
+    if let Some(nonfinite) = args.nonfinite {
+        return refuse("--nonfinite", &nonfinite.name(), "takes every value as decompressed does");
+    }
+    if let Some(rows) = args.block_rows {
+        return refuse("--block-rows", &rows, "has no blocks");
+    }
+    if let Some(pair) = args.meta.first() {
+        return refuse("--meta", pair, "has no place for it");
+    }
+    if let Some(pair) = args.provenance.first() {
+        return refuse("--provenance", pair, "has no place for it");
+    }
+    Ok(())
+}
+
+/// What the library is to write.
+fn write_options(args: &PackArgs, layout: Layout, sources: &[Source]) -> Result<WriteOptions, Failure> {
+    let is_lossy = |source: &Source| ["int8", "fp16", "bf16"].contains(&source.codec.as_str());
+    if let Some(scope) = args.scope
+        && sources.iter().all(|source| source.codec != "int8")
+    {
+        let problem = "only codec int8 has ranges; add --codec int8 or leave it out";
+        return Err(wrong("--scope", Scope::from(scope).name(), problem));
+    }
+    if let Some(nonfinite) = args.nonfinite
+        && !sources.iter().any(is_lossy)
+    {
+        let problem = "only codecs int8, fp16 and bf16 cannot represent every value; leave it out";
+        return Err(wrong("--nonfinite", nonfinite.name(), problem));
+    }
+    let mut options = WriteOptions::new(layout).metadata(object("--meta", &args.meta)?)?;
+    for (position, source) in sources.iter().enumerate() {
+        let mut array = match &source.data {
+            Data::Matrices { matrices, .. } => {
+                let (dim, dtype) = (matrices[0].dim(), matrices[0].dtype());
+                let inner: &[u32] = if matrices[0].scalar() { &[] } else { &[dim] };
+                ArrayOptions::values(&source.name, dtype, inner, &source.codec)
+            }
+            Data::Lines { .. } => ArrayOptions::strings(&source.name, &source.codec),
+        };
+        if let Some(scope) = args.scope {
+            array = array.scope(scope.into());
+        }
+        if let Some(nonfinite) = args.nonfinite {
+            array = array.nonfinite(nonfinite.into());
+        }
+        // These are said of the inputs.
+        if position == 0 {
+            if let Some(rows) = args.block_rows {
+                array = array.block_rows(rows);
+            }
+            if !args.provenance.is_empty() {
+                array = array.provenance(object("--provenance", &args.provenance)?);
+            }
+        }
+        options = options.with_array(array)?;
+    }
+    match args.chunk_rows {
+        Some(rows) => Ok(options.chunk_rows(rows)?),
+        None => Ok(options),
+    }
+}
+
 impl Source {
-    fn dtype(&self) -> DType {
-        self.matrices[0].dtype()
+    fn of_matrices(name: &str, matrices: Vec<Matrix>) -> Source {
+        let rows = matrices.iter().map(Matrix::rows).sum();
+        let data = Data::Matrices { matrices, scratch: AlignedBytes::new() };
+        Source { name: name.to_owned(), codec: String::new(), data, rows }
     }
 
-    fn dim(&self) -> u32 {
-        self.matrices[0].dim()
+    fn of_lines(name: &str, path: &Path) -> Result<Source, Failure> {
+        let (lines, rows) = Lines::open(path)?;
+        let len = fs::metadata(path).map_err(|cause| io_failed(path, "cannot be looked at", cause))?.len();
+        let data = Data::Lines { lines, len, scratch: Strings::default() };
+        Ok(Source { name: name.to_owned(), codec: String::new(), data, rows })
     }
 
-    fn rows(&self) -> u64 {
-        self.matrices.iter().map(Matrix::rows).sum()
+    /// The dtype, if these are no strings.
+    fn dtype(&self) -> Option<DType> {
+        match &self.data {
+            Data::Matrices { matrices, .. } => Some(matrices[0].dtype()),
+            Data::Lines { .. } => None,
+        }
+    }
+
+    /// `384 f32 as fp16`
+    fn describe(&self) -> String {
+        match &self.data {
+            Data::Matrices { matrices, .. } => {
+                let (dim, dtype) = (matrices[0].dim(), matrices[0].dtype());
+                // Who packs ids by mistake should see it here rather than later.
+                let rounded = !dtype.is_float() && ["fp16", "int8"].contains(&self.codec.as_str());
+                let note = if rounded { " (whole numbers are rounded)" } else { "" };
+                let dim = if matrices[0].scalar() { String::new() } else { format!("{dim} ") };
+                format!("{dim}{dtype} as {}{note}", self.codec)
+            }
+            Data::Lines { .. } => format!("strings as {}", self.codec),
+        }
     }
 
     /// Bytes of all values.
-    fn value_len(&self) -> u64 {
-        self.rows().saturating_mul(u64::from(self.dim())).saturating_mul(self.dtype().size() as u64)
+    fn input_len(&self) -> u64 {
+        match &self.data {
+            Data::Matrices { matrices, .. } => {
+                let row_len = u64::from(matrices[0].dim()).saturating_mul(matrices[0].dtype().size() as u64);
+                self.rows.saturating_mul(row_len)
+            }
+            Data::Lines { len, .. } => *len,
+        }
+    }
+
+    /// How many rows to take at a time, where that is not for the codec to say.
+    fn most_rows(&self) -> Option<u64> {
+        match self.data {
+            Data::Matrices { .. } => None,
+            Data::Lines { len, .. } => Some((TEXT_LEN / (len / self.rows.max(1)).max(1)).max(1)),
+        }
     }
 
     /// The end of the matrix that has `row`.
     fn border_after(&self, row: u64) -> u64 {
+        let Data::Matrices { matrices, .. } = &self.data else { return self.rows };
         let mut end = 0;
-        for matrix in &self.matrices {
+        for matrix in matrices {
             end += matrix.rows();
             if end > row {
                 break;
@@ -146,18 +279,27 @@ impl Source {
         end
     }
 
-    /// Rows of one matrix, numbered over all of them.
-    fn read<'a>(&'a self, rows: Range<u64>, scratch: &'a mut AlignedBytes) -> Result<RowSlice<'a>, Failure> {
-        let mut first = 0;
-        for matrix in &self.matrices {
-            if rows.start < first + matrix.rows() {
-                let bytes = matrix.read(rows.start - first..rows.end - first, scratch)?;
-                let count = usize::try_from(rows.end - rows.start).expect("a batch fits in memory");
-                return Ok(RowSlice::from_bytes(matrix.dtype(), count, matrix.dim() as usize, bytes)?);
+    /// The next rows, of one matrix, numbered over all of them.
+    fn read(&mut self, rows: Range<u64>) -> Result<ArrayRows<'_>, Failure> {
+        let count = usize::try_from(rows.end - rows.start).expect("a batch fits in memory");
+        match &mut self.data {
+            Data::Lines { lines, scratch, .. } => {
+                lines.read(count, scratch)?;
+                Ok(ArrayRows::from(&*scratch))
             }
-            first += matrix.rows();
+            Data::Matrices { matrices, scratch } => {
+                let mut first = 0;
+                for matrix in &*matrices {
+                    if rows.start < first + matrix.rows() {
+                        let bytes = matrix.read(rows.start - first..rows.end - first, scratch)?;
+                        let dim = matrix.dim() as usize;
+                        return Ok(RowSlice::from_bytes(matrix.dtype(), count, dim, bytes)?.into());
+                    }
+                    first += matrix.rows();
+                }
+                unreachable!("asked for rows {rows:?} of {first}")
+            }
         }
-        unreachable!("asked for rows {rows:?} of {first}")
     }
 }
 
@@ -167,15 +309,6 @@ fn open_sources(
     layout: Layout,
     sections: &mut Vec<Section>,
 ) -> Result<Vec<Source>, Failure> {
-    if layout != Layout::V2 {
-        let problem = format!("layout {layout} has one array, named vectors; use --layout v2");
-        if let Some(pair) = args.add.first() {
-            return Err(wrong("--add", pair, problem));
-        }
-        if args.array != VECTORS {
-            return Err(wrong("--array", &args.array, problem));
-        }
-    }
     let mut matrices: Vec<Matrix> = Vec::new();
     let mut first_row = 0;
     for input in &args.inputs {
@@ -216,8 +349,9 @@ fn open_sources(
         }
         matrices.push(matrix);
     }
-    if matrices[0].scalar() && layout != Layout::V2 {
-        let problem = format!("it is a list of scalars, but layout {layout} holds a matrix; use --layout v2");
+    if matrices[0].scalar() && matches!(layout, Layout::V0 | Layout::V1) {
+        let problem =
+            format!("it is a list of scalars, but layout {layout} holds a matrix; use --layout native");
         return Err(wrong("INPUT", args.inputs[0].display(), problem));
     }
     if let Some(member) = &args.member
@@ -225,7 +359,7 @@ fn open_sources(
     {
         return Err(wrong("--member", member, "no input is an .npz archive; leave it out"));
     }
-    let mut sources = vec![Source { name: args.array.clone(), codec: String::new(), matrices }];
+    let mut sources = vec![Source::of_matrices(&args.array, matrices)];
     for pair in &args.add {
         let refuse = |problem: String| Err(wrong("--add", pair, problem));
         if sources.iter().any(|source| source.name == pair.key) {
@@ -234,67 +368,79 @@ fn open_sources(
         if pair.value.is_empty() {
             return refuse("it names no file".into());
         }
-        let matrix = match open(Path::new(&pair.value), None, args) {
-            // Of several, the one that has the array's name.
-            Err(Failure::Error(cvc::Error::Input(InputError::ChooseMember { .. }))) => {
-                open(Path::new(&pair.value), Some(&pair.key), args)?
-            }
-            result => result?,
-        };
-        if matrix.rows() != first_row {
-            return refuse(format!("it has {} rows, the inputs have {first_row}", matrix.rows()));
+        let source = open_added(pair, args)?;
+        if source.rows != first_row {
+            return refuse(format!("it has {} rows, the inputs have {first_row}", source.rows));
         }
-        sources.push(Source { name: pair.key.clone(), codec: String::new(), matrices: vec![matrix] });
+        sources.push(source);
     }
     choose_codecs(args, layout, &mut sources)?;
     Ok(sources)
 }
 
-fn open(path: &Path, member: Option<&str>, args: &PackArgs) -> Result<Matrix, Failure> {
+fn open_added(pair: &KeyValue, args: &PackArgs) -> Result<Source, Failure> {
+    let path = Path::new(&pair.value);
+    if is_text(path) {
+        check_input(path, args)?;
+        return Source::of_lines(&pair.key, path);
+    }
+    let matrix = match open(path, None, args) {
+        // Of several, the one that has the array's name.
+        Err(Failure::Error(cvc::Error::Input(InputError::ChooseMember { .. }))) => {
+            open(path, Some(&pair.key), args)?
+        }
+        result => result?,
+    };
+    Ok(Source::of_matrices(&pair.key, vec![matrix]))
+}
+
+/// Refuses an input that is the output, or a directory.
+fn check_input(path: &Path, args: &PackArgs) -> Result<(), Failure> {
     check_not_input(&args.output, path)?;
     if path.is_dir() {
         let cause = io::Error::from(io::ErrorKind::IsADirectory);
         return Err(io_failed(path, "cannot be read", cause));
     }
+    Ok(())
+}
+
+fn open(path: &Path, member: Option<&str>, args: &PackArgs) -> Result<Matrix, Failure> {
+    check_input(path, args)?;
     let parent = args.output.parent().filter(|parent| !parent.as_os_str().is_empty());
     let options = Options {
         // Only archives have members; other inputs may stand beside one.
-        member: member.filter(|_| is_archive(path)).map(str::to_owned),
+        member: member.filter(|_| has_extension(path, "npz")).map(str::to_owned),
         temp_dir: Some(parent.unwrap_or(Path::new(".")).to_owned()),
     };
     Ok(Matrix::open(path, &options)?)
 }
 
-fn is_archive(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("npz"))
-}
-
-/// The codec of each array: the one named for it, the one named for all, or the default of its dtype.
+/// The codec of each array: the one named for it; of the inputs the one named for no array; or the default.
 fn choose_codecs(args: &PackArgs, layout: Layout, sources: &mut [Source]) -> Result<(), Failure> {
-    let mut given: Vec<(Option<&str>, &str)> = Vec::new();
+    let mut given: Vec<(&str, &str)> = Vec::new();
     for codec in &args.codec {
         let refuse = |problem: String| Err(wrong("--codec", codec, problem));
         // No codec has a '=' in its name; an array may.
-        let (array, name) = match codec.rsplit_once('=') {
-            Some((array, name)) => (Some(array), name),
-            None => (None, codec.as_str()),
-        };
+        let (array, name) = codec.rsplit_once('=').unwrap_or((&args.array, codec));
         if given.iter().any(|(other, _)| *other == array) {
-            let whom = array.map_or("all arrays".into(), |array| format!("array {array:?}"));
-            return refuse(format!("there is one for {whom} already; use ARRAY=CODEC for each array"));
+            return refuse(format!("there is one for array {array:?} already; use ARRAY=CODEC for others"));
         }
-        if let Some(array) = array
-            && sources.iter().all(|source| source.name != array)
-        {
+        if sources.iter().all(|source| source.name != array) {
             let names: Vec<&str> = sources.iter().map(|source| source.name.as_str()).collect();
             return refuse(format!("there is no array {array:?}; choose one of {}", names.join(", ")));
         }
         given.push((array, name));
     }
-    for source in sources {
-        let named = |array| given.iter().find(|(whom, _)| *whom == array).map(|(_, name)| *name);
-        let default = if source.dtype().is_float() || layout != Layout::V2 { "fp16" } else { "none" };
-        source.codec = named(Some(&source.name)).or(named(None)).unwrap_or(default).to_owned();
+    let exact = if layout == Layout::V2 { "none" } else { "raw" };
+    for (position, source) in sources.iter_mut().enumerate() {
+        let default = match source.dtype() {
+            None => "zstd",
+            Some(_) if position > 0 => exact,
+            Some(dtype) if dtype.is_float() || matches!(layout, Layout::V0 | Layout::V1) => "fp16",
+            Some(_) => exact,
+        };
+        let named = given.iter().find(|(array, _)| *array == source.name).map(|(_, codec)| *codec);
+        source.codec = named.unwrap_or(default).to_owned();
     }
     Ok(())
 }

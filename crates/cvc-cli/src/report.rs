@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use cvc::Error;
+use cvc::codec::CodecError;
 
 /// Why a command did not end well.
 #[derive(Debug)]
@@ -16,24 +17,49 @@ pub(crate) enum Failure {
     Interrupted,
     /// Already printed: the file is damaged.
     Damaged,
+    /// Rows are damaged that the caller wanted; some can be had.
+    Lost(Error),
+    /// The file to be repaired cannot even be opened.
+    NothingToSave(Error),
 }
 
 impl Failure {
     /// The message. What is wrong with the bytes of `file`, the one that was being read, is said under its name.
     pub(crate) fn message(&self, file: Option<&Path>) -> String {
-        use Error::{Argument, Chunk, Decode, Format, Source, Unsupported};
+        use Error::{Argument, Chunk, Decode, Encode, Format, Head, Newer, Source, Unsupported};
         match (self, file) {
+            (Failure::Lost(error), Some(file)) => {
+                format!("{}: {error}; or leave damaged rows out with --damaged skip", file.display())
+            }
+            (Failure::NothingToSave(error), Some(file)) => {
+                format!("{}: {error}; without its index nothing of it can be saved", file.display())
+            }
+            // The library knows no options.
+            (Failure::Error(Encode { array, error: CodecError::Value { codec, row, column, value } }), _) => {
+                format!(
+                    "array {array:?}: codec {codec} cannot represent {value} (row {row}, column {column}): clean the \
+                 vectors, allow it to be changed with --nonfinite saturate, or choose --codec raw or lossless"
+                )
+            }
             // In the words of clap, which refuses most wrong values before we see them.
             (Failure::Error(Argument { argument, value, problem }), _) => {
                 format!("invalid value '{value}' for '{}': {problem}", option(argument))
             }
             (
                 Failure::Error(
-                    error @ (Format(_) | Source(_) | Chunk { .. } | Decode { .. } | Unsupported(_)),
+                    error @ (Format(_)
+                    | Source(_)
+                    | Chunk { .. }
+                    | Head { .. }
+                    | Newer { .. }
+                    | Decode { .. }
+                    | Unsupported(_)),
                 ),
                 Some(file),
             ) => format!("{}: {error}", file.display()),
-            (Failure::Error(error), _) => error.to_string(),
+            (Failure::Error(error) | Failure::Lost(error) | Failure::NothingToSave(error), _) => {
+                error.to_string()
+            }
             (Failure::Interrupted, _) => "interrupted; nothing was written".into(),
             (Failure::Damaged, _) => "the file is damaged".into(),
         }
@@ -58,9 +84,13 @@ impl<E: Into<Error>> From<E> for Failure {
 fn option(argument: &str) -> &str {
     match argument {
         "array" => "--array",
+        "block rows" => "--block-rows",
         "chunk rows" => "--chunk-rows",
         "codec" => "--codec",
         "device" => "--device",
+        "dims" => "--dims",
+        "layout" => "--layout",
+        "metadata" => "--meta",
         "section" => "--sections",
         "where" => "--where",
         other => other,

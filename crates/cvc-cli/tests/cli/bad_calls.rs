@@ -9,9 +9,14 @@ fn folder() -> Folder {
     folder.write("double.npy", npy("<f8", &[6, 4], &[0; 6 * 4 * 8]));
     folder.write("none.npy", npy_f32(0, 4, small));
     folder.write("cube.npy", npy("<f4", &[1, 2, 3], &[0; 24]));
-    folder.write("flags.npy", npy("|b1", &[2, 2], &[0; 4]));
+    folder.write("times.npy", npy("<M8[s]", &[2, 2], &[0; 32]));
     folder.write("ids.npy", npy("<i8", &[6], &[0; 48]));
     folder.write("few.npy", npy("<i8", &[5], &[0; 40]));
+    folder.write("seven.txt", "5\n6\n");
+    folder.write("big.npy", npy("<u2", &[2, 1], &[1, 0, 7, 0]));
+    folder.write("minus.npy", npy("|i1", &[2], &[255, 0]));
+    folder.write("six.txt", "a\nb\n\nd\ne\nf\n");
+    folder.write("five.txt", "a\nb\nc\nd\ne");
     folder.write("two.npz", zip(&[("x.npy", &npy_f32(6, 4, small)), ("y.npy", &npy_f32(6, 4, small))]));
     folder.write("no-rows.json", r#"[{"start": 2, "count": 0, "metadata": {}}]"#);
     folder.write("beyond.json", r#"[{"start": 2, "count": 5, "metadata": {}}]"#);
@@ -42,8 +47,8 @@ fn refused(calls: &[(&str, &[&str])]) {
 fn an_input_of_the_wrong_shape_or_kind() {
     refused(&[
         ("pack cube.npy -o x.cvc", &["cube.npy", "(1, 2, 3)", "reshape"]),
-        ("pack flags.npy -o x.cvc", &["flags.npy", "bool", "astype"]),
-        ("pack ids.npy -o x.cvc", &["INPUT", "ids.npy", "--layout v2"]),
+        ("pack times.npy -o x.cvc", &["times.npy", "times", "astype"]),
+        ("pack ids.npy -o x.cvc --layout v1", &["INPUT", "ids.npy", "--layout native"]),
         ("pack overlap.json -o x.cvc", &["overlap.json", ".npy", ".fvecs"]),
         ("pack two.npz -o x.cvc", &["INPUT", "two.npz", "--member", "x, y"]),
         ("pack two.npz --member z -o x.cvc", &["two.npz", "\"z\"", "\"x\", \"y\""]),
@@ -57,15 +62,21 @@ fn inputs_that_do_not_fit_together() {
         ("pack a.npy wide.npy -o x.cvc", &["INPUT", "wide.npy", "5 f32", "4 f32"]),
         ("pack a.npy@k=1 wide.npy@k=2 -o x.cvc", &["INPUT", "wide.npy@k=2"]),
         ("pack a.npy double.npy -o x.cvc", &["INPUT", "double.npy", "4 f64", "4 f32"]),
+        ("pack a.npy -o x.cvc --add ids=few.npy", &["--add", "ids=few.npy", "5 rows", "6"]),
         ("pack a.npy -o x.cvc --layout v2 --add ids=few.npy", &["--add", "ids=few.npy", "5 rows", "6"]),
+        ("pack a.npy -o x.cvc --add ids=five.txt", &["--add", "ids=five.txt", "5 rows", "6"]),
     ]);
 }
 
 #[test]
 fn an_unknown_codec() {
     refused(&[
-        ("pack a.npy -o x.cvc --codec zstd", &["--codec", "'zstd'", "fp16, int8, lossless"]),
-        ("pack a.npy -o x.cvc --codec none", &["--codec", "'none'", "layout v1"]),
+        ("pack a.npy -o x.cvc --codec zip", &["--codec", "'zip'", "layout native", "raw, fp16, bf16, int8"]),
+        ("pack a.npy -o x.cvc --codec none", &["--codec", "'none'", "layout native"]),
+        ("pack a.npy -o x.cvc --codec zstd --layout v1", &["--codec", "'zstd'", "fp16, int8, lossless"]),
+        ("pack a.npy -o x.cvc --codec none --layout v1", &["--codec", "'none'", "layout v1"]),
+        ("pack a.npy -o x.cvc --add ids=six.txt --codec ids=int8", &["--codec", "'int8'", "strings", "zstd"]),
+        ("pack ids.npy -o x.cvc --codec int8", &["int8", "i64", "raw"]),
         ("pack a.npy -o x.cvc --codec b=int8", &["--codec", "b=int8", "vectors"]),
         ("pack a.npy -o x.cvc --codec fp16 --codec int8", &["--codec", "'int8'", "already"]),
         ("pack a.npy -o x.cvc --codec=", &["--codec"]),
@@ -111,13 +122,50 @@ fn a_section_that_is_none() {
 #[test]
 fn arrays_that_the_layout_does_not_have() {
     refused(&[
-        ("pack a.npy -o x.cvc --add ids=ids.npy", &["--add", "ids=ids.npy", "--layout v2"]),
-        ("pack a.npy -o x.cvc --array text", &["--array", "'text'", "--layout v2"]),
+        ("pack a.npy -o x.cvc --layout v1 --add ids=ids.npy", &["--add", "ids=ids.npy", "--layout native"]),
+        ("pack a.npy -o x.cvc --layout v0 --array text", &["--array", "'text'", "--layout native"]),
+        (
+            "pack a.npy -o x.cvc --layout v2 --add ids=six.txt",
+            &["--add", "ids=six.txt", "strings", "--layout native"],
+        ),
+        ("pack a.npy -o x.cvc --add vectors=ids.npy", &["--add", "vectors=ids.npy", "already"]),
         ("pack a.npy -o x.cvc --layout v2 --add vectors=ids.npy", &["--add", "vectors=ids.npy", "already"]),
         ("pack a.npy -o x.cvc --layout v2 --add ids", &["--add", "'ids'"]),
         ("pack a.npy -o x.cvc --layout v2 --add ids=", &["--add", "'ids='", "no file"]),
         ("pack double.npy -o x.cvc --layout v2", &["v2", "f64"]),
-        ("pack a.npy -o x.cvc --layout v9", &["--layout", "'v9'", "v0, v1, v2"]),
+        ("pack a.npy -o x.cvc --layout v9", &["--layout", "'v9'", "native, v0, v1, v2"]),
+    ]);
+}
+
+#[test]
+fn options_that_the_layout_has_no_place_for() {
+    for layout in ["v0", "v1", "v2"] {
+        for (option, value) in [
+            ("--scope", "row"),
+            ("--nonfinite", "saturate"),
+            ("--block-rows", "4"),
+            ("--meta", "k=v"),
+            ("--provenance", "model=m"),
+        ] {
+            let call = format!("pack a.npy -o x.cvc --codec int8 --layout {layout} {option} {value}");
+            refused(&[(&call, &[option, value, &format!("layout {layout}"), "--layout native"])]);
+        }
+    }
+}
+
+#[test]
+fn options_that_the_codec_has_no_use_for() {
+    refused(&[
+        ("pack a.npy -o x.cvc --scope dim", &["--scope", "'dim'", "--codec int8"]),
+        (
+            "pack a.npy -o x.cvc --codec raw --nonfinite saturate",
+            &["--nonfinite", "'saturate'", "leave it out"],
+        ),
+        ("pack a.npy -o x.cvc --scope all", &["--scope", "row, dim, chunk"]),
+        ("pack a.npy -o x.cvc --block-rows 0", &["--block-rows", "'0'", "1.."]),
+        ("pack a.npy -o x.cvc --meta k", &["--meta", "'k'"]),
+        ("pack a.npy -o x.cvc --meta k=1 --meta k=2", &["--meta", "'k=2'", "twice"]),
+        ("pack a.npy -o x.cvc --provenance k=1 --provenance k=2", &["--provenance", "'k=2'", "twice"]),
     ]);
 }
 
@@ -132,7 +180,15 @@ fn paths_that_lead_nowhere() {
         ("pack a.npy -o dir.npy", &["--output", "dir.npy", "directory"]),
         ("pack a.npy -o a.npy", &["--output", "a.npy", "input"]),
         ("pack a.npy -o ./a.npy", &["--output", "./a.npy", "input"]),
+        ("pack a.npy -o x.cvc --add ids=absent.txt", &["absent.txt"]),
         ("unpack a.cvc -o a.cvc", &["--output", "a.cvc", "input"]),
+        ("unpack a.cvc -o six.txt --rows-from six.txt", &["--output", "six.txt", "input"]),
+        ("unpack a.cvc -o x.npy --rows-from absent.txt", &["absent.txt"]),
+        ("repair a.cvc -o a.cvc", &["--output", "a.cvc", "input"]),
+        ("repair a.cvc -o a.npy", &["--output", "a.npy", "--force"]),
+        ("repair absent.cvc -o x.cvc", &["absent.cvc"]),
+        ("upgrade a.cvc -o ./a.cvc --layout v1", &["--output", "./a.cvc", "input"]),
+        ("upgrade absent.cvc -o x.cvc", &["absent.cvc"]),
         ("unpack a.cvc -o no/x.npy", &["--output", "no/x.npy"]),
         ("unpack absent.cvc -o x.npy", &["absent.cvc"]),
         ("info absent.cvc --json", &["absent.cvc"]),
@@ -152,6 +208,21 @@ fn rows_that_are_not_there() {
         ("unpack a.cvc -o x.npy --where k=other", &["--where", "'k=other'", "cvc info"]),
         ("unpack a.cvc -o x.npy --where k", &["--where", "'k'"]),
         ("unpack a.cvc -o x.npy --array other", &["--array", "'other'", "vectors"]),
+        ("unpack a.cvc -o x.npy --dims 5", &["--dims", "'5'", "4 values"]),
+        ("unpack a.cvc -o x.npy --dims 0", &["--dims", "'0'"]),
+        ("unpack a.cvc -o x.npy --rows-from six.txt", &["--rows-from", "six.txt", "line 1", "\"a\""]),
+        (
+            "unpack a.cvc -o x.npy --rows-from seven.txt",
+            &["--rows-from", "seven.txt", "line 2", "row 6", "0..6"],
+        ),
+        ("unpack a.cvc -o x.npy --rows-from a.npy", &["--rows-from", "a.npy", "4 f32", "integers"]),
+        ("unpack a.cvc -o x.npy --rows-from big.npy", &["--rows-from", "big.npy", "item 1", "row 7"]),
+        ("unpack a.cvc -o x.npy --rows-from minus.npy", &["--rows-from", "minus.npy", "item 0", "negative"]),
+        ("unpack a.cvc -o x.npy --rows-from six.txt --rows 1..2", &["--rows-from", "--rows"]),
+        ("unpack a.cvc -o x.npy --rows-from six.txt --where k=v", &["--rows-from", "--where"]),
+        ("unpack a.cvc -o x.txt", &["--output", "x.txt", ".npy"]),
+        ("unpack a.cvc -o x.npy --damaged drop", &["--damaged", "fail, skip, fill"]),
+        ("unpack a.cvc -o x.npy --damaged skip --no-checksums", &["--damaged", "--no-checksums"]),
     ]);
 }
 
@@ -184,7 +255,7 @@ fn help_goes_to_standard_output_and_says_what_the_statuses_mean() {
         help.stdout()
             .contains("Exit status: 0 done, 1 the file is damaged or the work failed, 2 the call is wrong")
     );
-    for command in ["pack", "unpack", "info", "verify", "devices"] {
+    for command in ["pack", "unpack", "info", "verify", "repair", "upgrade", "devices"] {
         assert!(help.stdout().contains(command));
         assert!(folder.cvc(&[command, "--help"]).ok().stdout().contains("--json"), "{command}");
     }
@@ -197,11 +268,14 @@ fn an_input_that_is_damaged_is_not_a_wrong_call() {
     let mut bytes = vecs(2, 4, &[0; 80]);
     bytes[5 * 12] = 3;
     folder.write("bad.fvecs", &bytes);
+    folder.write("latin.txt", b"1\n2\n3\n4\n5\nbl\xe5\n");
     folder.write("cut.npy", &npy_f32(6, 4, small)[..150]);
     folder.write("x.cvc", "old");
     let names = folder.names();
     folder.cvc(&["pack", "bad.fvecs", "-o", "x.cvc"]).refused(1, &["bad.fvecs", "row 5", "3 values"]);
     folder.cvc(&["pack", "cut.npy", "-o", "x.cvc"]).refused(1, &["cut.npy", "150 bytes"]);
+    let call = ["pack", "a.npy", "-o", "x.cvc", "--add", "ids=latin.txt"];
+    folder.cvc(&call).refused(1, &["latin.txt", "byte 12", "UTF-8"]);
     assert_eq!(folder.names(), names);
     assert_eq!(folder.read("x.cvc"), b"old");
 }
@@ -216,7 +290,11 @@ fn rows_without_end_are_refused_before_any_work() {
         [b"\x93NUMPY\x01\x00\x76\x00".as_slice(), header.as_bytes()].concat()
     };
     folder.write("a.npy", npy(1 << 60));
-    folder.cvc(&["pack", "a.npy", "-o", "a.cvc"]).refused(2, &["chunks", "more rows in a chunk"]);
+    let call = ["pack", "a.npy", "-o", "a.cvc", "--layout"];
+    folder
+        .cvc(&[call.as_slice(), &["native"]].concat())
+        .refused(2, &["native", "1152921504606846976 rows", "at most"]);
+    folder.cvc(&[call.as_slice(), &["v1"]].concat()).refused(2, &["chunks", "more rows in a chunk"]);
     folder.write("b.npy", npy(1 << 63));
     folder.cvc(&["pack", "b.npy", "b.npy", "-o", "a.cvc"]).refused(2, &["b.npy", "2^64 rows"]);
     assert_eq!(folder.names(), ["a.npy", "b.npy"]);

@@ -57,15 +57,27 @@ fn every_dtype_of_numbers_packs() {
     ];
     for (descr, data) in inputs {
         folder.write("a.npy", npy(descr, &[20, 5], &data));
-        folder.cvc(&["pack", "a.npy", "-o", "a.cvc"]).ok();
+        folder.cvc(&["pack", "a.npy", "-o", "a.cvc", "--layout", "v1"]).ok();
         folder.cvc(&["unpack", "a.cvc", "-o", "back.npy"]).ok();
         assert_eq!(folder.f32s("back.npy"), expected, "{descr}");
+
+        // Native files keep what they are given, and round only floats unless somebody asks for more.
+        folder.cvc(&["pack", "a.npy", "-o", "a.cvc"]).ok();
+        folder.cvc(&["unpack", "a.cvc", "-o", "back.npy"]).ok();
+        if descr == "<f8" {
+            assert_eq!(folder.f32s("back.npy"), expected, "{descr}");
+        } else {
+            assert!(folder.npy("back.npy") == folder.npy("a.npy"), "{descr}");
+        }
+        folder.cvc(&["pack", "a.npy", "-o", "a.cvc", "--codec", "raw"]).ok();
+        folder.cvc(&["unpack", "a.cvc", "-o", "back.npy"]).ok();
+        assert!(folder.npy("back.npy") == folder.npy("a.npy"), "{descr}");
     }
 
     folder.write("a.bvecs", vecs(5, 1, &numbers));
     folder.write("a.ivecs", vecs(5, 4, &ints(4)));
     for input in ["a.bvecs", "a.ivecs"] {
-        folder.cvc(&["pack", input, "-o", "a.cvc"]).ok();
+        folder.cvc(&["pack", input, "-o", "a.cvc", "--layout", "v0"]).ok();
         folder.cvc(&["unpack", "a.cvc", "-o", "back.npy"]).ok();
         assert_eq!(folder.f32s("back.npy"), expected, "{input}");
     }
@@ -102,6 +114,13 @@ fn every_layout_and_codec_gives_the_rows_back() {
         ("v2", "fp16", true),
         ("v2", "int8", false),
         ("v2", "none", true),
+        ("native", "raw", true),
+        ("native", "fp16", true),
+        ("native", "bf16", true),
+        ("native", "int8", false),
+        ("native", "zstd", true),
+        ("native", "gzip", true),
+        ("native", "lossless", true),
     ] {
         folder.cvc(&["pack", "a.npy", "-o", "a.cvc", "--layout", layout, "--codec", codec]).ok();
         folder.cvc(&["verify", "a.cvc"]).ok();
@@ -114,14 +133,20 @@ fn every_layout_and_codec_gives_the_rows_back() {
 }
 
 #[test]
-fn no_rows_are_a_file_too() {
+fn no_rows_and_rows_of_no_values_are_files_too() {
     let folder = Folder::new();
-    folder.write("a.npy", npy_f32(0, DIM, small));
-    folder.cvc(&["pack", "a.npy", "-o", "a.cvc"]).ok();
-    folder.cvc(&["verify", "a.cvc"]).ok();
-    folder.cvc(&["info", "a.cvc"]).ok();
-    folder.cvc(&["unpack", "a.cvc", "-o", "back.npy"]).ok();
-    assert_eq!(folder.npy("back.npy").shape, [0, DIM]);
+    for (rows, dim) in [(0, DIM), (5, 0), (0, 0)] {
+        folder.write("a.npy", npy_f32(rows, dim, small));
+        for layout in ["native", "v1"] {
+            folder.cvc(&["pack", "a.npy", "-o", "a.cvc", "--layout", layout]).ok();
+            folder.cvc(&["verify", "a.cvc"]).ok();
+            folder.cvc(&["info", "a.cvc", "--explain"]).ok();
+            folder.cvc(&["unpack", "a.cvc", "-o", "back.npy", "--damaged", "fill"]).ok();
+            assert_eq!(folder.npy("back.npy").shape, [rows, dim], "{layout}");
+            folder.cvc(&["repair", "a.cvc", "-o", "b.cvc", "--force"]).ok();
+            assert_eq!(folder.read("a.cvc"), folder.read("b.cvc"), "{layout}");
+        }
+    }
 }
 
 #[test]

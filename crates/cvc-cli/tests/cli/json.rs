@@ -7,7 +7,9 @@ use crate::harness::{Folder, npy_f32, small};
 fn folder() -> Folder {
     let folder = Folder::new();
     folder.write("a.npy", npy_f32(6, 4, small));
-    folder.cvc(&["pack", "a.npy@source=wiki", "-o", "a.cvc", "--codec", "int8", "--chunk-rows", "4"]).ok();
+    let options = ["--codec", "int8", "--chunk-rows", "4"];
+    folder.cvc(&[["pack", "a.npy@source=wiki", "-o", "a.cvc"].as_slice(), &options].concat()).ok();
+    folder.cvc(&[["pack", "a.npy@k=v", "-o", "v1.cvc", "--layout", "v1"].as_slice(), &options].concat()).ok();
     folder
 }
 
@@ -39,7 +41,7 @@ const INFO: [(&str, &str); 5] = [
     ("file_len", "count"),
 ];
 
-const ARRAY: [(&str, &str); 9] = [
+const ARRAY: [(&str, &str); 11] = [
     ("name", "text"),
     ("dtype", "text"),
     ("shape", "list"),
@@ -49,22 +51,35 @@ const ARRAY: [(&str, &str); 9] = [
     ("block_rows", "count|null"),
     ("stored_len", "count"),
     ("ratio", "number|null"),
+    ("loss", "object|null"),
+    ("provenance", "object|null"),
 ];
 
 #[test]
 fn info_has_the_keys_that_others_rely_on() {
     let folder = folder();
-    let json = folder.cvc(&["info", "a.cvc", "--json"]).ok().json();
-    check(&json, &INFO);
-    check(&json["arrays"][0], &ARRAY);
-    check(&json["sections"][0], &[("start", "count"), ("end", "count"), ("metadata", "object")]);
-    assert_eq!(json["layout"], "v1");
-    assert_eq!(json["file_len"].as_u64(), Some(folder.read("a.cvc").len() as u64));
-    let array = &json["arrays"][0];
-    assert_eq!((&array["name"], &array["dtype"]), (&"vectors".into(), &"f32".into()));
-    assert_eq!(array["shape"], serde_json::json!([6, 4]));
-    assert_eq!((array["chunks"].as_u64(), array["stored_len"].as_u64()), (Some(2), Some(24)));
-    assert_eq!(array["ratio"].as_f64(), Some(4.0));
+    for (file, layout) in [("a.cvc", "native"), ("v1.cvc", "v1")] {
+        let json = folder.cvc(&["info", file, "--json"]).ok().json();
+        check(&json, &INFO);
+        check(&json["arrays"][0], &ARRAY);
+        check(&json["sections"][0], &[("start", "count"), ("end", "count"), ("metadata", "object")]);
+        assert_eq!(json["layout"], layout);
+        assert_eq!(json["file_len"].as_u64(), Some(folder.read(file).len() as u64));
+        let array = &json["arrays"][0];
+        assert_eq!((&array["name"], &array["dtype"]), (&"vectors".into(), &"f32".into()));
+        assert_eq!(array["shape"], serde_json::json!([6, 4]));
+        assert_eq!(array["chunks"].as_u64(), Some(2));
+        if layout == "native" {
+            assert_eq!((&array["codec"], &array["params"]["scope"]), (&"int8".into(), &"row".into()));
+            assert_eq!(array["block_rows"].as_u64(), Some(1024));
+            let loss = &array["loss"];
+            check(loss, &[("max_abs_error", "number"), ("mse", "number"), ("min_cosine", "number")]);
+        } else {
+            assert_eq!((&array["codec"], &array["params"]["scope"]), (&"cvcf.int8".into(), &"chunk".into()));
+            assert_eq!((array["stored_len"].as_u64(), array["ratio"].as_f64()), (Some(24), Some(4.0)));
+            assert!(array["block_rows"].is_null() && array["loss"].is_null());
+        }
+    }
 
     let explained = folder.cvc(&["info", "a.cvc", "--json", "--explain"]).ok().json();
     check(&explained, &INFO);
@@ -111,6 +126,7 @@ fn unpack_says_what_was_written_and_where_it_was_decoded() {
             ("seconds", "number"),
         ],
     );
+    check(&json, &[("lost", "list")]);
     assert_eq!((&json["output"], &json["dtype"]), (&"b.npy".into(), &"f16".into()));
     assert_eq!(json["shape"], serde_json::json!([3, 4]));
 }
@@ -118,19 +134,44 @@ fn unpack_says_what_was_written_and_where_it_was_decoded() {
 #[test]
 fn verify_lists_damage_by_rows_and_bytes() {
     let folder = folder();
+    const DAMAGED: [(&str, &str); 6] = [
+        ("array", "text"),
+        ("chunk", "count"),
+        ("rows", "list"),
+        ("bytes", "list"),
+        ("ranges", "list"),
+        ("what", "text"),
+    ];
     const VERIFY: [(&str, &str); 3] = [("ok", "flag"), ("checksums", "text"), ("damaged", "list")];
     let json = folder.cvc(&["verify", "a.cvc", "--json"]).ok().json();
     check(&json, &VERIFY);
+    assert_eq!((&json["ok"], &json["checksums"]), (&true.into(), &"blocks".into()));
+    let json = folder.cvc(&["verify", "v1.cvc", "--json"]).ok().json();
+    check(&json, &VERIFY);
     assert_eq!((&json["ok"], &json["checksums"]), (&true.into(), &"chunks".into()));
 
-    let mut bytes = folder.read("a.cvc");
+    let mut bytes = folder.read("v1.cvc");
     *bytes.last_mut().unwrap() ^= 1;
     folder.write("bad.cvc", &bytes);
     let json = folder.cvc(&["verify", "bad.cvc", "--json"]).status(1).json();
     check(&json, &VERIFY);
     let damaged = &json["damaged"][0];
-    check(damaged, &[("array", "text"), ("rows", "list"), ("bytes", "list"), ("what", "text")]);
+    check(damaged, &DAMAGED);
     assert_eq!(damaged["bytes"], serde_json::json!([bytes.len() - 8, bytes.len()]));
+    assert_eq!(damaged["ranges"], serde_json::json!([damaged["bytes"]]));
+
+    // The first block of a native file: a row has four codes, and a minimum and a scale elsewhere.
+    let mut bytes = folder.read("a.cvc");
+    bytes[128] ^= 1;
+    folder.write("bad.cvc", &bytes);
+    let json = folder.cvc(&["verify", "bad.cvc", "--json"]).status(1).json();
+    check(&json, &VERIFY);
+    let damaged = &json["damaged"][0];
+    check(damaged, &DAMAGED);
+    assert_eq!(damaged["rows"], serde_json::json!([0, 4]));
+    let ranges = damaged["ranges"].as_array().unwrap();
+    assert_eq!(ranges.len(), 3, "{json}");
+    assert_eq!((&damaged["bytes"][0], &damaged["bytes"][1]), (&ranges[0][0], &ranges[2][1]));
 
     folder.write("short.cvc", &bytes[..9]);
     let json = folder.cvc(&["verify", "short.cvc", "--json"]).status(1).json();

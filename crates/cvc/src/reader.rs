@@ -379,7 +379,7 @@ impl<'r> Array<'r> {
         // Earned: every plan was checked against the length of its payload.
         let mut values = vec![T::zeroed(); self.count_values(selection.row_count, T::DTYPE)?];
         huge_pages::advise(bytemuck::cast_slice_mut(&mut values));
-        selection.decode(&CpuBackend::new(), &mut HostBuffer::new(&mut values))?;
+        selection.decode(&CpuBackend::new(), &mut HostBuffer::fresh(&mut values))?;
         Ok(values)
     }
 
@@ -472,34 +472,45 @@ impl<'r> Array<'r> {
         let payloads = ArrayPayloads { array: *self };
         let mut inflater = Inflater::default();
         let mut encoded = Vec::new();
-        // Each block is decoded once and only what is wanted of it is kept, so in the order of the file.
-        let mut wanted: Vec<(ChunkId, u32)> =
-            pieces.into_iter().flat_map(|(chunk, rows)| rows.map(move |row| (chunk, row))).collect();
-        let in_order = wanted.is_sorted();
+        // Each block is decoded once and only what is wanted of it is kept, so in the order of the file. Blocks are paid
+        // for by the head of their chunk; rows are not, until their block is decoded.
+        let mut wanted: Vec<((ChunkId, u32), Range<u32>)> = Vec::new();
+        for (chunk, rows) in pieces {
+            let parts = &self.inside(chunk).parts;
+            for block in parts.blocks_of(rows.clone()) {
+                let held = parts.rows_of(block..block + 1);
+                wanted.push(((chunk, block), rows.start.max(held.start)..rows.end.min(held.end)));
+            }
+        }
+        let in_order = wanted.is_sorted_by_key(|(block, _)| *block);
         let mut order: Vec<usize> = (0..wanted.len()).collect();
         if !in_order {
-            order.sort_by_key(|position| wanted[*position]);
-            wanted.sort_unstable();
+            order.sort_by_key(|piece| wanted[*piece].0);
         }
         let mut strings = Strings::default();
-        let block_of = |(chunk, row): &(ChunkId, u32)| (*chunk, row / self.inside(*chunk).parts.block_rows());
-        for of_block in wanted.chunk_by(|a, b| block_of(a) == block_of(b)) {
-            let (chunk, block) = block_of(&of_block[0]);
+        // Where those of each piece begin.
+        let mut starts = vec![0; wanted.len()];
+        for of_block in order.chunk_by(|a, b| wanted[*a].0 == wanted[*b].0) {
+            let (chunk, block) = wanted[of_block[0]].0;
             let parts = &self.inside(chunk).parts;
             let run = BlockRun { chunk, parts, blocks: block..block + 1 };
             let decoded = self.decode_strings(&payloads, &run, &mut inflater, &mut encoded);
             let array = || self.index.name.clone();
             let decoded = decoded.map_err(|error| Error::Decode { array: array(), error })?;
             let first = run.rows().start;
-            of_block.iter().for_each(|(_, row)| strings.push(decoded.get((row - first) as usize)));
+            for piece in of_block {
+                starts[*piece] = strings.len();
+                let rows = wanted[*piece].1.clone();
+                rows.for_each(|row| strings.push(decoded.get((row - first) as usize)));
+            }
             self.check_strings_limit(row_count, strings.text().len() as u64)?;
         }
         if in_order {
             return Ok(strings);
         }
-        let mut place = vec![0; order.len()];
-        order.iter().enumerate().for_each(|(at, position)| place[*position] = at);
-        Ok(place.into_iter().map(|at| strings.get(at)).collect())
+        let pieces = wanted.iter().zip(starts);
+        let places = pieces.flat_map(|((_, rows), start)| start..start + rows.len());
+        Ok(places.map(|at| strings.get(at)).collect())
     }
 
     fn check_strings_limit(&self, rows: u64, text_len: u64) -> Result<(), Error> {

@@ -34,6 +34,7 @@ from pathlib import Path
 import numpy as np
 
 import data
+import engine as rivals
 
 HERE = Path(__file__).resolve().parent
 FOLDER = HERE / ".data"
@@ -41,6 +42,10 @@ FOLDER = HERE / ".data"
 
 class Failed(Exception):
     """A bench cannot be done, or an answer is wrong."""
+
+
+class Missing(Exception):
+    """What a bench needs is not on this machine, and nothing can make it."""
 
 
 def main():
@@ -60,8 +65,11 @@ def main():
         if args.rounds:
             definition["rounds"] = args.rounds
         try:
-            run = {"engines": run_engines, "memory": run_memory}[definition["kind"]]
+            run = {"engines": run_engines, "memory": run_memory, "recall": run_recall}[definition["kind"]]
             about, rows = run(name, definition, args)
+        except Missing as error:
+            print(f"skipped: {error}")
+            continue
         except Failed as error:
             sys.exit(f"error: bench {name}: {error}")
         if not args.rounds:
@@ -73,16 +81,18 @@ def main():
 
 def run_engines(name, definition, args):
     print(f"\n== {name}: {definition['title']}")
-    original = data.make(FOLDER)
+    original = data.make(FOLDER, definition["data"])
     for packed in definition.get("packed", []):
         prepare(packed, definition["answers"], original, args)
     about = machine()
-    engines, skipped = start_engines(definition, original, args)
+    lists = lists_of_rows(definition)
+    engines, skipped = start_engines(definition, original, lists, args)
     about.update(skipped)
     try:
         for engine in engines:
             about[f"engine {engine.name}"] = engine.version
             engine.check(definition["answers"])
+        about.update(count_reads(definition, engines))
         print(f"{len(engines)} engines give the right answers; {definition['rounds']} rounds")
         others = Others(engines)
         rows = measure(engines, definition)
@@ -92,6 +102,7 @@ def run_engines(name, definition, args):
             engine.stop()
         (FOLDER / "out.cvc").unlink(missing_ok=True)
     print_engines(definition, rows)
+    print_goals(definition, rows)
     print(f"Other work on the machine kept {about['cores busy with other work during the run']} cores busy meanwhile.")
     return about, rows
 
@@ -99,15 +110,18 @@ def run_engines(name, definition, args):
 class Engine:
     """One way to do the work, in a process of its own."""
 
-    def __init__(self, spec, definition, original, args):
+    def __init__(self, spec, definition, original, lists, args):
         self.name = spec["name"]
         self.answer = spec["answer"]
+        # What is measured may be the same work several times over; figures are of one.
+        self.times = max(1, len(lists))
         request = dict(spec["request"], do=definition["do"])
-        if request["do"] == "load":
-            self.input = request["path"] = str(FOLDER / spec["file"])
-        else:
-            self.input = request["input"] = str(original)
+        if request["do"] == "pack":
+            request["input"] = str(original)
             request["path"] = str(FOLDER / "out.cvc")
+        else:
+            request["path"] = str(FOLDER / spec["file"])
+        self.open = dict(request, do="open", lists=lists) if request["do"] == "rows" else None
         self.request = request
         command = [args.engine] if spec["worker"] == "cvc" else [sys.executable, str(HERE / "engine.py")]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -134,30 +148,39 @@ class Engine:
 
     def check(self, answers):
         """Compares the answer with what it must be: the f32 values of a load, the bytes of a packed file."""
-        clear(self.request)
+        self.prepare()
         answer = self.ask(dict(self.request, crc32=True))
         found = answer.get("crc32") or crc32_of(Path(self.request["path"]))
         self.release()
         if found != answers[self.answer]:
             raise Failed(f"{self.name}: the answer has crc32 {found}, not {answers[self.answer]}")
 
+    def prepare(self):
+        """What comes before the clock starts."""
+        # Writers begin with no file of that name.
+        if self.request["do"] == "pack":
+            Path(self.request["path"]).unlink(missing_ok=True)
+        if self.open:
+            self.ask(self.open)
+
     def measure(self):
-        clear(self.request)
-        # What the last round left is given back outside the clock; a buffer that is used again stays.
-        if self.request["do"] == "load" and not self.request.get("reuse"):
-            self.release()
+        self.prepare()
         before = cpu_seconds(self.process.pid)
         answer = self.ask(self.request)
         after = cpu_seconds(self.process.pid)
         if self.request["do"] == "pack":
             # A file that still waits for the disk would be written during the next engine's turn.
             flush(self.request["path"])
+        peak = peak_rss(self.process.pid)
+        # What was loaded is given back outside the clock; a buffer that is used again stays.
+        if self.request["do"] == "load" and not self.request.get("reuse"):
+            self.release()
         return {
-            "wall_s": round(answer["wall_s"], 6),
-            "cpu_s": "" if before is None else round(after - before, 6),
-            "f32_bytes": answer["rows"] * answer["dim"] * 4,
+            "wall_s": round(answer["wall_s"] / self.times, 6),
+            "cpu_s": "" if before is None else round((after - before) / self.times, 6),
+            "f32_bytes": answer["rows"] * answer["dim"] * 4 // self.times,
             "file_bytes": os.path.getsize(self.request["path"]),
-            "peak_rss_bytes": peak_rss(self.process.pid),
+            "peak_rss_bytes": peak,
         }
 
     def release(self):
@@ -168,11 +191,20 @@ class Engine:
         self.process.wait()
 
 
-def start_engines(definition, original, args):
+def lists_of_rows(definition):
+    """What a bench of rows asks for: lists of distinct rows in no order, the same every time."""
+    if definition["do"] != "rows":
+        return []
+    wanted = definition["lists"]
+    rng = np.random.Generator(np.random.PCG64(wanted["seed"]))
+    return [rng.choice(data.ROWS, wanted["rows"], replace=False).tolist() for _ in range(wanted["count"])]
+
+
+def start_engines(definition, original, lists, args):
     engines, skipped = [], {}
     for spec in definition["engine"]:
         try:
-            engines.append(Engine(spec, definition, original, args))
+            engines.append(Engine(spec, definition, original, lists, args))
         except Failed as error:
             if not spec.get("optional"):
                 raise
@@ -196,34 +228,76 @@ def measure(engines, definition):
 
 def print_engines(definition, rows):
     """A Markdown table: medians with the least and the most, and ratios to the engines that the definition names."""
-    by_engine = {}
-    for row in rows:
-        by_engine.setdefault(row["engine"], []).append(row)
+    by_engine = engines_of(rows)
     baseline = definition.get("baseline")
     has_cpu = rows[0]["cpu_s"] != ""
-    head = ["engine", "wall s", "cpu s", "f32 GB/s"]
+    # A list of rows takes milliseconds.
+    unit, scale = ("ms", 1e3) if definition["do"] == "rows" else ("s", 1)
+    head = ["engine", f"wall {unit}", f"cpu {unit}", "f32 GB/s"]
     head += ["wall / baseline", "cpu / baseline"] if baseline else []
     head += ["wall / rival", "cpu / rival", "file MB"]
+    head += ["file / rival"] if definition.get("compare_files") else []
     print(f"\n| {' | '.join(head)} |\n|{'---|' * len(head)}")
     for spec in definition["engine"]:
         own = by_engine.get(spec["name"])
         if not own:
             continue
         rate = own[0]["f32_bytes"] / statistics.median(row["wall_s"] for row in own) / 1e9
-        cells = [spec["name"], spread(own, "wall_s"), spread(own, "cpu_s") if has_cpu else "", f"{rate:.2f}"]
+        cells = [spec["name"], spread(own, "wall_s", scale)]
+        cells += [spread(own, "cpu_s", scale) if has_cpu else "", f"{rate:.2f}"]
         for other in ([baseline] if baseline else []) + [spec.get("rival")]:
             others = by_engine.get(other)
             cells.append(ratio(own, others, "wall_s") if others else "")
             cells.append(ratio(own, others, "cpu_s") if others and has_cpu else "")
         cells.append(f"{own[0]['file_bytes'] / 1e6:.1f}")
+        if definition.get("compare_files"):
+            cells.append(f"{own[0]['file_bytes'] / others[0]['file_bytes']:.3f}" if others else "")
         print(f"| {' | '.join(cells)} |")
-    print(f"\nSeconds: median (least..most) of {definition['rounds']} rounds. Ratios: of the medians (median of the ratios")
+    print(f"\n{unit}: median (least..most) of {definition['rounds']} rounds. Ratios: of the medians (median of the ratios")
     print("round by round)." + (f" The baseline is `{baseline}`." if baseline else ""))
-    print("The rival is `decompressed` with the same codec.")
+    print(f"The rival is {definition['rival_is']}.")
 
 
-def spread(rows, key):
-    values = [row[key] for row in rows]
+def print_goals(definition, rows):
+    """What the definition wants of the figures. Times decide nothing: other work on the machine can make them bad."""
+    by_engine = engines_of(rows)
+    for goal in definition.get("goal", []):
+        own, others, key = by_engine[goal["engine"]], by_engine[goal["rival"]], goal["key"]
+        if own[0][key] == "":
+            continue
+        found = statistics.median(row[key] for row in own) / statistics.median(row[key] for row in others)
+        said = "met" if found <= goal["at_most"] else "MISSED"
+        print(f"goal: {key} of {goal['engine']} / {goal['rival']}: {found:.3f}, at most {goal['at_most']}: {said}")
+
+
+def engines_of(rows):
+    by_engine = {}
+    for row in rows:
+        by_engine.setdefault(row["engine"], []).append(row)
+    return by_engine
+
+
+def count_reads(definition, engines):
+    """How many bytes of a file the first list of rows costs; this does not depend on the machine."""
+    about = {}
+    for spec in definition.get("reads", []):
+        engine = next(engine for engine in engines if engine.name == spec["engine"])
+        found = engine.ask(dict(engine.open, do="reads"))
+        tables = found["index_bytes"] + found["table_bytes"]
+        times = (found["read_bytes"] - tables) / found["block_bytes"]
+        about[f"reads {engine.name}"] = text = (
+            f"{found['read_bytes']} bytes read for {len(engine.open['lists'][0])} rows: index {found['index_bytes']}, "
+            f"block tables {found['table_bytes']}, and {times:.4f} times the {found['block_bytes']} bytes of the "
+            f"{found['blocks']} blocks that hold them"
+        )
+        print(f"{engine.name}: {text}")
+        if times > spec["at_most"]:
+            raise Failed(f"{engine.name}: that is more than {spec['at_most']} times")
+    return about
+
+
+def spread(rows, key, scale):
+    values = [row[key] * scale for row in rows]
     return f"{statistics.median(values):.3f} ({min(values):.3f}..{max(values):.3f})"
 
 
@@ -239,21 +313,16 @@ def ratio(rows, others, key):
 def prepare(packed, answers, original, args):
     """Packs a file and checks that its values are as near to the original as its codec promises."""
     path = FOLDER / packed["file"]
-    if packed["by"] == "cvc":
-        call([args.cvc, "pack", str(original), "-o", str(path), "--codec", packed["codec"]])
-    elif not path.exists():
-        import decompressed
-
-        partial = path.with_suffix(".partial")
-        decompressed.pack_cvc(np.load(original), partial, compression=packed["codec"])
-        partial.rename(path)
+    write(packed, path, original, args)
+    if packed["by"] == "blosc2":
+        return  # Engines that read it are checked, and its values are the original ones.
     unpacked = FOLDER / "unpacked.npy"
     call([args.cvc, "unpack", str(path), "-o", str(unpacked)])
     values = np.load(unpacked, mmap_mode="r")
     found = f"{zlib.crc32(values):08x}"
     if found != answers[packed["answer"]]:
         raise Failed(f"{path.name}: the values have crc32 {found}, not {answers[packed['answer']]}")
-    worst, error = worst_error(path, np.load(original, mmap_mode="r"), values)
+    worst, error = worst_error(path, packed, np.load(original, mmap_mode="r"), values)
     print(f"{path.name}: {path.stat().st_size} bytes, largest error {error:.3g}, {worst:.4f} of half a step")
     # Beside half a step: the two roundings of the decoder, each a few millionths of it here.
     if worst > 1.0001:
@@ -261,36 +330,70 @@ def prepare(packed, answers, original, args):
     unpacked.unlink()
 
 
-def worst_error(path, original, values):
+def write(packed, path, original, args):
+    """Rivals pack a file once, `cvc` at every run: it is the one that changes."""
+    if packed["by"] == "cvc":
+        call([args.cvc, "pack", str(original), "-o", str(path), *packed["options"]])
+        return
+    if path.exists():
+        return
+    # Blosc2 goes by the ending of a name.
+    partial = path.with_name("partial" + path.suffix)
+    partial.unlink(missing_ok=True)
+    if packed["by"] == "blosc2":
+        rivals.pack_blosc2(np.load(original), partial, packed["block_rows"])
+    else:
+        import decompressed
+
+        decompressed.pack_cvc(np.load(original), partial, compression=packed["codec"])
+    partial.rename(path)
+
+
+def worst_error(path, packed, original, values):
     """The largest error of any value, in halves of the step that its codec makes there, and as it is."""
     worst, error, row = 0.0, 0.0, 0
-    for chunk in chunks_of(path):
-        rows = slice(row, row + chunk["rows"])
-        row = rows.stop
+    for rows, scale in scales_of(path, packed["codec"], len(original)):
         for start in range(rows.start, rows.stop, 10_000):
             part = slice(start, min(start + 10_000, rows.stop))
             exact = original[part].astype(np.float64)
             off = np.abs(values[part] - exact)
-            if "scale" in chunk:
-                half_step = chunk["scale"] / 2
-            else:
-                # Half a unit in the last of a half's eleven bits.
-                half_step = np.maximum(2.0 ** (np.floor(np.log2(np.maximum(np.abs(exact), 2.0**-14))) - 11), 2.0**-25)
-            worst = max(worst, float((off / half_step).max()))
             error = max(error, float(off.max()))
+            worst = max(worst, float((off / half_steps(packed["codec"], exact, scale)).max()))
+        row = rows.stop
     if row != len(original):
         raise Failed(f"{path.name}: its chunks have {row} rows, not {len(original)}")
     return worst, error
 
 
-def chunks_of(path):
-    """The list of chunks in the header of a file in layout v0 or v1."""
+def half_steps(codec, exact, scale):
+    """Half the distance between values that the codec can represent, computed from the original values alone."""
+    if codec == "lossless":
+        # Nothing may be lost, so any error is far more than this.
+        return 2.0**-200
+    if codec == "fp16":
+        # Half a unit in the last of a half's eleven bits.
+        return np.maximum(2.0 ** (np.floor(np.log2(np.maximum(np.abs(exact), 2.0**-14))) - 11), 2.0**-25)
+    if scale is not None:
+        return scale / 2
+    # Each row has its own.
+    return (exact.max(axis=1, keepdims=True) - exact.min(axis=1, keepdims=True)) / 255 / 2
+
+
+def scales_of(path, codec, row_count):
+    """Which rows share a step, and how large it is: those of a chunk of int8 in layouts v0 and v1, as their header says."""
     with open(path, "rb") as file:
         start = file.read(12)
+        if start[4:8] == b"\xff\r\n\x1a":
+            return [(slice(0, row_count), None)]
         at = 8 if start[8:9] == b"{" else 12
         file.seek(at)
         length = int.from_bytes(start[at - 4 : at], "little")
-        return json.loads(file.read(length))["chunks"]
+        chunks = json.loads(file.read(length))["chunks"]
+    scales, row = [], 0
+    for chunk in chunks:
+        scales.append((slice(row, row + chunk["rows"]), chunk.get("scale")))
+        row += chunk["rows"]
+    return scales
 
 
 def call(command):
@@ -307,12 +410,6 @@ def crc32_of(path):
     return f"{crc32:08x}"
 
 
-def clear(request):
-    """Writers begin with no file of that name."""
-    if request["do"] == "pack":
-        Path(request["path"]).unlink(missing_ok=True)
-
-
 def flush(path):
     handle = os.open(path, os.O_RDONLY)
     os.fsync(handle)
@@ -324,7 +421,7 @@ def flush(path):
 
 def run_memory(name, definition, args):
     print(f"\n== {name}: {definition['title']}")
-    places = {"cvc": args.cvc, "python": sys.executable, "folder": str(FOLDER), "data": str(data.make(FOLDER))}
+    places = {"cvc": args.cvc, "python": sys.executable, "folder": str(FOLDER), "data": str(data.make(FOLDER, "minilm200k.f32.npy"))}
     about = machine()
     workers = about["cores"]
     rows = []
@@ -380,6 +477,73 @@ def print_memory(definition, rows):
     print(f"\nThe most of {definition['rounds']} runs.")
 
 
+# Benches of the kind `recall`.
+
+
+def run_recall(name, definition, args):
+    """How near search over decoded rows comes to search over the original ones: an exact scan of all of them."""
+    print(f"\n== {name}: {definition['title']}")
+    folder = HERE.parent / definition["folder"]
+    paths = {key: folder / definition[key] for key in ("rows", "queries", "truth")}
+    missing = [path.name for path in paths.values() if not path.exists()]
+    if missing:
+        raise Missing(f"there is no {', no '.join(missing)} in {definition['folder']} beside the repository")
+    original, queries, truth = (np.load(path) for path in paths.values())
+    top = definition["top"]
+    about = machine()
+    for key in paths:
+        about[definition[key]] = f"crc32 {crc32_of(paths[key])}"
+    # So that ours and theirs mean the same by nearest.
+    if recall(original, queries, truth, top) != 1.0:
+        raise Failed("the original rows do not give the nearest rows that the set says")
+    rows = []
+    for spec in definition["file"]:
+        path = FOLDER / ("recall.b2nd" if spec["by"] == "blosc2" else "recall.cvc")
+        path.unlink(missing_ok=True)
+        write(spec, path, paths["rows"], args)
+        values = read_back(spec, path, args)
+        found = recall(values, queries, truth, top)
+        size = path.stat().st_size
+        path.unlink()
+        error = np.abs(values.astype(np.float64) - original).max()
+        row = {"file": spec["name"], "file_bytes": size, "ratio": round(original.nbytes / size, 4)}
+        rows.append(row | {f"recall@{top}": round(found, 6), "largest_error": f"{error:.6g}"})
+        for key, value in (("ratio", row["ratio"]), ("recall", found)):
+            if value < spec.get(f"least_{key}", 0):
+                raise Failed(f"{spec['name']}: {key} {value}, less than {spec[f'least_{key}']}")
+    print(f"\n| file | bytes | times smaller | recall@{top} | largest error |\n|---|---|---|---|---|")
+    for row in rows:
+        found = row[f"recall@{top}"]
+        size, error = f"{row['file_bytes']:,}", f"{float(row['largest_error']):.3g}"
+        print(f"| {row['file']} | {size} | {row['ratio']:.3f} | {found:.4f} | {error} |")
+    print(f"\n{len(original):,} rows of {original.shape[1]}, {len(queries)} queries, cosine.")
+    return about, rows
+
+
+def read_back(spec, path, args):
+    if spec["by"] == "blosc2":
+        import blosc2
+
+        return blosc2.open(str(path), mode="r")[:]
+    unpacked = FOLDER / "unpacked.npy"
+    call([args.cvc, "unpack", str(path), "-o", str(unpacked)])
+    values = np.load(unpacked)
+    unpacked.unlink()
+    return values
+
+
+def recall(values, queries, truth, top):
+    """The share of the true nearest rows among those found, by cosine in float64; ties go to the lower row."""
+    nearest = np.argsort(-(unit(queries) @ unit(values).T), axis=1, kind="stable")[:, :top]
+    hits = sum(len(np.intersect1d(*pair)) for pair in zip(nearest, truth[:, :top]))
+    return hits / nearest.size
+
+
+def unit(rows):
+    rows = rows.astype(np.float64)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
 # The machine, from outside the engines.
 
 
@@ -429,6 +593,7 @@ def peak_rss(pid):
 
 def machine():
     """What a figure depends on."""
+    import blosc2
     import decompressed
 
     def said(*command):
@@ -456,6 +621,7 @@ def machine():
         "python": platform.python_version(),
         "numpy": np.__version__,
         "decompressed": decompressed.__version__,
+        "blosc2": blosc2.__version__,
     }
 
 

@@ -7,7 +7,7 @@
 #[non_exhaustive]
 pub struct Limits {
     /// Bytes of the JSON header, or of the metadata of a native file. Default 100,000,000, which is also what the
-    /// `decompressed` package allows. JSON in memory takes up to 64 times its bytes, so lower this for files from
+    /// `decompressed` package allows. JSON in memory takes up to 80 times its bytes, so lower this for files from
     /// strangers.
     pub header_len: u64,
     /// Nesting of the JSON header or metadata. Default 64.

@@ -137,8 +137,12 @@ fn converted(params: &Params, to: &'static dyn Codec, array: Array<'_>) -> Resul
         }
         (Params::Bytes(bytes), false, true) => {
             let Ok([a, b, c, d, e, f, g, h]) = <[u8; 8]>::try_from(&**bytes) else {
-                let problem = "CVCF files have one scale for a chunk; pack the vectors again";
-                return Err(Error::argument("scope", &array.index().name, problem));
+                let problem = format!(
+                    "array {:?} is int8 with a scale for each row or dim, CVCF files have one for a chunk; pack the \
+                     vectors again",
+                    array.index().name
+                );
+                return Err(Error::argument("layout", "CVCF", problem));
             };
             let min = f64::from(f32::from_le_bytes([a, b, c, d]));
             let scale = f64::from(f32::from_le_bytes([e, f, g, h]));

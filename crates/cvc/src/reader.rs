@@ -244,7 +244,7 @@ impl<'r> Array<'r> {
     /// smaller embedding; it saves decoding and memory, not reading.
     ///
     /// # Errors
-    /// Rows have fewer values.
+    /// Rows have fewer values. Reading fails where the codec cannot tell a prefix, which is so of `cvcf.lossless` alone.
     pub fn prefix(self, dim: u32) -> Result<Array<'r>, Error> {
         if dim > self.index.dim {
             let problem = format!("rows of array {:?} have {} values", self.index.name, self.index.dim);

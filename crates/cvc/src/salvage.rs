@@ -105,18 +105,19 @@ impl Array<'_> {
             let parts = match self.stored(chunk) {
                 Ok((_, parts)) => parts,
                 Err(Error::Head { .. }) => {
-                    lost.push(self.entry(chunk).rows.clone());
+                    lost.push(first_row + u64::from(rows.start)..first_row + u64::from(rows.end));
                     continue;
                 }
                 Err(error) => return Err(error),
             };
-            for block in parts.blocks_of(rows) {
+            for block in parts.blocks_of(rows.clone()) {
                 let run = BlockRun { chunk, parts, blocks: block..block + 1 };
                 match self.check(&run, &mut bytes) {
                     Ok(()) => {}
                     Err(SourceError::Block { .. } | SourceError::Checksum { .. }) => {
-                        let rows = run.rows();
-                        lost.push(first_row + u64::from(rows.start)..first_row + u64::from(rows.end));
+                        let of_block = run.rows();
+                        let (start, end) = (of_block.start.max(rows.start), of_block.end.min(rows.end));
+                        lost.push(first_row + u64::from(start)..first_row + u64::from(end));
                     }
                     Err(error) => {
                         let error = DecodeError::Source { chunk, error };

@@ -139,7 +139,7 @@ fn verify_native(array: Array<'_>, chunk: ChunkId, scratch: &mut Vec<u8>) -> Res
     };
     let parts = match array.stored(chunk) {
         Ok((_, parts)) => parts,
-        Err(error @ Error::Head { .. }) => {
+        Err(Error::Head { error, .. }) => {
             return whole(start..start + u64::from(blocked.head_len), error.to_string());
         }
         Err(error) => return Err(error),

@@ -781,3 +781,26 @@ fn the_same_rows_and_words_give_the_same_bytes() {
     let ranges: Vec<_> = reader.sections().iter().map(|section| section.rows.clone()).collect();
     assert_eq!(ranges, [0..9, 9..20], "sorted, in whatever order they were told");
 }
+
+#[test]
+fn long_strings_fill_a_chunk_before_there_are_many_however_they_come() {
+    let text = |row: usize| format!("{row} ").repeat(200_000 + row % 7 * 50_000);
+    let strings: Strings = (0..60).map(text).collect();
+    let options = || native().with_array(ArrayOptions::strings("texts", "zstd")).unwrap();
+    let whole = file(options(), &[ArrayRows::from(&strings)]);
+    let reader = Reader::from_bytes(whole.clone()).unwrap();
+    let texts = reader.array("texts").unwrap();
+    assert!(texts.chunks().count() > 1);
+    for chunk in texts.chunks() {
+        let lens: Vec<usize> =
+            chunk.rows.map(|row| strings.get(usize::try_from(row).unwrap()).len()).collect();
+        let all_but_the_last: usize = lens[..lens.len() - 1].iter().sum();
+        assert!(all_but_the_last < 16 << 20, "a chunk of {} bytes", lens.iter().sum::<usize>());
+    }
+    assert_eq!(texts.read_strings(..).unwrap(), strings);
+    let mut writer = Writer::in_memory(options()).unwrap();
+    for rows in [0..1, 1..20, 20..21, 21..60] {
+        writer.write(&[ArrayRows::Strings { strings: &strings, rows }]).unwrap();
+    }
+    assert_eq!(writer.finish_bytes().unwrap(), whole);
+}

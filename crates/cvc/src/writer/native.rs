@@ -24,8 +24,9 @@ use crate::aligned::AlignedBytes;
 use crate::error::Error;
 use crate::par;
 
-/// Strings to a chunk unless another number is asked for: how long they are is not known before they come.
+/// Strings to a chunk unless another number is asked for, and bytes of text with which a chunk is full before that.
 const DEFAULT_STRINGS: usize = 1 << 16;
+const DEFAULT_TEXT: usize = 16 << 20;
 
 /// Rows on their way into a native file.
 pub(super) struct Body {
@@ -44,6 +45,8 @@ struct Column {
     options: ArrayOptions,
     how: How,
     chunk_rows: usize,
+    /// Bytes of text that fill a chunk of strings, however few rows they are, unless the caller chose the rows.
+    chunk_text: Option<usize>,
     /// Rows that are not encoded yet; always less than a chunk.
     pending: Pending,
     /// Rows that came in encoded.
@@ -152,29 +155,29 @@ impl Body {
     fn append_batch(&mut self, batch: &[ArrayRows<'_>], sink: &mut dyn Write) -> Result<(), Error> {
         let count = batch.first().map_or(0, ArrayRows::len);
         // First what completes the chunk that is pending, then whole chunks from where they lie, then the rest.
-        let mut used = Vec::with_capacity(batch.len());
+        let mut began = Vec::with_capacity(batch.len());
         for (column, rows) in self.columns.iter_mut().zip(batch) {
-            let missing = column.chunk_rows - column.pending.len();
-            let take = if column.pending.is_empty() { 0 } else { missing.min(count) };
+            let full = if column.pending.is_empty() { Some(0) } else { column.until_full(rows, 0, true) };
+            let take = full.unwrap_or(count);
             column.pending.extend(&rows.slice(0..take));
-            used.push(take);
+            began.push((take, full.is_some() && !column.pending.is_empty()));
         }
         let mut work = Vec::new();
         let mut rests = Vec::with_capacity(batch.len());
-        for (position, (column, rows)) in self.columns.iter().zip(batch).enumerate() {
-            let mut at = used[position];
+        for (position, ((column, rows), begun)) in self.columns.iter().zip(batch).zip(&began).enumerate() {
+            let (mut at, pending_is_full) = *begun;
             if column.has_no_bytes() {
                 // Rows of no values have no chunks.
                 rests.push(count..count);
                 continue;
             }
-            if column.pending.len() == column.chunk_rows {
+            if pending_is_full {
                 let rows = column.pending.rows(&column.options)?;
                 work.push(Work { end_row: self.rows + at as u64, column: position, rows });
             }
-            while count - at >= column.chunk_rows {
-                let rows = rows.slice(at..at + column.chunk_rows);
-                at += column.chunk_rows;
+            while let Some(take) = column.until_full(rows, at, false) {
+                let rows = rows.slice(at..at + take);
+                at += take;
                 work.push(Work { end_row: self.rows + at as u64, column: position, rows });
             }
             rests.push(at..count);
@@ -182,8 +185,10 @@ impl Body {
         let encoded = encode_all(&self.columns, work, &self.spare)?;
         self.rows += count as u64;
         self.put(encoded, sink)?;
-        for ((column, rows), rest) in self.columns.iter_mut().zip(batch).zip(rests) {
-            if column.pending.len() == column.chunk_rows || column.has_no_bytes() {
+        for (((column, rows), rest), (_, pending_is_full)) in
+            self.columns.iter_mut().zip(batch).zip(rests).zip(began)
+        {
+            if pending_is_full || column.has_no_bytes() {
                 column.pending.clear();
             }
             column.pending.extend(&rows.slice(rest));
@@ -207,11 +212,14 @@ impl Body {
         let mut chunks = Vec::new();
         if !column.has_no_bytes() {
             let count = rows.len();
-            let work = (0..count).step_by(column.chunk_rows).map(|start| {
-                let range = start..count.min(start + column.chunk_rows);
-                Work { end_row: range.end as u64, column: 0, rows: rows.slice(range) }
-            });
-            chunks = encode_all(std::slice::from_ref(&column), work.collect(), &self.spare)?;
+            let mut work = Vec::new();
+            let mut start = 0;
+            while start < count {
+                let end = column.until_full(rows, start, false).map_or(count, |take| start + take);
+                work.push(Work { end_row: end as u64, column: 0, rows: rows.slice(start..end) });
+                start = end;
+            }
+            chunks = encode_all(std::slice::from_ref(&column), work, &self.spare)?;
             for chunk in &mut chunks {
                 chunk.spec.array = array_number(position);
             }
@@ -342,13 +350,31 @@ impl Column {
                 (How::Values(codec, encode), Pending::Values { bytes: AlignedBytes::new(), rows: 0 }, rows)
             }
         };
+        let chunk_text = (options.dtype == ArrayDType::Utf8 && chunk_rows.is_none()).then_some(DEFAULT_TEXT);
         let chunk_rows = chunk_rows.map_or(default_rows, u64::from);
         let chunk_rows = usize::try_from(chunk_rows).unwrap_or(usize::MAX);
-        Ok(Column { options: options.clone(), how, chunk_rows, pending, encoded_rows: 0 })
+        Ok(Column { options: options.clone(), how, chunk_rows, chunk_text, pending, encoded_rows: 0 })
     }
 }
 
 impl Column {
+    /// How many of `rows`, from row `from` on, fill a chunk, together with those that are pending if they are to be in it;
+    /// `None` if there are not so many. It depends on the rows alone, not on how they are split over calls.
+    fn until_full(&self, rows: &ArrayRows<'_>, from: usize, with_pending: bool) -> Option<usize> {
+        let pending = if with_pending { self.pending.len() } else { 0 };
+        let (missing, left) = (self.chunk_rows - pending, rows.len() - from);
+        if let (Some(most), ArrayRows::Strings { strings, rows }) = (self.chunk_text, rows) {
+            let mut text = if with_pending { self.pending.text_len() } else { 0 };
+            for row in 0..missing.min(left) {
+                text += strings.get(rows.start + from + row).len();
+                if text >= most {
+                    return Some(row + 1);
+                }
+            }
+        }
+        (left >= missing).then_some(missing)
+    }
+
     /// Whether rows have no values, and so no chunks.
     fn has_no_bytes(&self) -> bool {
         self.options.dtype != ArrayDType::Utf8 && self.options.row_len() == 0
@@ -365,6 +391,13 @@ impl Pending {
 
     fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    fn text_len(&self) -> usize {
+        match self {
+            Pending::Values { .. } => 0,
+            Pending::Strings(strings) => strings.text().len(),
+        }
     }
 
     fn clear(&mut self) {

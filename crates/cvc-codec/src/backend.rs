@@ -155,12 +155,19 @@ pub struct HostBuffer<'a> {
     dtype: DType,
     /// Invariant: aligned for `dtype`, a whole number of values.
     bytes: &'a mut [u8],
+    resident: bool,
 }
 
 impl<'a> HostBuffer<'a> {
     /// A buffer over these values, whose dtype is the type's.
     pub fn new<T: Element>(values: &'a mut [T]) -> Self {
-        HostBuffer { dtype: T::DTYPE, bytes: bytemuck::cast_slice_mut(values) }
+        HostBuffer { dtype: T::DTYPE, bytes: bytemuck::cast_slice_mut(values), resident: true }
+    }
+
+    /// The same over values that were allocated a moment ago and never written, as `vec![0.0; n]` gives them. The result
+    /// is the same; a backend may write such memory in another way, as its pages are yet to be had from the system.
+    pub fn fresh<T: Element>(values: &'a mut [T]) -> Self {
+        HostBuffer { resident: false, ..HostBuffer::new(values) }
     }
 
     /// A buffer over bytes that are to hold values of `dtype`.
@@ -170,7 +177,12 @@ impl<'a> HostBuffer<'a> {
     pub fn from_bytes(dtype: DType, bytes: &'a mut [u8]) -> Result<Self, RowsError> {
         // The same conditions as for rows of one value each.
         RowSlice::from_bytes(dtype, bytes.len() / dtype.size(), 1, bytes)?;
-        Ok(HostBuffer { dtype, bytes })
+        Ok(HostBuffer { dtype, bytes, resident: true })
+    }
+
+    /// Whether its pages are in memory, as far as is known: all but [fresh](HostBuffer::fresh) buffers.
+    pub fn is_resident(&self) -> bool {
+        self.resident
     }
 
     /// The bytes of all values, in native order, aligned for the dtype.

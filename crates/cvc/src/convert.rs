@@ -148,7 +148,15 @@ impl Reader {
             let rows = first.entry(chunk.id).row_count();
             let parts = arrays.iter().zip(&codecs).map(|(array, codec)| {
                 let to = copy::codec(*array, codec)?;
-                Ok(copy_rows(*array, chunk.id, std::slice::from_ref(&(0..rows)), to)?.chunk)
+                let copied = copy_rows(*array, chunk.id, std::slice::from_ref(&(0..rows)), to);
+                let copied = copied.map_err(|error| match error {
+                    // Only this caller knows which of the CVCF layouts it is.
+                    Error::Argument { argument: "layout", problem, .. } => {
+                        Error::argument("layout", layout, problem)
+                    }
+                    error => error,
+                });
+                Ok(copied?.chunk)
             });
             let parts = parts.collect::<Result<Vec<EncodedChunk>, Error>>()?;
             writer.write_encoded(rows, EncodedParts::Cvcf(&parts))?;

@@ -210,7 +210,7 @@ fn what_a_layout_cannot_hold_is_refused_by_name() {
             let reader = of(vectors("int8").scope(scope));
             usage(
                 converted(&reader, layout),
-                &["layout = CVCF", "\"vectors\"", "have one for a chunk", "pack the vectors again"],
+                &["layout = v", "\"vectors\"", "have one for a chunk", "pack the vectors again"],
             );
         }
         for codec in ["bf16", "zstd", "gzip"] {

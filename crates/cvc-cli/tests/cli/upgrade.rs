@@ -83,7 +83,7 @@ fn what_a_layout_cannot_hold_is_refused() {
     pack(&["--add", "ids=ids.txt"]);
     refused("v2", &["--layout", "'v2'", "\"ids\""]);
     pack(&["--codec", "int8"]);
-    refused("v1", &["--layout", "'v1'", "one scale for a chunk"]);
+    refused("v1", &["--layout", "'v1'", "have one for a chunk"]);
     pack(&["--codec", "bf16"]);
     refused("v1", &["--layout", "bf16"]);
     pack(&["--meta", "k=v"]);

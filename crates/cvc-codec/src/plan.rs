@@ -283,12 +283,20 @@ fn check_sources(
         }
     }
     let block_len = |rows: u32, width: u64| u128::from(rows) * u128::from(width);
+    if let Some(lane) = parts.lanes().first() {
+        // The first block is the longest, and all of its sources are in memory together.
+        let first = parts.rows_of(0..1.min(parts.block_count()));
+        let decoded: u128 = widths.iter().map(|width| block_len(first.end, *width)).sum();
+        if decoded > u128::from(MAX_BLOCK_LEN) {
+            return Err(PlanError::Expansion { block: 0, len: lane.lens[0], decoded });
+        }
+    }
     for (lane, width) in parts.lanes().iter().zip(&widths[fields..]) {
         for (block, len) in (0..).zip(&lane.lens) {
             let rows = parts.rows_of(block..block + 1);
             let decoded = block_len(rows.end - rows.start, *width);
-            // More than any compressor makes of so few bytes, or more than a block may hold.
-            if decoded > u128::from(MAX_BLOCK_LEN) || decoded > u128::from(*len) * MAX_EXPANSION {
+            // More than any compressor makes of so few bytes.
+            if decoded > u128::from(*len) * MAX_EXPANSION {
                 return Err(PlanError::Expansion { block, len: *len, decoded });
             }
         }

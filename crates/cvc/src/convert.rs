@@ -5,6 +5,7 @@ use std::path::Path;
 use cvc_codec::{ChunkId, EncodedChunk};
 use cvc_format::{ArrayDType, DType, Json, Layout, Loss};
 
+use crate::checks::Checksums;
 use crate::copy::{self, Copied, copy_rows, stores_alike};
 use crate::error::Error;
 use crate::io::atomic_file::Overwrite;
@@ -19,7 +20,8 @@ impl Reader {
     /// has. Every row decodes to the same bits as before.
     ///
     /// Chunks stay as they are. Encoded rows are copied where both layouts store them alike; what `decompressed` calls
-    /// lossless is decoded and encoded again. What the metadata of chunks said becomes sections, and goes back.
+    /// lossless is decoded and encoded again. What the metadata of chunks said becomes sections, and goes back; beside sections it is
+    /// kept in the metadata of the file, under `cvcf.chunk_metadata`, and cannot go back: no writer of CVCF files writes both.
     ///
     /// # Errors
     /// The source fails or is damaged, the layout cannot hold what the file has (the message says what), or the file
@@ -30,6 +32,11 @@ impl Reader {
         layout: Layout,
         overwrite: Overwrite,
     ) -> Result<Written, Error> {
+        if self.options().checksums == Checksums::Never {
+            let problem =
+                "a new file would have good checksums over damaged rows; open this one with its checksums";
+            return Err(Error::argument("checksums", "never", problem));
+        }
         match (self.layout(), layout) {
             (Layout::Native, Layout::Native) => {
                 Err(Error::argument("layout", layout, "the file is in this layout already"))
@@ -63,8 +70,13 @@ impl Reader {
         let codecs: Vec<&str> = self.arrays().map(native_codec).collect();
         for (array, codec) in self.arrays().zip(&codecs) {
             let of_values = array.values_dtype()?;
-            // Whatever went in, these are the values there are.
-            let dtype = if *codec == "lossless" { DType::F32 } else { of_values };
+            // Whatever went in, these are the values there are: native codecs that make floats hold nothing else.
+            let dtype = match *codec {
+                "raw" => of_values,
+                "lossless" => DType::F32,
+                _ if of_values.is_float() => of_values,
+                _ => DType::F32,
+            };
             options = options.with_array(
                 ArrayOptions::values(&array.index().name, dtype, &array.index().inner, *codec).scope(
                     // What every CVCF file has.
@@ -102,11 +114,10 @@ impl Reader {
     fn downgrade(&self, path: &Path, layout: Layout, overwrite: Overwrite) -> Result<Written, Error> {
         let index = self.index();
         let cannot = |what: String| Err(Error::argument("layout", layout, format!("it cannot hold {what}")));
-        let chunk_metadata = match index.metadata.as_object() {
-            Some([]) | None => None,
-            Some([(key, Json::Array(items))]) if *key == CHUNK_METADATA => Some(items.clone()),
+        match index.metadata.as_object() {
+            Some([]) | None => {}
             Some(_) => return cannot("metadata of the file".into()),
-        };
+        }
         let arrays: Vec<Array<'_>> = self.arrays().collect();
         let Some(first) = arrays.first() else { return cannot("a file without arrays".into()) };
         let mut options = WriteOptions::new(layout).overwrite(overwrite);
@@ -133,8 +144,6 @@ impl Reader {
         if of_chunks {
             options = options
                 .chunk_metadata(index.sections.iter().map(|section| section.metadata.clone()).collect());
-        } else if let Some(items) = chunk_metadata {
-            options = options.chunk_metadata(items);
         }
         let mut writer = Writer::create(path, options)?;
         if first.index().chunks.is_empty() && first.rows() > 0 {

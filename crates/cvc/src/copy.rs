@@ -12,6 +12,7 @@ use cvc_format::{ArrayDType, Stored};
 use crate::aligned::AlignedBytes;
 use crate::error::Error;
 use crate::reader::Array;
+use crate::writer::fitting_block_rows;
 
 /// Rows of one chunk, encoded for another file.
 #[derive(Debug)]
@@ -44,7 +45,9 @@ pub(crate) fn copy_rows(
         let ranges: Vec<Range<u64>> =
             rows.iter().map(|rows| first + u64::from(rows.start)..first + u64::from(rows.end)).collect();
         let texts = array.read_strings(ranges)?;
-        strings::encode_strings(&texts, to.name(), block_rows, &mut copied.chunk)
+        // Without rows between them, long strings may meet in a block that was never so large.
+        copied.block_rows = fitting_block_rows(&texts, block_rows);
+        strings::encode_strings(&texts, to.name(), copied.block_rows, &mut copied.chunk)
             .map_err(|error| Error::Encode { array: array.index().name.clone(), error })?;
         return Ok(copied);
     }

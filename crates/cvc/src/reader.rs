@@ -17,7 +17,7 @@ use cvc_format::{
     Step, Stored,
 };
 
-use crate::checks::{BadFrame, Checksums, FrameChecks};
+use crate::checks::{self, BadFrame, Checksums, FrameChecks};
 use crate::error::Error;
 use crate::huge_pages;
 use crate::inside::{HeadError, Inside, Insides};
@@ -99,6 +99,11 @@ impl Reader {
         &self.index
     }
 
+    /// How it is read.
+    pub(crate) fn options(&self) -> &ReadOptions {
+        &self.options
+    }
+
     /// The source the file is read from.
     pub fn source(&self) -> &dyn ReadAt {
         &*self.source
@@ -165,7 +170,8 @@ impl Reader {
     }
 
     /// The rows of every section that meets all of `conditions`, in file order; of every chunk whose metadata
-    /// does, in a file that has metadata on its chunks and no sections.
+    /// does, in a file that has metadata on its chunks and no sections. They are rows of the first array, and of those with
+    /// as many: another array refuses them.
     ///
     /// # Errors
     /// The file has neither.
@@ -182,7 +188,8 @@ impl Reader {
             let problem = "the file has no sections and no chunk metadata to look in; choose rows by number";
             return Err(Error::argument("where", keys.join(", "), problem));
         }
-        Ok(Rows::from(matching_rows(sections, conditions)))
+        let of_rows = self.index.arrays.first().map_or(0, |array| array.rows);
+        Ok(Rows::of_sections(matching_rows(sections, conditions), of_rows))
     }
 }
 
@@ -300,6 +307,47 @@ impl<'r> Array<'r> {
             (_, requires) => requires.join(", "),
         };
         Err(Error::Newer { array: self.index.name.clone(), unknown })
+    }
+
+    /// Refuses an array of which this version does not know the kind or the codec.
+    pub(crate) fn check_known(&self) -> Result<(), Error> {
+        self.check_readable()?;
+        self.find_codec(&self.index.codec).map(drop).map_err(|error| self.chunk_error(ChunkId(0), error))
+    }
+
+    /// Refuses a dtype that the values of this array cannot be had in.
+    pub(crate) fn check_dtype(&self, out: DType) -> Result<(), Error> {
+        check_output(self.dtype()?, out).map_err(|error| self.chunk_error(ChunkId(0), error.into()))
+    }
+
+    /// Refuses an array that does not hold strings.
+    pub(crate) fn check_strings_dtype(&self) -> Result<(), Error> {
+        self.check_readable()?;
+        if self.index.dtype == ArrayDType::Utf8 {
+            return Ok(());
+        }
+        let problem = format!("it holds {} values, not strings", self.index.dtype);
+        Err(Error::argument("array", &self.index.name, problem))
+    }
+
+    /// Compares the blocks of `run`, or the frame they are in, with their checksums, whatever the options say. The inside of
+    /// the chunk has been loaded.
+    pub(crate) fn check_run(&self, run: &BlockRun<'_>, scratch: &mut Vec<u8>) -> Result<(), SourceError> {
+        let Reader { index, source, .. } = self.reader;
+        if let Some(frame) = self.frame(run.chunk) {
+            return checks::check(&index.frames, &[frame], &**source).map_err(|bad| bad.error);
+        }
+        let (inside, entry) = (self.inside(run.chunk), self.entry(run.chunk));
+        let start = entry.bytes.start;
+        if inside.all_good(run) {
+            return Ok(());
+        }
+        if let Some(bytes) = source.borrow(entry.bytes.clone()) {
+            return inside.check(run, RunBytes::Chunk(bytes), start);
+        }
+        scratch.resize(run.byte_len(), 0);
+        read_run(&**source, run, start, scratch)?;
+        inside.check(run, RunBytes::Ranges(scratch), start)
     }
 
     /// The chunks in row order, to be read one by one with [`Array::read`] of their rows.
@@ -457,11 +505,7 @@ impl<'r> Array<'r> {
     /// # Errors
     /// The array holds values, rows that do not exist, damage.
     pub fn read_strings(&self, rows: impl Into<Rows>) -> Result<Strings, Error> {
-        self.check_readable()?;
-        if self.index.dtype != ArrayDType::Utf8 {
-            let problem = format!("it holds {} values, not strings", self.index.dtype);
-            return Err(Error::argument("array", &self.index.name, problem));
-        }
+        self.check_strings_dtype()?;
         self.find_codec(&self.index.codec).map_err(|error| self.chunk_error(ChunkId(0), error))?;
         let ranges = rows.into().resolve(self.index.rows)?;
         let row_count = ranges.iter().fold(0u64, |sum, range| sum.saturating_add(range.end - range.start));
@@ -738,28 +782,33 @@ impl ArrayPayloads<'_> {
     }
 }
 
+/// Fills `into` with the bytes of a run, of a chunk that begins at byte `start` of the source.
+fn read_run(source: &dyn ReadAt, run: &BlockRun<'_>, start: u64, into: &mut [u8]) -> Result<(), SourceError> {
+    let ranges = run.ranges();
+    if ranges.clone().count() == 1 {
+        for range in ranges {
+            source.read_at(start + range.start, into)?;
+        }
+    } else {
+        let mut rest = &mut *into;
+        let mut wanted = Vec::new();
+        for range in ranges {
+            let len = usize::try_from(range.end - range.start).expect("the file was opened on this machine");
+            let (part, after) = rest.split_at_mut(len);
+            rest = after;
+            wanted.push((start + range.start, part));
+        }
+        source.read_ranges(&mut wanted)?;
+    }
+    Ok(())
+}
+
 impl Payloads for ArrayPayloads<'_> {
     fn read(&self, run: &BlockRun<'_>, into: &mut [u8]) -> Result<(), SourceError> {
         let unchecked = self.unchecked(run)?;
         let start = self.array.entry(run.chunk).bytes.start;
         let source = &self.array.reader.source;
-        let ranges = run.ranges();
-        if ranges.clone().count() == 1 {
-            for range in ranges {
-                source.read_at(start + range.start, into)?;
-            }
-        } else {
-            let mut rest = &mut *into;
-            let mut wanted = Vec::new();
-            for range in ranges {
-                let len =
-                    usize::try_from(range.end - range.start).expect("the file was opened on this machine");
-                let (part, after) = rest.split_at_mut(len);
-                rest = after;
-                wanted.push((start + range.start, part));
-            }
-            source.read_ranges(&mut wanted)?;
-        }
+        read_run(&**source, run, start, into)?;
         unchecked.map_or(Ok(()), |inside| inside.check(run, RunBytes::Ranges(into), start))
     }
 

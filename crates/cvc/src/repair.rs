@@ -51,7 +51,7 @@ impl Reader {
         let mut dropped = Vec::new();
         let rows = arrays.first().map_or(0, Array::rows);
         for array in &arrays {
-            array.check_readable()?;
+            array.check_known()?;
             let of_array = array.lost_rows(&[0..array.rows()])?;
             if array.rows() == rows {
                 dropped.extend(of_array.clone());
@@ -95,16 +95,25 @@ impl Reader {
                 let kept = within(&chunk.rows, dropped);
                 let count = kept.iter().map(|rows| rows.end - rows.start).sum();
                 if count > 0 {
-                    let copied = copy_rows(*array, chunk.id, &kept, to)?;
+                    let chunk_id = chunk.id;
+                    let copied = copy_rows(*array, chunk_id, &kept, to)?;
                     let (chunk, block_rows) = (&copied.chunk, copied.block_rows);
-                    let parts =
-                        EncodedParts::Native { array: position, chunk, block_rows, loss: blocked.loss };
+                    // What was measured was measured of all rows.
+                    let whole =
+                        u64::from(count) == array.entry(chunk_id).rows.end - array.entry(chunk_id).rows.start;
+                    let loss = if whole || blocked.loss == Loss::NONE { blocked.loss } else { Loss::UNKNOWN };
+                    let parts = EncodedParts::Native { array: position, chunk, block_rows, loss };
                     writer.write_encoded(count, parts)?;
                 }
             }
             if array.index().chunks.is_empty() {
                 // Rows of no values: there is nothing to copy but their number.
-                let count = u32::try_from(array.rows()).expect("checked when the file was opened");
+                let gone = if array.rows() == rows {
+                    dropped.iter().map(|rows| rows.end - rows.start).sum()
+                } else {
+                    0
+                };
+                let count = u32::try_from(array.rows() - gone).expect("checked when the file was opened");
                 let (chunk, loss) = (&EncodedChunk::default(), Loss::NONE);
                 let parts = EncodedParts::Native { array: position, chunk, block_rows: 1, loss };
                 writer.write_encoded(count, parts)?;

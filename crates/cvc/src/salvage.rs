@@ -2,9 +2,11 @@
 
 use std::ops::Range;
 
+use cvc_codec::ops::PayloadError;
 use cvc_codec::strings::Strings;
-use cvc_codec::{BlockRun, DecodeError, Element, HostBuffer, Payloads, SourceError};
+use cvc_codec::{BlockRun, ChunkId, DecodeError, Element, HostBuffer, SourceError};
 use cvc_cpu::CpuBackend;
+use cvc_format::native::MAX_BLOCK_LEN;
 
 use crate::error::Error;
 use crate::reader::Array;
@@ -39,13 +41,16 @@ impl Array<'_> {
         rows: impl Into<Rows>,
         on_damage: OnDamage,
     ) -> Result<Salvaged<Vec<T>>, Error> {
+        self.check_dtype(T::DTYPE)?;
         let ranges = rows.into().resolve(self.rows())?;
         let lost = self.lost_rows(&ranges)?;
         let kept = without(&ranges, &lost);
         if on_damage == OnDamage::Skip || lost.is_empty() {
             return Ok(Salvaged { values: self.read(kept)?, lost });
         }
-        self.check_filled(&lost, u64::from(self.dim()) * T::DTYPE.size() as u64)?;
+        self.check_filled(&lost, u64::from(self.dim()) * T::DTYPE.size() as u64, |chunk| {
+            self.plan(chunk, T::DTYPE).map(drop)
+        })?;
         let mut values = vec![T::zeroed(); self.value_count(&ranges, T::DTYPE)?];
         if T::DTYPE.is_float() {
             // All bits set is a quiet NaN in each of the float formats.
@@ -73,12 +78,28 @@ impl Array<'_> {
         rows: impl Into<Rows>,
         on_damage: OnDamage,
     ) -> Result<Salvaged<Strings>, Error> {
+        self.check_strings_dtype()?;
         let ranges = rows.into().resolve(self.rows())?;
         let lost = self.lost_rows(&ranges)?;
         if on_damage == OnDamage::Skip || lost.is_empty() {
             return Ok(Salvaged { values: self.read_strings(without(&ranges, &lost))?, lost });
         }
-        self.check_filled(&lost, size_of::<usize>() as u64)?;
+        self.check_filled(&lost, size_of::<usize>() as u64, |chunk| {
+            let (_, parts) = self.stored(chunk)?;
+            let most = |len: &u32| u64::from(*len).saturating_mul(MOST_EXPANDED).min(MAX_BLOCK_LEN);
+            let earned =
+                parts.lanes().iter().flat_map(|lane| &lane.lens).map(most).fold(0, u64::saturating_add);
+            // Each string has an end of four bytes.
+            if u64::from(parts.rows()) * 4 <= earned {
+                return Ok(());
+            }
+            let error =
+                PayloadError::Strings { problem: format!("{} rows, too many for its bytes", parts.rows()) };
+            Err(Error::Decode {
+                array: self.index().name.clone(),
+                error: DecodeError::Payload { chunk, error },
+            })
+        })?;
         let mut values = Strings::default();
         for range in ranges {
             let mut row = range.start;
@@ -93,14 +114,16 @@ impl Array<'_> {
     }
 
     /// Which of these rows are lost, because the head of their chunk, their block or (in CVCF files) their chunk is
-    /// damaged: sorted, without overlap. Everything that reading them would look at is checked.
+    /// damaged: sorted, without overlap. Everything that reading them would look at is checked, even if the file was
+    /// opened without checksums.
     ///
     /// # Errors
-    /// The source fails.
+    /// Rows that do not exist; the source fails.
     pub fn lost_rows(&self, ranges: &[Range<u64>]) -> Result<Vec<Range<u64>>, Error> {
+        let ranges = Rows::from(Vec::from(ranges)).resolve(self.rows())?;
         let mut lost = Vec::new();
         let mut bytes = Vec::new();
-        for (chunk, rows) in self.split(Vec::from(ranges)) {
+        for (chunk, rows) in self.split(ranges) {
             let first_row = self.entry(chunk).rows.start;
             let parts = match self.stored(chunk) {
                 Ok((_, parts)) => parts,
@@ -112,7 +135,7 @@ impl Array<'_> {
             };
             for block in parts.blocks_of(rows.clone()) {
                 let run = BlockRun { chunk, parts, blocks: block..block + 1 };
-                match self.check(&run, &mut bytes) {
+                match self.check_run(&run, &mut bytes) {
                     Ok(()) => {}
                     Err(SourceError::Block { .. } | SourceError::Checksum { .. }) => {
                         let of_block = run.rows();
@@ -129,30 +152,29 @@ impl Array<'_> {
         Ok(union(lost))
     }
 
-    /// Refuses to fill more rows of `row_len` bytes than a chunk of so many bytes can hold. Where its head is damaged,
-    /// nothing else says that its rows are there.
-    fn check_filled(&self, lost: &[Range<u64>], row_len: u64) -> Result<(), Error> {
-        // What streams unpack to at most, and twice that, for halves become f32.
-        const MOST: u64 = 1 << 16;
+    /// Refuses to fill more rows of `row_len` bytes than a chunk of so many bytes is sure to hold, unless `earned` finds that
+    /// it can.
+    fn check_filled(
+        &self,
+        lost: &[Range<u64>],
+        row_len: u64,
+        earned: impl Fn(ChunkId) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         for (chunk, rows) in self.split(Vec::from(lost)) {
             let Range { start, end } = self.entry(chunk).bytes;
-            let earned = (end - start).saturating_mul(MOST);
-            if (rows.len() as u64).saturating_mul(row_len) > earned {
+            // Halves become f32.
+            let sure = (end - start).saturating_mul(2 * MOST_EXPANDED);
+            if (rows.len() as u64).saturating_mul(row_len) > sure {
                 self.stored(chunk)?;
+                earned(chunk)?;
             }
         }
         Ok(())
     }
-
-    fn check(&self, run: &BlockRun<'_>, bytes: &mut Vec<u8>) -> Result<(), SourceError> {
-        let payloads = self.payloads();
-        if payloads.borrow(run)?.is_none() {
-            bytes.resize(run.byte_len(), 0);
-            payloads.read(run, bytes)?;
-        }
-        Ok(())
-    }
 }
+
+/// What streams unpack to at most, times their bytes.
+const MOST_EXPANDED: u64 = 1 << 15;
 
 /// Sorted ranges, with those that touch made one.
 pub(crate) fn union(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {

@@ -15,21 +15,39 @@ enum Kind {
     All,
     From(u64),
     Ranges(Vec<Range<u64>>),
+    /// Of sections, which speak of arrays with so many rows.
+    Sections {
+        ranges: Vec<Range<u64>>,
+        of_rows: u64,
+    },
 }
 
 impl Rows {
+    /// Rows of sections, of a file whose first array has `of_rows` rows.
+    pub(crate) fn of_sections(ranges: Vec<Range<u64>>, of_rows: u64) -> Rows {
+        Rows(Kind::Sections { ranges, of_rows })
+    }
+
     /// Every row.
     pub const ALL: Rows = Rows(Kind::All);
 
     /// The ranges, in the order wanted, within an array of `rows` rows.
     ///
     /// # Errors
-    /// A range is backwards or goes beyond the array.
+    /// A range is backwards or goes beyond the array, or the rows are of sections that speak of other arrays.
     pub fn resolve(&self, rows: u64) -> Result<Vec<Range<u64>>, Error> {
         let ranges = match &self.0 {
             Kind::All => vec![0..rows],
             Kind::From(start) => vec![*start..rows],
             Kind::Ranges(ranges) => ranges.clone(),
+            Kind::Sections { ranges, of_rows } if *of_rows == rows => ranges.clone(),
+            Kind::Sections { of_rows, .. } => {
+                let problem = format!(
+                    "sections speak of the first array, which has {of_rows} rows; this one has {rows}: choose its rows by \
+                     number"
+                );
+                return Err(Error::argument("rows", "those of sections", problem));
+            }
         };
         match ranges.iter().find(|range| range.start > range.end || range.end > rows) {
             None => Ok(ranges),

@@ -194,7 +194,9 @@ fn verify_native(array: Array<'_>, chunk: ChunkId, scratch: &mut Vec<u8>) -> Res
     };
     match content {
         Ok(()) => Ok(damage),
-        Err(error @ (Error::Chunk { .. } | Error::Decode { error: DecodeError::Payload { .. }, .. })) => {
+        // The report names array and chunk already.
+        Err(Error::Chunk { error, .. }) => whole(entry.bytes.clone(), error.to_string()),
+        Err(Error::Decode { error: DecodeError::Payload { error, .. }, .. }) => {
             whole(entry.bytes.clone(), error.to_string())
         }
         Err(error) => Err(error),

@@ -363,7 +363,7 @@ fn metadata_of_chunks_beside_sections_is_kept_and_goes_nowhere_else() {
     assert_eq!(ranges_and_texts(native.sections()), [(1..5, "{\"k\":1}".to_owned())]);
     assert!(!native.index().sections_from_chunks);
     assert_eq!(python(&native.index().metadata), "{\"cvcf.chunk_metadata\":[{\"a\":NaN},null]}");
-    usage(converted(&native, Layout::V1), &["layout v1", "sections and chunk metadata in one file"]);
+    usage(converted(&native, Layout::V1), &["layout = v1", "metadata of the file"]);
 }
 
 #[test]
@@ -439,4 +439,27 @@ fn columns_and_their_dtypes_go_round() {
         [vec![6, 2], vec![6], vec![6, 3]]
     );
     assert!(converted(&native, Layout::V2).unwrap() == original);
+}
+
+#[test]
+fn integers_that_became_halves_or_codes_are_floats_from_then_on() {
+    let values: Vec<i64> = (0..12).map(|n| n * 3 - 7).collect();
+    for codec in ["fp16", "int8", "none"] {
+        let options = WriteOptions::new(Layout::V2).array("ids", DType::I64, 3, codec).unwrap();
+        let mut writer = Writer::in_memory(options).unwrap();
+        writer.write(&[RowSlice::new(&values, 3).unwrap()]).unwrap();
+        let original = open(writer.finish_bytes().unwrap());
+        let native = open(converted(&original, Layout::Native).unwrap());
+        assert!(native.verify().unwrap().is_ok(), "{codec}");
+        assert_alike(&native, &original, codec);
+    }
+}
+
+#[test]
+fn a_file_opened_without_checksums_is_not_converted() {
+    let mut options = cvc::ReadOptions::default();
+    options.checksums = cvc::Checksums::Never;
+    let bytes = v1_file(&[(2, "")], "");
+    let reader = Reader::new(Box::new(bytes), options).unwrap();
+    usage(converted(&reader, Layout::Native), &["checksums", "over damaged rows"]);
 }

@@ -804,3 +804,20 @@ fn long_strings_fill_a_chunk_before_there_are_many_however_they_come() {
     }
     assert_eq!(writer.finish_bytes().unwrap(), whole);
 }
+
+#[test]
+fn sections_speak_of_the_first_array_and_of_those_with_as_many_rows() {
+    let options = native().array("vectors", DType::F32, 2, "raw").unwrap();
+    let mut writer = Writer::in_memory(options).unwrap();
+    writer.write_vectors(rows(&[0.0; 20], 2)).unwrap();
+    writer.add_section(3..6, json(r#"{"k":1}"#)).unwrap();
+    let vocabulary: Strings = (0..50).map(|n| n.to_string()).collect();
+    writer.attach(ArrayOptions::strings("vocabulary", "raw"), &vocabulary).unwrap();
+    let reader = Reader::from_bytes(writer.finish_bytes().unwrap()).unwrap();
+    let found = reader.find(&[Condition::new("k", 1u64)]).unwrap();
+    assert_eq!(reader.array("vectors").unwrap().read::<f32>(found.clone()).unwrap().len(), 6);
+    usage(
+        reader.array("vocabulary").unwrap().read_strings(found),
+        &["speak of the first array", "10 rows", "50"],
+    );
+}

@@ -536,6 +536,11 @@ fn encode_one(
 /// Rows to a block of these strings: the usual number, or fewer where some are so long that a block would be too large.
 fn string_block_rows(strings: &Strings) -> u32 {
     let usual = strings::default_string_block_rows(strings.text().len() as u64, strings.len() as u64);
+    fitting_block_rows(strings, usual)
+}
+
+/// So many rows to a block of these strings, or fewer where a block would be too large.
+pub(crate) fn fitting_block_rows(strings: &Strings, usual: u32) -> u32 {
     let fits = |rows: u32| {
         let block_lens = (0..strings.len()).step_by(rows as usize).map(|start| {
             let block = start..strings.len().min(start + rows as usize);

@@ -17,6 +17,8 @@
 //!    payloads are taken one after another, and their pieces are spread over the cores.
 //! 6. Of several failures the one of the lowest destination row is reported, whatever the timing. A run that fails is
 //!    done again in the order of the loop above, which finds that row.
+//! 7. Results larger than the caches are written past them ([`ops::stores`]), if their memory was touched before. A run
+//!    that does so fences before it is done.
 
 use std::cell::Cell;
 use std::ops::Range;
@@ -27,12 +29,13 @@ use bytemuck::cast_slice_mut;
 use cvc_codec::ops::affine_u8::row_parameter;
 use cvc_codec::ops::{DictPlanes, PayloadError};
 use cvc_codec::{
-    Affine, Backend, Batch, BlockRun, ChunkId, DType, DecodeError, DecodePlan, DeviceInfo, DeviceKind,
-    HostBuffer, Inflater, Load, Payloads, RunBytes, SourceError, Sources, Unsupported,
+    Affine, Backend, Batch, BlockRun, ChunkId, DType, DecodeError, DecodePlan, DeviceBuffer, DeviceInfo,
+    DeviceKind, HostBuffer, Inflater, Load, Payloads, RunBytes, SourceError, Sources, Unsupported,
 };
 
 use crate::level::Level;
 use crate::ops;
+use crate::ops::stores::{Ordinary, Stores, Storing, fenced};
 
 /// Bytes that the ops of a run read, about: encoded ones, and what lanes are inflated to. With what they decode to (half
 /// a megabyte at most) they stay in the L2 cache of one core between reading and decoding, and taking the next run
@@ -47,10 +50,35 @@ const RUN_LEN: usize = 128 << 10;
 /// Values that are narrowed at a time: 16 KiB of f32, which stay in the L1 cache.
 const TILE: usize = 4096;
 
+/// Bytes of a batch from which on it is streamed into [resident](HostBuffer::is_resident) memory: about one and a half
+/// times the L3 cache. Below it ordinary stores come to rest there, and whoever reads the result next finds it.
+///
+/// Measured as [`RUN_LEN`], 32 MiB of L3, two threads, windows of a large array one after another into the same buffer, GB/s
+/// of f32 with ordinary stores and with streaming ones (`rates_by_size` in `tests/rates.rs`):
+/// `widen_f16` 8 MiB 60, 31; 16 MiB 50, 33; 24 MiB 33, 32; 32 MiB 30, 32; 48 MiB 26, 31; 128 MiB 26, 33;
+/// `affine_u8` 8 MiB 101, 36; 16 MiB 84, 36; 24 MiB 49, 35; 32 MiB 39, 35; 48 MiB 31, 35; 128 MiB 29, 36.
+///
+/// Into fresh pages streaming was 10 to 15 percent slower, into fresh huge pages as fast (one thread, a scratch program).
+const STREAMED_LEN: u64 = 48 << 20;
+
+/// Bytes that every call of an op must write for its run to be streamed: what is not a whole line at both ends of a call
+/// goes through the caches. `affine_u8` of rows, one thread, ordinary and streaming: 400 bytes 25 and 17, 768 bytes 28 and
+/// 30, 1,024 bytes 28 and 36 (scratch programs, as [`crate::ops`]).
+const STREAMED_CALL_LEN: usize = 1 << 10;
+
+/// The same where each dim has parameters, whose loads wait for streaming stores: 1,024 bytes 28 and 22, 1,536 bytes 27 and
+/// 20, 2,048 bytes 26 and 27, 3,072 bytes 25 and 30.
+const STREAMED_DIMS_LEN: usize = 2 << 10;
+
+/// Bytes that a run must write to be streamed: waiting for the stores at its end takes as long as streaming some 4 KiB.
+const STREAMED_RUN_LEN: usize = 64 << 10;
+
 /// Decodes on the processor, into the caller's own memory.
 #[derive(Clone, Debug)]
 pub struct CpuBackend {
     level: Level,
+    /// How to write whatever the destination is, if not as it is best.
+    stores: Option<Stores>,
     device: DeviceInfo,
 }
 
@@ -66,7 +94,12 @@ impl CpuBackend {
             1 => format!("cpu ({level}, 1 thread)"),
             threads => format!("cpu ({level}, {threads} threads)"),
         };
-        CpuBackend { level, device: DeviceInfo::new(DeviceKind::Cpu, name) }
+        CpuBackend { level, stores: None, device: DeviceInfo::new(DeviceKind::Cpu, name) }
+    }
+
+    /// The same, and writes like this whatever the destination is.
+    pub fn with_stores(level: Level, stores: Stores) -> Self {
+        CpuBackend { stores: Some(stores), ..CpuBackend::with_level(level) }
     }
 
     /// The instructions that are used.
@@ -107,12 +140,14 @@ impl Backend for CpuBackend {
         dst: &mut HostBuffer<'_>,
     ) -> Result<(), DecodeError> {
         DecodeError::check_buffer(batch, dst)?;
+        let streaming = dst.is_resident() && dst.byte_len() >= STREAMED_LEN;
+        let stores = self.stores.unwrap_or(if streaming { Stores::Streaming } else { Stores::Ordinary });
         let mut pieces = cut(batch, dst.bytes_mut());
         sort(&mut pieces);
         let (tasks, large) = group(&mut pieces);
         let first_error = FirstError::default();
         for_each(tasks, |task| match task {
-            Task::Run(run) => self.decode_run(run, src, &first_error),
+            Task::Run(run) => self.decode_run(run, stores, src, &first_error),
             Task::Whole(pieces) => self.decode_whole(pieces, src, &first_error),
         });
         large.into_iter().for_each(|pieces| self.decode_whole(pieces, src, &first_error));
@@ -122,12 +157,18 @@ impl Backend for CpuBackend {
 
 impl CpuBackend {
     /// Decodes a run whose bytes can be found without the rest of the chunk.
-    fn decode_run(&self, mut run: Run<'_, '_, '_>, src: &dyn Payloads, first_error: &FirstError) {
+    fn decode_run(
+        &self,
+        mut run: Run<'_, '_, '_>,
+        stores: Stores,
+        src: &dyn Payloads,
+        first_error: &FirstError,
+    ) {
         if first_error.is_before(lowest(run.pieces)) {
             return;
         }
         Kept::lend(|kept| {
-            if self.try_run(&mut run, src, kept).is_err()
+            if self.try_run(&mut run, stores, src, kept).is_err()
                 && let Err((row, error)) = self.retrace(run.pieces, src, kept)
             {
                 first_error.note(row, error);
@@ -139,6 +180,7 @@ impl CpuBackend {
     fn try_run(
         &self,
         run: &mut Run<'_, '_, '_>,
+        stores: Stores,
         src: &dyn Payloads,
         kept: &mut Kept,
     ) -> Result<(), DecodeError> {
@@ -149,10 +191,16 @@ impl CpuBackend {
         let bytes = run_bytes(&blocks, src, &mut kept.encoded).map_err(of_source)?;
         let sources = Sources::new(plan, &blocks, bytes, &mut kept.inflater, &mut kept.inflated);
         let sources = sources.map_err(of_payload)?;
-        for piece in run.pieces.iter_mut() {
-            self.decode_rows(plan, &sources, piece, &mut kept.tile).map_err(of_payload)?;
+        let (pieces, tile) = (&mut *run.pieces, &mut kept.tile);
+        let stores =
+            if self.stores.is_some() || streaming_pays(plan, pieces) { stores } else { Stores::Ordinary };
+        match stores {
+            Stores::Ordinary => self.decode_pieces(plan, &sources, pieces, Ordinary, tile),
+            Stores::Streaming => {
+                fenced(|streaming| self.decode_pieces(plan, &sources, pieces, streaming, tile))
+            }
         }
-        Ok(())
+        .map_err(of_payload)
     }
 
     /// Decodes the pieces of one run by ascending destination, block by block: slower, but the first failure is that of
@@ -177,7 +225,7 @@ impl CpuBackend {
                 let next_dst_row = dst_row + rows.len() as u64;
                 let mut part = [Piece { rows, dst_row, out, ..*piece }];
                 let mut run = Run { blocks: block..block + 1, pieces: &mut part };
-                self.try_run(&mut run, src, kept).map_err(|error| (dst_row, error))?;
+                self.try_run(&mut run, Stores::Ordinary, src, kept).map_err(|error| (dst_row, error))?;
                 dst_row = next_dst_row;
             }
         }
@@ -204,10 +252,14 @@ impl CpuBackend {
                 }
                 let first = u64::from(piece.rows.start) * u64::from(plan.dim());
                 let len = piece.out.len() / plan.out().size();
+                // Far from the limit of memory, so it has no streaming form.
                 let load = |_, values: Range<usize>, out: &mut [u8]| {
                     ops::dict_planes::dict_planes(&planes, first + values.start as u64, cast_slice_mut(out))
                 };
-                let decoded = Kept::lend(|kept| self.emit(plan, len, piece.out, &mut kept.tile, load));
+                let decoded = Kept::lend(|kept| match plan.narrows() {
+                    true => self.narrow(plan, len, piece.out, Ordinary, &mut kept.tile, load),
+                    false => load(0, 0..len, piece.out),
+                });
                 if let Err(error) = decoded {
                     first_error.note(piece.dst_row, of_payload(error));
                 }
@@ -219,45 +271,56 @@ impl CpuBackend {
         }
     }
 
-    /// Decodes a piece of the run that these sources are of.
-    fn decode_rows(
+    /// Decodes pieces of the run that these sources are of.
+    fn decode_pieces<'d>(
         &self,
         plan: &DecodePlan,
         sources: &Sources<'_>,
-        piece: &mut Piece<'_, '_>,
+        pieces: &'d mut [Piece<'_, '_>],
+        stores: impl Storing<'d>,
         tile: &mut Vec<f32>,
     ) -> Result<(), PayloadError> {
-        let rows = &piece.rows;
-        if rows_are_alike(plan) {
-            let len = piece.out.len() / plan.out().size();
-            self.emit(plan, len, piece.out, tile, |_, values, out| {
-                self.load(plan, sources, rows.clone(), values, out)
-            })
-        } else {
-            self.emit(plan, plan.dim() as usize, piece.out, tile, |row, values, out| {
-                let row = rows.start + row;
-                self.load(plan, sources, row..row + 1, values, out)
-            })
+        let alike = rows_are_alike(plan);
+        for Piece { rows, out, .. } in pieces {
+            let row_len = if alike { out.len() / plan.out().size() } else { plan.dim() as usize };
+            let rows_at =
+                |row: u32| if alike { rows.clone() } else { rows.start + row..rows.start + row + 1 };
+            if let (Load::AffineU8(Affine::Row), false) = (plan.load(), plan.narrows()) {
+                let source = |source| sources.rows_of(source, rows.clone());
+                let src = (source(0), plan.shape().dim as usize);
+                let dst = (cast_slice_mut(out), row_len);
+                ops::affine_u8::affine_u8_rows(
+                    self.level,
+                    stores,
+                    rows.start,
+                    src,
+                    (source(2), source(1)),
+                    dst,
+                )?;
+            } else if plan.narrows() {
+                self.narrow(plan, row_len, out, stores, tile, |row, values, out| {
+                    self.load(plan, sources, rows_at(row), values, Ordinary, out)
+                })?;
+            } else {
+                for (row, out) in (0..).zip(out.chunks_exact_mut(row_len * plan.out().size())) {
+                    self.load(plan, sources, rows_at(row), 0..row_len, stores, out)?;
+                }
+            }
         }
+        Ok(())
     }
 
-    /// Fills `out`, rows of `row_len` values, with what `load` makes of some values of a row, narrowed in `tile` if need
-    /// be.
-    fn emit(
+    /// Fills `out`, rows of `row_len` values, with what `load` makes of some values of a row, narrowed from `tile`.
+    fn narrow<'d>(
         &self,
         plan: &DecodePlan,
         row_len: usize,
-        out: &mut [u8],
+        out: &'d mut [u8],
+        stores: impl Storing<'d>,
         tile: &mut Vec<f32>,
         load: impl Fn(u32, Range<usize>, &mut [u8]) -> Result<(), PayloadError>,
     ) -> Result<(), PayloadError> {
         let size = plan.out().size();
-        if !plan.narrows() {
-            for (row, out) in (0..).zip(out.chunks_exact_mut(row_len * size)) {
-                load(row, 0..row_len, out)?;
-            }
-            return Ok(());
-        }
         tile.resize(TILE, 0.0);
         // As many rows at a time as fit, or one in parts.
         let tile_rows = (TILE / row_len).max(1);
@@ -269,8 +332,8 @@ impl CpuBackend {
                     load(row, start..start + values.len(), cast_slice_mut(values))?;
                 }
                 match plan.out() {
-                    DType::F16 => ops::narrow::narrow_f16(self.level, wide, cast_slice_mut(out)),
-                    DType::Bf16 => ops::narrow::narrow_bf16(self.level, wide, cast_slice_mut(out)),
+                    DType::F16 => ops::narrow::narrow_f16(self.level, stores, wide, cast_slice_mut(out)),
+                    DType::Bf16 => ops::narrow::narrow_bf16(self.level, stores, wide, cast_slice_mut(out)),
                     other => unreachable!("nothing is narrowed to {other}"),
                 }
             }
@@ -279,32 +342,35 @@ impl CpuBackend {
     }
 
     /// Loads values into `out`: those of one row, or of several where [`rows_are_alike`], counted from the first on.
-    fn load(
+    fn load<'d>(
         &self,
         plan: &DecodePlan,
         sources: &Sources<'_>,
         rows: Range<u32>,
         values: Range<usize>,
-        out: &mut [u8],
+        stores: impl Storing<'d>,
+        out: &'d mut [u8],
     ) -> Result<(), PayloadError> {
         let level = self.level;
         let source = |source: usize| sources.rows_of(source, rows.clone());
         let encoded = |size: usize| &source(0)[values.start * size..values.end * size];
         match plan.load() {
-            Load::Copy(dtype) => ops::copy::copy(encoded(dtype.size()), dtype.component_size(), out),
-            Load::WidenF16 => ops::widen_f16::widen_f16(level, encoded(2), cast_slice_mut(out)),
-            Load::WidenBf16 => ops::widen_bf16::widen_bf16(level, encoded(2), cast_slice_mut(out)),
+            Load::Copy(dtype) => {
+                ops::copy::copy(level, stores, encoded(dtype.size()), dtype.component_size(), out);
+            }
+            Load::WidenF16 => ops::widen_f16::widen_f16(level, stores, encoded(2), cast_slice_mut(out)),
+            Load::WidenBf16 => ops::widen_bf16::widen_bf16(level, stores, encoded(2), cast_slice_mut(out)),
             Load::AffineU8(Affine::Chunk { scale, min }) => {
-                ops::affine_u8::affine_u8(level, encoded(1), *scale, *min, cast_slice_mut(out));
+                ops::affine_u8::affine_u8(level, stores, encoded(1), *scale, *min, cast_slice_mut(out));
             }
             Load::AffineU8(Affine::Dim { scale, min }) => {
                 let (scale, min) = (&scale[values.clone()], &min[values.clone()]);
-                ops::affine_u8::affine_u8_dims(level, encoded(1), scale, min, cast_slice_mut(out));
+                ops::affine_u8::affine_u8_dims(level, stores, encoded(1), scale, min, cast_slice_mut(out));
             }
             Load::AffineU8(Affine::Row) => {
                 let min = row_parameter(source(1), rows.start, "minimum")?;
                 let scale = row_parameter(source(2), rows.start, "scale")?;
-                ops::affine_u8::affine_u8(level, encoded(1), scale, min, cast_slice_mut(out));
+                ops::affine_u8::affine_u8(level, stores, encoded(1), scale, min, cast_slice_mut(out));
             }
             Load::LutU8(table) => ops::lut_u8::lut_u8(encoded(1), table, cast_slice_mut(out)),
             Load::JoinPlanes { dtype, coded } => {
@@ -323,12 +389,26 @@ impl CpuBackend {
                     };
                     *plane = &bytes[values.clone()];
                 }
-                ops::join_planes::join_planes(level, planes, out);
+                ops::join_planes::join_planes(level, stores, planes, out);
             }
             Load::DictPlanes => unreachable!("it has no rows"),
         }
         Ok(())
     }
+}
+
+/// Whether streaming to these pieces of one run is worth it.
+fn streaming_pays(plan: &DecodePlan, pieces: &[Piece<'_, '_>]) -> bool {
+    let len: usize = pieces.iter().map(|piece| piece.out.len()).sum();
+    let row_len = plan.dim() as usize * plan.out().size();
+    let (call_len, least) = match plan.load() {
+        // Rows meet in a tile.
+        _ if plan.narrows() => (TILE * plan.out().size(), STREAMED_CALL_LEN),
+        _ if rows_are_alike(plan) => (len / pieces.len(), STREAMED_CALL_LEN),
+        Load::AffineU8(Affine::Dim { .. }) => (row_len, STREAMED_DIMS_LEN),
+        _ => (row_len, STREAMED_CALL_LEN),
+    };
+    call_len >= least && len >= STREAMED_RUN_LEN
 }
 
 /// Whether the rows of a plan are decoded like one long row: all of their values are wanted, those of every source lie

@@ -65,3 +65,4 @@ pub use level::Level;
 pub use level::Neon;
 #[cfg(target_arch = "x86_64")]
 pub use level::{Avx2, Avx512};
+pub use ops::stores::Stores;

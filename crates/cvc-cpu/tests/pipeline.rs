@@ -94,6 +94,24 @@ fn a_block_is_taken_once_however_many_of_its_rows_are_wanted() {
     }
 }
 
+/// Large enough to be written past the caches if the memory was touched before.
+#[test]
+fn large_results_are_the_same_in_memory_of_any_kind() {
+    let shape = ChunkShape { rows: 33_000, dim: 403 };
+    let payload: Vec<u8> = (0..=u8::MAX).cycle().take(33_000 * 403).collect();
+    let expected: Vec<f32> = payload.iter().map(|code| f32::from(*code) * 0.5 - 1.0).collect();
+    let plan = framed(shape, Load::AffineU8(Affine::Chunk { scale: 0.5, min: -1.0 }), payload.len());
+    let job = Job { plan: &plan, chunk: ChunkId(0), rows: 0..33_000, dst_row: 0 };
+    let batch = Batch::new(vec![job], 33_000, 403, DType::F32).unwrap();
+    let src = MemoryPayloads::new(&[payload]);
+    for fresh in [false, true] {
+        let mut dst = vec![0f32; expected.len()];
+        let mut buffer = if fresh { HostBuffer::fresh(&mut dst) } else { HostBuffer::new(&mut dst) };
+        CpuBackend::new().decode(&batch, &src, &mut buffer).unwrap();
+        assert!(dst == expected);
+    }
+}
+
 #[test]
 fn the_device_says_which_instructions_are_used() {
     for level in Level::available() {

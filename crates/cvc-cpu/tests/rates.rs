@@ -1,6 +1,7 @@
 //! The rates that `src/ops` quotes: `cargo test -p cvc-cpu --release --test rates -- --ignored --nocapture`.
 //!
-//! Not a benchmark of record: one thread, best of seven, no rivals. It decides between versions of an op.
+//! Not a benchmark of record: no rivals. It decides between versions of an op, and of how results are written. Times are
+//! those that the threads had on a core (on Linux), so that what else runs takes less part in them.
 #![expect(clippy::print_stdout, reason = "the table is the result")]
 
 use std::hint::black_box;
@@ -14,8 +15,39 @@ use cvc_codec::{
 };
 use cvc_conformance::native::Matrix;
 use cvc_conformance::{MemoryPayloads, native_chunk};
-use cvc_cpu::{CpuBackend, Level, ops};
+use cvc_cpu::ops::stores::{Ordinary, fenced};
+use cvc_cpu::{CpuBackend, Level, Stores, ops};
 use half::{bf16, f16};
+#[cfg(feature = "rayon")]
+use rayon::prelude::*;
+
+/// Does some work that needs a way to store, given which.
+macro_rules! storing {
+    ($stores:ident, $work:expr) => {
+        match $stores {
+            Stores::Ordinary => {
+                let $stores = Ordinary;
+                $work
+            }
+            Stores::Streaming => fenced(|$stores| $work),
+        }
+    };
+}
+
+/// Seconds that this thread has run.
+fn thread_seconds() -> f64 {
+    #[cfg(target_os = "linux")]
+    {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        use std::sync::LazyLock;
+        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+        START.elapsed().as_secs_f64()
+    }
+}
 
 /// Gigabytes per second of `value_count` f32.
 fn rate(value_count: usize, mut work: impl FnMut()) -> f64 {
@@ -23,9 +55,9 @@ fn rate(value_count: usize, mut work: impl FnMut()) -> f64 {
     work();
     let best = (0..7)
         .map(|_| {
-            let start = Instant::now();
+            let start = thread_seconds();
             (0..rounds).for_each(|_| work());
-            start.elapsed().as_secs_f64() / rounds as f64
+            (thread_seconds() - start) / rounds as f64
         })
         .fold(f64::INFINITY, f64::min);
     value_count as f64 * 4.0 / best / 1e9
@@ -71,7 +103,7 @@ fn rates_of_every_op_at_every_level() {
             });
             println!("  {name:13} {level:10} {rate:6.1}");
         };
-        show("copy", "", &mut |out, _, _| out.copy_from_slice(&values));
+        show("memcpy", "", &mut |out, _, _| out.copy_from_slice(&values));
         show("lut_u8", "", &mut |out, _, _| ops::lut_u8::lut_u8(&codes, &table, out));
         show("dict_planes", "reference", &mut |out, _, _| planes.decode(0, out).unwrap());
         show("dict_planes", "", &mut |out, _, _| ops::dict_planes::dict_planes(&planes, 0, out).unwrap());
@@ -84,35 +116,64 @@ fn rates_of_every_op_at_every_level() {
         show("widen_f16", "reference", &mut |out, _, _| reference::widen_f16::widen_f16(&halves, out));
         show("narrow_f16", "reference", &mut |_, out, _| reference::narrow::narrow_f16(&values, out));
         show("narrow_bf16", "reference", &mut |_, _, out| reference::narrow::narrow_bf16(&values, out));
-        for level in Level::available() {
-            let name = level.name();
-            show("widen_f16", name, &mut |out, _, _| ops::widen_f16::widen_f16(level, &halves, out));
-            show("widen_bf16", name, &mut |out, _, _| ops::widen_bf16::widen_bf16(level, &brains, out));
+        for (level, stores) in
+            Level::available().into_iter().flat_map(|level| STORES.map(|stores| (level, stores)))
+        {
+            let name = match stores {
+                Stores::Ordinary => level.name(),
+                // It is for results larger than the caches, and the portable level has none.
+                Stores::Streaming if value_count < 1 << 20 || level == Level::Portable => continue,
+                Stores::Streaming => &format!("{level} nt"),
+            };
+            show("copy", name, &mut |out, _, _| copy(level, stores, bytes, out));
+            show("widen_f16", name, &mut |out, _, _| {
+                storing!(stores, ops::widen_f16::widen_f16(level, stores, &halves, out));
+            });
+            show("widen_bf16", name, &mut |out, _, _| {
+                storing!(stores, ops::widen_bf16::widen_bf16(level, stores, &brains, out));
+            });
             show("affine_u8", name, &mut |out, _, _| {
-                ops::affine_u8::affine_u8(level, &codes, 0.01, -1.0, out)
+                storing!(stores, ops::affine_u8::affine_u8(level, stores, &codes, 0.01, -1.0, out));
             });
             for dim in [384, 768] {
                 show(&format!("  row {dim}"), name, &mut |out, _, _| {
-                    for (codes, out) in codes.chunks(dim).zip(out.chunks_mut(dim)) {
-                        ops::affine_u8::affine_u8(level, codes, 0.01, -1.0, out);
-                    }
+                    storing!(stores, {
+                        for (codes, out) in codes.chunks(dim).zip(out.chunks_mut(dim)) {
+                            ops::affine_u8::affine_u8(level, stores, codes, 0.01, -1.0, out);
+                        }
+                    });
                 });
                 show(&format!("  dims {dim}"), name, &mut |out, _, _| {
-                    for (codes, out) in codes.chunks(dim).zip(out.chunks_mut(dim)) {
-                        let scales = &scales[..codes.len()];
-                        ops::affine_u8::affine_u8_dims(level, codes, scales, scales, out);
-                    }
+                    storing!(stores, {
+                        for (codes, out) in codes.chunks(dim).zip(out.chunks_mut(dim)) {
+                            let scales = &scales[..codes.len()];
+                            ops::affine_u8::affine_u8_dims(level, stores, codes, scales, scales, out);
+                        }
+                    });
                 });
             }
             for size in [2, 4, 8] {
                 show(&format!("join_planes {size}"), name, &mut |out, _, _| {
-                    ops::join_planes::join_planes(level, &planes_of(size), bytemuck::cast_slice_mut(out));
+                    let out = bytemuck::cast_slice_mut(out);
+                    storing!(stores, ops::join_planes::join_planes(level, stores, &planes_of(size), out));
                 });
             }
-            show("narrow_f16", name, &mut |_, out, _| ops::narrow::narrow_f16(level, &values, out));
-            show("narrow_bf16", name, &mut |_, _, out| ops::narrow::narrow_bf16(level, &values, out));
+            show("narrow_f16", name, &mut |_, out, _| {
+                storing!(stores, ops::narrow::narrow_f16(level, stores, &values, out));
+            });
+            show("narrow_bf16", name, &mut |_, _, out| {
+                storing!(stores, ops::narrow::narrow_bf16(level, stores, &values, out));
+            });
         }
     }
+}
+
+const STORES: [Stores; 2] = [Stores::Ordinary, Stores::Streaming];
+
+/// The op `copy`, of f32.
+fn copy(level: Level, stores: Stores, src: &[u8], dst: &mut [f32]) {
+    let dst = bytemuck::cast_slice_mut(dst);
+    storing!(stores, ops::copy::copy(level, stores, src, 4, dst));
 }
 
 /// Seconds that `work` takes at best.
@@ -221,4 +282,194 @@ fn rates_of_whole_batches() {
             }
         }
     }
+}
+
+/// The limit that memory sets: whole batches of 200,000 x 384 into memory that was touched before, against the fastest
+/// copy of as many f32 by the same number of threads.
+#[cfg(feature = "rayon")]
+#[test]
+#[ignore = "it measures"]
+fn rates_against_copying() {
+    const DIM: u32 = 384;
+    const ROWS: u32 = 200_000;
+    let chunks = large_chunks(ROWS, DIM);
+    let value_count = ROWS as usize * DIM as usize;
+    let values: Vec<f32> = (0..value_count).map(|index| index as f32).collect();
+    let mut out = vec![1f32; value_count];
+    let level = Level::best();
+    for pool in pools() {
+        let threads = pool.current_num_threads();
+        let share = value_count.div_ceil(threads);
+        let copy_all = |stores: Option<Stores>, out: &mut [f32]| {
+            // The whole share at once, so that `memcpy` can see how much it is; blocks as the ops are called with.
+            let len = if stores.is_some() { 1 << 15 } else { share };
+            out.par_chunks_mut(len).zip(values.par_chunks(len)).for_each(|(out, values)| match stores {
+                Some(stores) => copy(level, stores, bytemuck::cast_slice(values), out),
+                None => out.copy_from_slice(values),
+            });
+        };
+        let decode = |chunk: &LargeChunk, stores: Stores, out: &mut [f32]| {
+            let job = Job { plan: &chunk.plan, chunk: ChunkId(0), rows: 0..ROWS, dst_row: 0 };
+            let dtype = chunk.plan.out();
+            let batch = Batch::new(vec![job], ROWS.into(), DIM, dtype).unwrap();
+            let out = &mut bytemuck::cast_slice_mut(out)[..value_count * dtype.size()];
+            let mut out = HostBuffer::from_bytes(dtype, out).unwrap();
+            CpuBackend::with_stores(level, stores).decode(&batch, &chunk.src, &mut out).unwrap();
+        };
+        let mut works: Vec<(String, usize, Box<Fill<'_>>)> = vec![
+            ("memcpy".into(), 4, Box::new(|out| copy_all(None, out))),
+            ("streaming copy".into(), 4, Box::new(|out| copy_all(Some(Stores::Streaming), out))),
+        ];
+        for chunk in &chunks {
+            for stores in STORES {
+                let name = format!("{} {stores:?}", chunk.name);
+                works.push((name, chunk.plan.out().size(), Box::new(move |out| decode(chunk, stores, out))));
+            }
+        }
+        println!("{level}, {threads} threads, 200,000 x 384");
+        let of_all: Vec<_> = works.iter().map(|(_, _, work)| &**work).collect();
+        let seconds = interleaved(&pool, 20, &of_all, &mut out);
+        let rates = |quantile: fn(&[f64]) -> f64| -> Vec<f64> {
+            let of_work = |(work, seconds): (&(_, usize, _), &Vec<f64>)| {
+                (value_count * work.1) as f64 * 1e-9 / quantile(seconds)
+            };
+            works.iter().zip(&seconds).map(of_work).collect()
+        };
+        let (best, median) = (rates(|seconds| seconds[0]), rates(|seconds| seconds[seconds.len() / 2]));
+        let (best_copy, median_copy) = (best[0].max(best[1]), median[0].max(median[1]));
+        for ((name, ..), (best, median)) in works.iter().zip(best.iter().zip(&median)) {
+            println!(
+                "  {name:28} best {best:6.1} GB/s, {:4.2} of a copy; median {median:6.1}, {:4.2}",
+                best / best_copy,
+                median / median_copy
+            );
+        }
+    }
+}
+
+/// From which size on streaming wins: windows of a large array, one after another, into the same buffer.
+#[cfg(feature = "rayon")]
+#[test]
+#[ignore = "it measures"]
+fn rates_by_size() {
+    const DIM: u32 = 384;
+    const ROWS: u32 = 200_000;
+    let chunks = large_chunks(ROWS, DIM);
+    let level = Level::best();
+    for pool in pools() {
+        for chunk in chunks.iter().filter(|chunk| ["widen_f16", "affine_u8 chunk"].contains(&chunk.name)) {
+            println!(
+                "{}, {level}, {} threads: MiB, GB/s ordinary, streaming",
+                chunk.name,
+                pool.current_num_threads()
+            );
+            for mebibytes in [1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 256] {
+                let rows = (mebibytes << 20) / (DIM * 4);
+                let mut out = vec![1f32; (rows * DIM) as usize];
+                let backends = STORES.map(|stores| CpuBackend::with_stores(level, stores));
+                let decode = |backend: &CpuBackend, out: &mut [f32]| {
+                    for first in (0..=ROWS - rows).step_by(rows as usize) {
+                        let job = Job {
+                            plan: &chunk.plan,
+                            chunk: ChunkId(0),
+                            rows: first..first + rows,
+                            dst_row: 0,
+                        };
+                        let batch = Batch::new(vec![job], rows.into(), DIM, DType::F32).unwrap();
+                        backend.decode(&batch, &chunk.src, &mut HostBuffer::new(out)).unwrap();
+                    }
+                };
+                let works: [&Fill<'_>; 2] =
+                    [&|out| decode(&backends[0], out), &|out| decode(&backends[1], out)];
+                let seconds = interleaved(&pool, 9, &works, &mut out);
+                let len = f64::from(ROWS / rows * rows) * f64::from(DIM) * 4e-9;
+                println!("  {mebibytes:4} {:6.1} {:6.1}", len / seconds[0][4], len / seconds[1][4]);
+            }
+        }
+    }
+}
+
+/// Work that fills memory.
+#[cfg(feature = "rayon")]
+type Fill<'w> = dyn Fn(&mut [f32]) + Sync + 'w;
+
+/// All threads, and one.
+#[cfg(feature = "rayon")]
+fn pools() -> Vec<rayon::ThreadPool> {
+    let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+    vec![pool(0), pool(1)]
+}
+
+/// Seconds that each of these takes, sorted, of rounds in which they take turns.
+#[cfg(feature = "rayon")]
+fn interleaved(
+    pool: &rayon::ThreadPool,
+    rounds: usize,
+    works: &[&Fill<'_>],
+    out: &mut [f32],
+) -> Vec<Vec<f64>> {
+    let mut seconds = vec![Vec::new(); works.len()];
+    // The first round only warms up.
+    for round in 0..=rounds {
+        for (work, seconds) in works.iter().zip(&mut seconds) {
+            let before = pool.broadcast(|_| thread_seconds());
+            pool.install(|| work(out));
+            let after = pool.broadcast(|_| thread_seconds());
+            let sum: f64 = after.iter().zip(before).map(|(after, before)| after - before).sum();
+            if round > 0 {
+                seconds.push(sum / pool.current_num_threads() as f64);
+            }
+        }
+    }
+    seconds.iter_mut().for_each(|seconds| seconds.sort_by(f64::total_cmp));
+    seconds
+}
+
+#[cfg(feature = "rayon")]
+struct LargeChunk {
+    name: &'static str,
+    plan: DecodePlan,
+    src: MemoryPayloads,
+}
+
+/// A chunk for every op that streams, in blocks of eight rows.
+#[cfg(feature = "rayon")]
+fn large_chunks(rows: u32, dim: u32) -> Vec<LargeChunk> {
+    let len = rows as usize * dim as usize;
+    let bytes = |per_value: usize| -> Vec<u8> { (0..0x7b).cycle().take(len * per_value).collect() };
+    let floats = |count: u32| -> Vec<f32> { (0..count).map(|index| index as f32).collect() };
+    let per_row = (4, bytemuck::cast_slice(&floats(rows)).to_vec());
+    let per_dim: Arc<[f32]> = floats(dim).into();
+    let affine = Load::AffineU8(Affine::Chunk { scale: 0.1, min: -1.0 });
+    let kinds: [(&str, Load, Vec<Matrix>, DType); 8] = [
+        ("copy", Load::Copy(DType::F32), vec![(4 * dim, bytes(4))], DType::F32),
+        ("widen_f16", Load::WidenF16, vec![(2 * dim, bytes(2))], DType::F32),
+        ("widen_bf16", Load::WidenBf16, vec![(2 * dim, bytes(2))], DType::F32),
+        ("affine_u8 chunk", affine.clone(), vec![(dim, bytes(1))], DType::F32),
+        ("affine_u8 to f16", affine, vec![(dim, bytes(1))], DType::F16),
+        (
+            "affine_u8 dim",
+            Load::AffineU8(Affine::Dim { scale: per_dim.clone(), min: per_dim }),
+            vec![(dim, bytes(1))],
+            DType::F32,
+        ),
+        (
+            "affine_u8 row",
+            Load::AffineU8(Affine::Row),
+            vec![(dim, bytes(1)), per_row.clone(), per_row],
+            DType::F32,
+        ),
+        (
+            "join_planes",
+            Load::JoinPlanes { dtype: DType::F32, coded: 0 },
+            vec![(4 * dim, bytes(4))],
+            DType::F32,
+        ),
+    ];
+    let chunk = |(name, load, fields, out): (_, _, Vec<Matrix>, _)| {
+        let (parts, bytes) = native_chunk(rows, 8, &fields, &[], Packing::Zstd);
+        let plan = DecodePlan::new(ChunkShape { rows, dim }, load, Stream::Stored, out, &parts).unwrap();
+        LargeChunk { name, plan, src: MemoryPayloads::new(&[bytes]).borrowing(true) }
+    };
+    kinds.map(chunk).into()
 }

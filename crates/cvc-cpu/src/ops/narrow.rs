@@ -14,12 +14,12 @@
 //! 4. bfloat16 is integer arithmetic: AVX2 and AVX-512 compile the portable loop with their instructions
 //!    allowed. (The instructions of AVX512_BF16 would flush subnormals.)
 //!
-//! | level | f16, L2 | f16, memory | bf16, L2 | bf16, memory |
-//! |---|---|---|---|---|
-//! | reference | 7.9 | 7.8 | 16.4 | 15.8 |
-//! | portable (SSE2) | 7.4 | 7.3 | 16.0 | 15.6 |
-//! | avx2 | 66.4 | 24.7 | 41.4 | 23.7 |
-//! | avx512 | 118.4 | 23.9 | 90.1 | 25.8 |
+//! | level | f16, L2 | memory | streaming | bf16, L2 | memory | streaming |
+//! |---|---|---|---|---|---|---|
+//! | reference | 7.5 | 7.2 | | 15.4 | 14.2 | |
+//! | portable (SSE2) | 7.1 | 6.8 | | 15.5 | 14.2 | |
+//! | avx2 | 64.3 | 23.0 | 28.5 | 39.4 | 19.7 | 30.0 |
+//! | avx512 | 108.2 | 22.1 | 26.7 | 84.8 | 22.3 | 29.5 |
 #![cfg_attr(
     any(target_arch = "x86_64", all(target_arch = "aarch64", target_endian = "little")),
     expect(unsafe_code, reason = "calls of code that needs more than the target's features, behind tokens")
@@ -27,23 +27,24 @@
 
 use half::{bf16, f16};
 
+use super::stores::Storing;
 use crate::level::Level;
 
 /// Narrows values to binary16.
 ///
 /// # Panics
 /// The slices differ in length.
-pub fn narrow_f16(level: Level, src: &[f32], dst: &mut [f16]) {
+pub fn narrow_f16<'d, S: Storing<'d>>(level: Level, stores: S, src: &[f32], dst: &'d mut [f16]) {
     assert_eq!(src.len(), dst.len());
     let dst: &mut [u16] = bytemuck::cast_slice_mut(dst);
     match level {
         Level::Portable => portable_f16(src, dst),
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the token proves AVX2 and F16C.
-        Level::Avx2(_) => unsafe { x86::avx2_f16(src, dst) },
+        Level::Avx2(_) => unsafe { x86::avx2_f16(stores, src, dst) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the token proves AVX-512 F, BW and VL, and what they include.
-        Level::Avx512(_) => unsafe { x86::avx512_f16(src, dst) },
+        Level::Avx512(_) => unsafe { x86::avx512_f16(stores, src, dst) },
         #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
         // SAFETY: the token proves NEON.
         Level::Neon(_) => unsafe { neon::neon_f16(src, dst) },
@@ -54,17 +55,17 @@ pub fn narrow_f16(level: Level, src: &[f32], dst: &mut [f16]) {
 ///
 /// # Panics
 /// The slices differ in length.
-pub fn narrow_bf16(level: Level, src: &[f32], dst: &mut [bf16]) {
+pub fn narrow_bf16<'d, S: Storing<'d>>(level: Level, stores: S, src: &[f32], dst: &'d mut [bf16]) {
     assert_eq!(src.len(), dst.len());
     let dst: &mut [u16] = bytemuck::cast_slice_mut(dst);
     match level {
         Level::Portable => portable_bf16(src, dst),
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the token proves AVX2.
-        Level::Avx2(_) => unsafe { x86::avx2_bf16(src, dst) },
+        Level::Avx2(_) => unsafe { x86::avx2_bf16(stores, src, dst) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the token proves AVX-512 F, BW and VL, and what they include.
-        Level::Avx512(_) => unsafe { x86::avx512_bf16(src, dst) },
+        Level::Avx512(_) => unsafe { x86::avx512_bf16(stores, src, dst) },
         #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
         Level::Neon(_) => portable_bf16(src, dst),
     }
@@ -134,18 +135,23 @@ fn low_half(bits: u32) -> u16 {
 mod x86 {
     use core::arch::x86_64::*;
 
-    use super::super::x86::{load_f32x8, load_f32x16, store_u16x8, store_u16x16};
+    use super::super::stores::{Storing, by_lines, head_len};
+    use super::super::x86::{load_f32x8, load_f32x16, store_line, store_u16x8, store_u16x16};
     use super::{portable_bf16, portable_f16};
 
     #[target_feature(enable = "avx2,f16c")]
-    pub(super) fn avx2_f16(src: &[f32], dst: &mut [u16]) {
+    pub(super) fn avx2_f16<'d, S: Storing<'d>>(stores: S, src: &[f32], dst: &'d mut [u16]) {
+        let head_len = head_len(stores, dst);
+        let (src_head, src) = src.split_at(head_len);
+        let (dst_head, dst) = dst.split_at_mut(head_len);
+        portable_f16(src_head, dst_head);
         let (groups, src_tail) = src.as_chunks::<8>();
         let (halves, dst_tail) = dst.as_chunks_mut::<8>();
         for (group, halves) in groups.iter().zip(halves) {
             let values = load_f32x8(group);
             let nan = _mm256_cmp_ps::<_CMP_UNORD_Q>(values, values);
             if _mm256_movemask_ps(nan) == 0 {
-                store_u16x8(halves, _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(values));
+                store_u16x8(stores, halves, _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(values));
             } else {
                 portable_f16(group, halves);
             }
@@ -154,13 +160,17 @@ mod x86 {
     }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-    pub(super) fn avx512_f16(src: &[f32], dst: &mut [u16]) {
+    pub(super) fn avx512_f16<'d, S: Storing<'d>>(stores: S, src: &[f32], dst: &'d mut [u16]) {
+        let head_len = head_len(stores, dst);
+        let (src_head, src) = src.split_at(head_len);
+        let (dst_head, dst) = dst.split_at_mut(head_len);
+        portable_f16(src_head, dst_head);
         let (groups, src_tail) = src.as_chunks::<16>();
         let (halves, dst_tail) = dst.as_chunks_mut::<16>();
         for (group, halves) in groups.iter().zip(halves) {
             let values = load_f32x16(group);
             if _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(values, values) == 0 {
-                store_u16x16(halves, _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(values));
+                store_u16x16(stores, halves, _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(values));
             } else {
                 portable_f16(group, halves);
             }
@@ -169,13 +179,31 @@ mod x86 {
     }
 
     #[target_feature(enable = "avx2")]
-    pub(super) fn avx2_bf16(src: &[f32], dst: &mut [u16]) {
-        portable_bf16(src, dst);
+    pub(super) fn avx2_bf16<'d, S: Storing<'d>>(stores: S, src: &[f32], dst: &'d mut [u16]) {
+        by_lines(
+            stores,
+            dst,
+            |values, dst| portable_bf16(&src[values], dst),
+            |values, line| {
+                let mut decoded = [0; 32];
+                portable_bf16(&src[values], &mut decoded);
+                store_line(stores, line, &decoded);
+            },
+        );
     }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-    pub(super) fn avx512_bf16(src: &[f32], dst: &mut [u16]) {
-        portable_bf16(src, dst);
+    pub(super) fn avx512_bf16<'d, S: Storing<'d>>(stores: S, src: &[f32], dst: &'d mut [u16]) {
+        by_lines(
+            stores,
+            dst,
+            |values, dst| portable_bf16(&src[values], dst),
+            |values, line| {
+                let mut decoded = [0; 32];
+                portable_bf16(&src[values], &mut decoded);
+                store_line(stores, line, &decoded);
+            },
+        );
     }
 }
 
@@ -204,6 +232,7 @@ mod neon {
 mod tests {
     use cvc_codec::ops::narrow as reference;
 
+    use super::super::stores::Ordinary;
     use super::*;
 
     /// Every f32 there is, at every level: `cargo test -p cvc-cpu --release -- --ignored every_f32`.
@@ -222,8 +251,8 @@ mod tests {
                 .map(|value| (reference::f16_from_f32(*value), reference::bf16_from_f32(*value)))
                 .collect();
             for level in Level::available() {
-                narrow_f16(level, &values, &mut halves);
-                narrow_bf16(level, &values, &mut brains);
+                narrow_f16(level, Ordinary, &values, &mut halves);
+                narrow_bf16(level, Ordinary, &values, &mut brains);
                 for (index, (half, brain)) in expected.iter().enumerate() {
                     assert_eq!(halves[index].to_bits(), half.to_bits(), "{level} {upper:04x}{index:04x}");
                     assert_eq!(brains[index].to_bits(), brain.to_bits(), "{level} {upper:04x}{index:04x}");

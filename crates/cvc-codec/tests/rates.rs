@@ -57,6 +57,22 @@ fn sets() -> Vec<(String, Vec<f32>, usize)> {
 
 #[test]
 #[ignore = "it measures"]
+fn rates_of_checksums() {
+    let bytes: Vec<u8> = normal(1 << 20).into_iter().flat_map(f32::to_le_bytes).collect();
+    // A row of int8, a block, several, a run; over and over from the cache.
+    for len in [776, 4096, 20_480, 131_072] {
+        let blocks = &bytes[..(256 << 10) / len * len];
+        let name = format!("crc32c of {len} bytes");
+        rate(&name, blocks.len(), || {
+            blocks.chunks_exact(len).for_each(|block| {
+                black_box(cvc_format::checksum::crc32c(black_box(block)));
+            });
+        });
+    }
+}
+
+#[test]
+#[ignore = "it measures"]
 fn rates_of_every_encoder() {
     for (name, values, dim) in sets() {
         println!("-- {name}, {} rows of {dim}", values.len() / dim);

@@ -45,7 +45,7 @@ pub(crate) fn run(args: &UnpackArgs) -> Result<(), Failure> {
     let lost = match on_damage {
         None => Vec::new(),
         // A damaged block is known by all of its rows.
-        Some(_) => wanted(&array.lost_rows(&ranges)?, &ranges),
+        Some(_) => array.lost_rows(&ranges)?,
     };
     let runs = runs(&ranges, &lost, on_damage);
     check_filled(args, &array, &runs)?;
@@ -279,20 +279,6 @@ struct Run {
     lost: bool,
 }
 
-/// Those of `lost` that were asked for: sorted, without overlap.
-fn wanted(lost: &[Range<u64>], ranges: &[Range<u64>]) -> Vec<Range<u64>> {
-    let mut wanted = common(ranges, lost);
-    wanted.sort_unstable_by_key(|range| (range.start, range.end));
-    let mut merged: Vec<Range<u64>> = Vec::new();
-    for range in wanted {
-        match merged.last_mut() {
-            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
-            _ => merged.push(range),
-        }
-    }
-    merged
-}
-
 /// Splits the rows asked for at the borders of those that are lost, and leaves these out if that is what becomes of them.
 fn runs(ranges: &[Range<u64>], lost: &[Range<u64>], on_damage: Option<OnDamage>) -> Vec<Run> {
     let mut runs = Vec::new();
@@ -417,6 +403,5 @@ mod tests {
         assert_eq!(of(&[0..10], Some(OnDamage::Skip)), [(0..2, false), (5..7, false), (9..10, false)]);
         let filled = [(4..5, true), (5..6, false), (2..4, true)];
         assert_eq!(of(&[4..6, 2..4], Some(OnDamage::Fill)), filled);
-        assert_eq!(wanted(&lost, &[4..8, 3..5, 4..5]), [3..5, 7..8]);
     }
 }

@@ -251,6 +251,16 @@ pub enum CodecError {
         /// The value.
         value: f64,
     },
+    /// A row that the codec cannot take.
+    #[error("codec {codec} cannot encode row {row}: {problem}")]
+    Row {
+        /// The codec.
+        codec: &'static str,
+        /// Which row, counted from the first that was encoded.
+        row: usize,
+        /// What is wrong with it, and what to do.
+        problem: String,
+    },
     /// Rows that the codec cannot take.
     #[error("codec {codec} cannot encode this: {problem}")]
     Input {

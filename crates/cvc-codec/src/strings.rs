@@ -81,11 +81,32 @@ impl<S: AsRef<str>> FromIterator<S> for Strings {
     }
 }
 
-/// Rows to a block unless the caller chooses, for `rows` strings of `total_len` bytes: 16 KiB or more, on the average.
-pub fn default_string_block_rows(total_len: u64, rows: u64) -> u32 {
-    // Each has an end, too.
-    let row_len = total_len.div_ceil(rows.max(1)) + 4;
-    codecs::stream_block_rows(row_len)
+/// Bytes of the end of a string in a block.
+const END_LEN: u64 = 4;
+
+/// Rows to a block of these strings unless the caller chooses: 16 KiB or more on the average, and never more than a block
+/// may hold, unless a single string is longer.
+pub fn default_block_rows(strings: &Strings) -> u32 {
+    let row_len = (strings.text.len() as u64).div_ceil(strings.len().max(1) as u64) + END_LEN;
+    fitting_block_rows(strings, codecs::stream_block_rows(row_len))
+}
+
+/// So many rows to a block of these strings, or half as many, a quarter, ..., where a block would be too large; at least 1.
+pub fn fitting_block_rows(strings: &Strings, most: u32) -> u32 {
+    let fits = |rows: u32| {
+        let mut start = 0;
+        strings.ends.chunks(rows as usize).all(|ends| {
+            let end = ends[ends.len() - 1];
+            let len = (end - start) as u64 + ends.len() as u64 * END_LEN;
+            start = end;
+            len <= MAX_BLOCK_LEN
+        })
+    };
+    let mut rows = most.max(1);
+    while rows > 1 && !fits(rows) {
+        rows /= 2;
+    }
+    rows
 }
 
 /// Encodes strings as one chunk with one lane, packed by `codec`: `raw`, `zstd` or `gzip`. What `out` held before is
@@ -301,8 +322,13 @@ mod tests {
 
     #[test]
     fn default_blocks_hold_sixteen_kib() {
-        assert_eq!(default_string_block_rows(12_000 * 12, 12_000), 1024);
-        assert_eq!(default_string_block_rows(0, 0), 4096);
-        assert_eq!(default_string_block_rows(1 << 40, 2), 1);
+        let of = |len: usize, rows: usize| (0..rows).map(|_| "x".repeat(len)).collect::<Strings>();
+        assert_eq!(default_block_rows(&of(12, 12_000)), 1024);
+        assert_eq!(default_block_rows(&of(0, 0)), 4096);
+        assert_eq!(default_block_rows(&of(1 << 20, 2)), 1);
+        // Short on the average, but for two that do not fit a block together.
+        let long = "x".repeat(9 << 20);
+        let mixed: Strings = (0..10_000).map(|row| if row < 2 { long.as_str() } else { "" }).collect();
+        assert_eq!((default_block_rows(&mixed), fitting_block_rows(&mixed, 8)), (1, 1));
     }
 }

@@ -242,7 +242,7 @@ fn int8_refuses_what_it_cannot_represent() {
     let wide = [1.0, 1.0, -3e38, 3e38];
     let wide = |dim| RowSlice::new(&wide, dim).unwrap();
     for (dim, scope, name) in
-        [(2, Scope::Row, "row 1"), (1, Scope::Dim, "dim 0"), (4, Scope::Chunk, "the chunk")]
+        [(2, Scope::Row, "row 1: it"), (1, Scope::Dim, "dim 0"), (4, Scope::Chunk, "the chunk")]
     {
         let message = message(wide(dim), scope);
         assert!(message.contains(&format!("{name} runs from -3e38 to 3e38")), "{message}");
@@ -302,7 +302,10 @@ fn a_bool_is_0_or_1() {
     for codec in natives().filter(|codec| codec.is_lossless()) {
         let rows = RowSlice::from_bytes(DType::Bool, 2, 2, &[0, 1, 1, 2]).unwrap();
         let error = encode(codec, rows, &EncodeOptions::new(1)).unwrap_err().to_string();
-        assert!(error.contains("this is 2 (row 1, column 1)") || codec.name() == "lossless", "{error}");
+        assert!(
+            error.contains("row 1: a bool is 0 or 1, that of column 1 is 2") || codec.name() == "lossless",
+            "{error}"
+        );
     }
     for codec in CODECS.iter().filter(|codec| !codec.is_native()) {
         for dtype in [DType::Bool, DType::C64] {

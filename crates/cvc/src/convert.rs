@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use cvc_codec::{ChunkId, EncodedChunk};
+use cvc_codec::{ChunkId, EncodedChunk, Params};
 use cvc_format::{ArrayDType, DType, Json, Layout, Loss};
 
 use crate::checks::Checksums;
@@ -157,15 +157,7 @@ impl Reader {
             let rows = first.entry(chunk.id).row_count();
             let parts = arrays.iter().zip(&codecs).map(|(array, codec)| {
                 let to = copy::codec(*array, codec)?;
-                let copied = copy_rows(*array, chunk.id, std::slice::from_ref(&(0..rows)), to);
-                let copied = copied.map_err(|error| match error {
-                    // Only this caller knows which of the CVCF layouts it is.
-                    Error::Argument { argument: "layout", problem, .. } => {
-                        Error::argument("layout", layout, problem)
-                    }
-                    error => error,
-                });
-                Ok(copied?.chunk)
+                Ok(copy_rows(*array, chunk.id, std::slice::from_ref(&(0..rows)), to)?.chunk)
             });
             let parts = parts.collect::<Result<Vec<EncodedChunk>, Error>>()?;
             writer.write_encoded(rows, EncodedParts::Cvcf(&parts))?;
@@ -199,7 +191,14 @@ fn cvcf_codec(array: &Array<'_>, layout: Layout) -> Result<&'static str, Error> 
     let index = array.index();
     let name = match &*index.codec {
         "fp16" => "fp16",
-        "int8" => "int8",
+        "int8" if has_one_scale(*array)? => "int8",
+        "int8" => {
+            let problem = format!(
+                "array {:?} is int8 with a scale for each row or dim, CVCF files have one for a chunk; pack the vectors again",
+                index.name
+            );
+            return Err(Error::argument("layout", layout, problem));
+        }
         "lossless" if index.dtype == ArrayDType::Values(DType::F32) => "lossless",
         "raw" => "none",
         other => {
@@ -211,6 +210,18 @@ fn cvcf_codec(array: &Array<'_>, layout: Layout) -> Result<&'static str, Error> 
         }
     };
     Ok(name)
+}
+
+/// Whether the codes of each chunk of a native int8 array share one minimum and one scale.
+fn has_one_scale(array: Array<'_>) -> Result<bool, Error> {
+    array.load_insides(array.chunks().map(|chunk| chunk.id))?;
+    for chunk in array.chunks() {
+        let (params, _) = array.stored(chunk.id)?;
+        if !matches!(params, Params::Bytes(bytes) if bytes.len() == 8) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Whether what a CVCF array holds is what went into it.

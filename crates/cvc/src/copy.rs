@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use cvc_codec::{
-    AffineParams, BlockRun, ChunkId, Codec, DType, DecodeError, EncodeOptions, EncodedChunk, EncodedField,
-    HostBuffer, Params, Payloads, RowSlice, find, strings,
+    AffineParams, BlockRun, ChunkId, Codec, CodecError, DType, DecodeError, EncodeOptions, EncodedChunk,
+    EncodedField, HostBuffer, Params, Payloads, RowSlice, find, strings,
 };
 use cvc_cpu::CpuBackend;
 use cvc_format::{ArrayDType, Stored};
@@ -12,7 +12,6 @@ use cvc_format::{ArrayDType, Stored};
 use crate::aligned::AlignedBytes;
 use crate::error::Error;
 use crate::reader::Array;
-use crate::writer::fitting_block_rows;
 
 /// Rows of one chunk, encoded for another file.
 #[derive(Debug)]
@@ -46,7 +45,7 @@ pub(crate) fn copy_rows(
             rows.iter().map(|rows| first + u64::from(rows.start)..first + u64::from(rows.end)).collect();
         let texts = array.read_strings(ranges)?;
         // Without rows between them, long strings may meet in a block that was never so large.
-        copied.block_rows = fitting_block_rows(&texts, block_rows);
+        copied.block_rows = strings::fitting_block_rows(&texts, block_rows);
         strings::encode_strings(&texts, to.name(), copied.block_rows, &mut copied.chunk)
             .map_err(|error| Error::Encode { array: array.index().name.clone(), error })?;
         return Ok(copied);
@@ -140,12 +139,9 @@ fn converted(params: &Params, to: &'static dyn Codec, array: Array<'_>) -> Resul
         }
         (Params::Bytes(bytes), false, true) => {
             let Ok([a, b, c, d, e, f, g, h]) = <[u8; 8]>::try_from(&**bytes) else {
-                let problem = format!(
-                    "array {:?} is int8 with a scale for each row or dim, CVCF files have one for a chunk; pack the \
-                     vectors again",
-                    array.index().name
-                );
-                return Err(Error::argument("layout", "CVCF", problem));
+                // `convert` has asked for less than this.
+                let error = CodecError::Params { codec: to.name(), needs: "one minimum and one scale" };
+                return Err(Error::Encode { array: array.index().name.clone(), error });
             };
             let min = f64::from(f32::from_le_bytes([a, b, c, d]));
             let scale = f64::from(f32::from_le_bytes([e, f, g, h]));

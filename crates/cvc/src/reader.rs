@@ -22,7 +22,7 @@ use crate::error::Error;
 use crate::huge_pages;
 use crate::inside::{HeadError, Inside, Insides};
 use crate::io::{FileSource, ReadAt};
-use crate::select::{Condition, Rows, matching_rows};
+use crate::select::{Condition, Rows, matching_rows, merged};
 
 /// How to read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -487,17 +487,7 @@ impl<'r> Array<'r> {
                 }
             }
         }
-        ranges.sort_unstable_by_key(|range| (range.start, range.end));
-        let mut merged: Vec<Range<u64>> = Vec::new();
-        for range in ranges {
-            match merged.last_mut() {
-                Some(last) if range.start <= last.end.saturating_add(gap) => {
-                    last.end = last.end.max(range.end)
-                }
-                _ => merged.push(range),
-            }
-        }
-        Ok(merged)
+        Ok(merged(ranges, gap))
     }
 
     /// The chosen rows of an array of strings.

@@ -10,7 +10,7 @@ use cvc_format::native::MAX_BLOCK_LEN;
 
 use crate::error::Error;
 use crate::reader::Array;
-use crate::select::Rows;
+use crate::select::{Rows, merged};
 
 /// What becomes of rows whose bytes are damaged. Unless somebody asks for one of these, reading fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,16 +177,8 @@ impl Array<'_> {
 const MOST_EXPANDED: u64 = 1 << 15;
 
 /// Sorted ranges, with those that touch made one.
-pub(crate) fn union(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
-    ranges.sort_unstable_by_key(|range| range.start);
-    let mut merged: Vec<Range<u64>> = Vec::new();
-    for range in ranges {
-        match merged.last_mut() {
-            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
-            _ => merged.push(range),
-        }
-    }
-    merged
+pub(crate) fn union(ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
+    merged(ranges, 0)
 }
 
 /// `ranges`, in their order, without the rows of `lost`, which are sorted and do not overlap.

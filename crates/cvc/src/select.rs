@@ -136,6 +136,19 @@ pub fn matching_rows(sections: &[Section], conditions: &[Condition]) -> Vec<Rang
     sections.iter().filter(matches).map(|section| section.rows.clone()).collect()
 }
 
+/// Sorted ranges, of rows or of bytes, with those made one that overlap or have at most `gap` between them.
+pub(crate) fn merged(mut ranges: Vec<Range<u64>>, gap: u64) -> Vec<Range<u64>> {
+    ranges.sort_unstable_by_key(|range| range.start);
+    let mut merged: Vec<Range<u64>> = Vec::new();
+    for range in ranges {
+        match merged.last_mut() {
+            Some(last) if range.start <= last.end.saturating_add(gap) => last.end = last.end.max(range.end),
+            _ => merged.push(range),
+        }
+    }
+    merged
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

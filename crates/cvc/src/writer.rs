@@ -23,7 +23,6 @@ use cvc_format::{Json, Layout, Loss, Section};
 use crate::error::Error;
 use crate::io::atomic_file::AtomicFile;
 
-pub(crate) use native::fitting_block_rows;
 pub use options::{ArrayOptions, WriteOptions};
 
 /// Bytes of decoded values that a chunk holds unless another number of rows is asked for.
@@ -527,14 +526,8 @@ impl<T: Target> Writer<T> {
 fn encode_error(array: &str, first_row: u64) -> impl FnOnce(CodecError) -> Error {
     let array = array.to_owned();
     move |mut error| {
-        if let CodecError::Value { row, .. } = &mut error {
+        if let CodecError::Value { row, .. } | CodecError::Row { row, .. } = &mut error {
             *row = row.saturating_add(usize::try_from(first_row).unwrap_or(usize::MAX));
-        }
-        if let CodecError::Input { problem, .. } = &mut error
-            && first_row > 0
-            && problem.contains("row ")
-        {
-            problem.push_str(&format!(" (rows are counted from row {first_row}, where the chunk begins)"));
         }
         Error::Encode { array, error }
     }

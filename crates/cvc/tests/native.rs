@@ -358,7 +358,7 @@ fn rows_unlike_the_columns_are_refused_and_forgotten() {
 fn bytes_that_are_no_bools_are_refused() {
     let mut writer = Writer::in_memory(native().array("flags", DType::Bool, 2, "raw").unwrap()).unwrap();
     writer.write_vectors(RowSlice::from_bytes(DType::Bool, 2, 2, &[0, 1, 2, 0]).unwrap()).unwrap();
-    usage(writer.finish_bytes(), &["array \"flags\"", "a bool is 0 or 1, this is 2 (row 1, column 0)"]);
+    usage(writer.finish_bytes(), &["array \"flags\"", "row 1: a bool is 0 or 1, that of column 0 is 2"]);
 }
 
 #[test]

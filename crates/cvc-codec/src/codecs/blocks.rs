@@ -85,9 +85,8 @@ pub(super) fn only_bools(codec: &'static str, rows: RowSlice<'_>) -> Result<(), 
         None => Ok(()),
         Some(at) => {
             let (row, column, byte) = (at / rows.dim(), at % rows.dim(), rows.bytes()[at]);
-            let problem =
-                format!("a bool is 0 or 1, this is {byte} (row {row}, column {column}): store it as u8");
-            Err(CodecError::Input { codec, problem })
+            let problem = format!("a bool is 0 or 1, that of column {column} is {byte}: store it as u8");
+            Err(CodecError::Row { codec, row, problem })
         }
     }
 }

@@ -228,7 +228,7 @@ impl Encoder<'_> {
         self.for_each_row(|row, values| {
             let finite = is_finite(values);
             let range = if finite { Range::of(values) } else { self.range_of_finite(row, values)? };
-            let scale = self.scale(range, format_args!("row {row}"))?;
+            let scale = self.scale(range, Some(row), format_args!("it"))?;
             let (_, (min, step)) = params.next().expect("as many as rows");
             *min = scale.min.to_le_bytes();
             *step = scale.scale.to_le_bytes();
@@ -253,7 +253,7 @@ impl Encoder<'_> {
             range = range.or(if finite { Range::of(values) } else { self.range_of_finite(row, values)? });
             Ok(())
         })?;
-        let scale = self.scale(range, format_args!("the chunk"))?;
+        let scale = self.scale(range, None, format_args!("the chunk"))?;
         let mut params = [0; 8];
         params[..4].copy_from_slice(&scale.min.to_le_bytes());
         params[4..].copy_from_slice(&scale.scale.to_le_bytes());
@@ -300,7 +300,7 @@ impl Encoder<'_> {
         })?;
         let ranges = min.into_iter().zip(max).enumerate();
         let scales: Result<Vec<Scale>, CodecError> = ranges
-            .map(|(column, (min, max))| self.scale(Range { min, max }, format_args!("dim {column}")))
+            .map(|(column, (min, max))| self.scale(Range { min, max }, None, format_args!("dim {column}")))
             .collect();
         let scales = scales?;
         let mins = scales.iter().flat_map(|scale| scale.min.to_le_bytes());
@@ -364,14 +364,23 @@ impl Encoder<'_> {
     }
 
     /// The parameters of a scope.
-    fn scale(&self, range: Range, scope: core::fmt::Arguments<'_>) -> Result<Scale, CodecError> {
+    fn scale(
+        &self,
+        range: Range,
+        row: Option<usize>,
+        scope: core::fmt::Arguments<'_>,
+    ) -> Result<Scale, CodecError> {
         range.scale(self.options.nonfinite == NonFinite::Saturate).ok_or_else(|| {
             let Range { min, max } = range;
             let problem = format!(
                 "{scope} runs from {min:e} to {max:e}, wider than f32 reaches: clean the vectors, allow it to saturate, \
                  or choose a codec that can (raw, lossless)"
             );
-            CodecError::Input { codec: Int8.name(), problem }
+            let codec = Int8.name();
+            match row {
+                Some(row) => CodecError::Row { codec, row, problem },
+                None => CodecError::Input { codec, problem },
+            }
         })
     }
 }

@@ -15,7 +15,7 @@ use cvc_codec::{
 };
 use cvc_cpu::CpuBackend;
 use cvc_format::native::{
-    ALIGN, ArraySpec, ChunkParts, ChunkSpec, Contents, LaneBytes, MAX_BLOCK_LEN, PRELUDE_LEN, encode_chunk,
+    ALIGN, ArraySpec, ChunkParts, ChunkSpec, Contents, LaneBytes, PRELUDE_LEN, encode_chunk,
 };
 use cvc_format::{ArrayDType, Limits, Loss, Section};
 
@@ -524,34 +524,13 @@ fn encode_one(
                 of_chunk = range.clone().map(|row| strings.get(row)).collect();
                 &of_chunk
             };
-            let block_rows = block_rows.unwrap_or_else(|| string_block_rows(strings));
+            let block_rows = block_rows.unwrap_or_else(|| strings::default_block_rows(strings));
             strings::encode_strings(strings, codec, block_rows, &mut scratch.chunk)
                 .map_err(encode_error(name, first_row))?;
             assemble(work.column, rows, block_rows, &scratch.chunk, Loss::NONE, spare)
         }
         _ => unreachable!("checked when the rows came in"),
     }
-}
-
-/// Rows to a block of these strings: the usual number, or fewer where some are so long that a block would be too large.
-fn string_block_rows(strings: &Strings) -> u32 {
-    let usual = strings::default_string_block_rows(strings.text().len() as u64, strings.len() as u64);
-    fitting_block_rows(strings, usual)
-}
-
-/// So many rows to a block of these strings, or fewer where a block would be too large.
-pub(crate) fn fitting_block_rows(strings: &Strings, usual: u32) -> u32 {
-    let fits = |rows: u32| {
-        let block_lens = (0..strings.len()).step_by(rows as usize).map(|start| {
-            let block = start..strings.len().min(start + rows as usize);
-            block.map(|row| strings.get(row).len() as u64 + 4).sum::<u64>()
-        });
-        block_lens.max().unwrap_or(0) <= MAX_BLOCK_LEN
-    };
-    std::iter::successors(Some(usual), |rows| Some(rows / 2))
-        .find(|rows| *rows <= 1 || fits(*rows))
-        .unwrap_or(1)
-        .max(1)
 }
 
 fn array_number(position: usize) -> u16 {

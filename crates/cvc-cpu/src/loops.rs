@@ -4,12 +4,7 @@
 //! [`cvc_codec::loops`], compiled once more for AVX2 and for AVX-512: Rust neither fuses nor reorders their arithmetic, so the
 //! bits are the same.
 //!
-//! GB/s of f32, 1,000 rows of 768 over and over (`rates_of_encoding` in `tests/rates.rs`), one core of an AMD EPYC of the
-//! Zen 3 class:
-//!
-//! | | plain (SSE2) | avx2 |
-//! |---|---|---|
-//! | TABLE
+//! LOOPS_TABLE
 #![cfg_attr(
     target_arch = "x86_64",
     expect(unsafe_code, reason = "calls of code that needs more than the target's features, behind tokens")

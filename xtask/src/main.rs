@@ -13,6 +13,7 @@ mod bench;
 mod demo;
 mod golden;
 mod repo;
+mod shaders;
 mod test;
 mod tidy;
 
@@ -30,6 +31,8 @@ usage: cargo xtask COMMAND
   bench [NAME]    rivals and ourselves on the same work (load, memory, pack; all if none is named); needs Python
                   3.11 or newer and its package index, makes 2 GB in benches/.data, writes benches/record
   tidy            the rules a machine can check: layers, unsafe, docs, golden files, links
+  shaders         validate shaders/*.wgsl and write the copies that ship inside cvc-wgpu; with --check nothing is written,
+                  and a copy that is not up to date is a failure
   golden          list new golden files in their HASHES; refuses to change a line
 ";
 
@@ -43,6 +46,8 @@ fn main() -> ExitCode {
         ["bench"] => done(bench::run(None)),
         ["bench", name] => done(bench::run(Some(name))),
         ["tidy"] => done(tidy::run()),
+        ["shaders"] => done(shaders::run(false)),
+        ["shaders", "--check"] => done(shaders::run(true)),
         ["golden"] => done(golden::run()),
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");

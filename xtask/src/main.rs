@@ -14,6 +14,7 @@ mod demo;
 mod golden;
 mod repo;
 mod shaders;
+mod software_gpu;
 mod test;
 mod tidy;
 
@@ -25,7 +26,8 @@ use anyhow::Result;
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
-  test [--long]   format, clippy, every test and doctest, docs, tidy; the last line counts the tests.
+  test [--long]   format, clippy, every test and doctest, docs, shaders, tidy; the last line counts the tests. Installs
+                  lavapipe, a GPU in software, where it can: by apt-get as root, or on a machine of CI.
                   --long: the tests marked long and two minutes of fuzzing per target as well
   demo            build the `cvc` program and run the demo on the vectors in examples/data
   bench [NAME]    rivals and ourselves on the same work (load, memory, pack; all if none is named); needs Python

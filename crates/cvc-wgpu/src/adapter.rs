@@ -43,6 +43,23 @@ pub fn adapters() -> Result<Vec<Adapter>, NoAdapter> {
     Ok(adapters)
 }
 
+/// Whether the system has a device that may be a GPU. Found out without loading a driver, which takes a tenth of a second and may
+/// print to the terminal: for whoever would take a GPU if there is one, but no software.
+pub fn may_have_gpu() -> bool {
+    if !cfg!(target_os = "linux") {
+        return true;
+    }
+    // Of the kernel's own drivers, of NVIDIA's, of a virtual machine on Windows, and of those for phones and boards.
+    let names = ["renderD", "nvidia", "dxg", "kgsl", "mali", "pvr"];
+    ["/dev", "/dev/dri"].into_iter().any(|folder| {
+        let Ok(entries) = std::fs::read_dir(folder) else { return false };
+        entries.flatten().any(|entry| {
+            let name = entry.file_name();
+            names.iter().any(|start| name.to_string_lossy().starts_with(start))
+        })
+    })
+}
+
 /// The place of a type in the order of adapters.
 fn power(device_type: DeviceType) -> u8 {
     match device_type {

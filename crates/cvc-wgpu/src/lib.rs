@@ -46,7 +46,7 @@ mod ring;
 mod shaders;
 mod stages;
 
-pub use adapter::{Adapter, NoAdapter, OpenError, adapters};
+pub use adapter::{Adapter, NoAdapter, OpenError, adapters, may_have_gpu};
 pub use backend::WgpuBackend;
 pub use buffer::WgpuBuffer;
 pub use wgpu;

@@ -23,8 +23,8 @@ fn limited() -> Option<&'static Device<WgpuBackend>> {
     let open = || {
         let adapter = support::adapter()?;
         let required_limits = wgpu::Limits {
-            max_storage_buffer_binding_size: 3 << 20,
-            max_compute_workgroups_per_dimension: 28,
+            max_storage_buffer_binding_size: 5 << 20,
+            max_compute_workgroups_per_dimension: 36,
             ..adapter.limits()
         };
         let descriptor = wgpu::DeviceDescriptor { required_limits, ..Default::default() };

@@ -1,4 +1,5 @@
 //! What only a device can do: results that a caller's shader reads, arithmetic that a driver could fuse, and failures.
+#![expect(clippy::print_stdout, reason = "a figure of docs/NUMERICS.md, shown with --nocapture")]
 
 mod support;
 

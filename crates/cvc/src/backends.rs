@@ -102,7 +102,7 @@ pub enum AnyBackend {
     Cpu(CpuBackend),
     /// A GPU, or a program that plays one.
     #[cfg(feature = "wgpu")]
-    Wgpu(WgpuBackend),
+    Wgpu(Box<WgpuBackend>),
 }
 
 /// The device that was taken, and what was found out about those before it.
@@ -271,7 +271,8 @@ fn probe_wgpu() -> Vec<Candidate> {
             reason: match &usable {
                 Err(error) => error.to_string(),
                 Ok(()) if adapter.is_software() => {
-                    "it is software, which is slower than the cpu backend: only taken if asked for".into()
+                    "it is software, without which the cpu backend does the same: only taken if asked for"
+                        .into()
                 }
                 Ok(()) => "a GPU".into(),
             },
@@ -281,8 +282,11 @@ fn probe_wgpu() -> Vec<Candidate> {
                 ("workgroups_along_a_dispatch", u64::from(limits.max_compute_workgroups_per_dimension)),
             ],
         };
-        let open =
-            move || WgpuBackend::open(&adapter).map(AnyBackend::Wgpu).map_err(|error| error.to_string());
+        let open = move || {
+            WgpuBackend::open(&adapter)
+                .map(|backend| AnyBackend::Wgpu(Box::new(backend)))
+                .map_err(|error| error.to_string())
+        };
         Candidate { report, open: Box::new(open) }
     };
     adapters.into_iter().enumerate().map(candidate).collect()
@@ -334,7 +338,7 @@ impl AnyBackend {
         match self {
             AnyBackend::Cpu(backend) => array.decode(backend, rows, out, dst),
             #[cfg(feature = "wgpu")]
-            AnyBackend::Wgpu(backend) => array.decode_to_host(backend, rows, out, dst),
+            AnyBackend::Wgpu(backend) => array.decode_to_host(&**backend, rows, out, dst),
         }
     }
 

@@ -25,7 +25,12 @@ fn compare(name: &str, reader: &Reader, backend: &AnyBackend) -> usize {
         // All, and some in an order of their own.
         let some = Rows::from(vec![rows / 2..rows, 0..rows / 3]);
         for (dtype, rows) in dtypes.iter().flat_map(|dtype| [(*dtype, Rows::ALL), (*dtype, some.clone())]) {
-            let len = array.decoded_len(rows.clone(), dtype).unwrap();
+            let len = match array.decoded_len(rows.clone(), dtype) {
+                Ok(len) => len,
+                Err(error) if dtype == own => panic!("{name}: {error}"),
+                // Not every codec of halves makes other floats.
+                Err(_) => continue,
+            };
             let (mut found, mut expected) = (AlignedBytes::new(), AlignedBytes::new());
             let (found, expected) = (found.resize(len), expected.resize(len));
             found.fill(0xa5);
@@ -87,7 +92,7 @@ fn rows_beyond_a_binding_and_rows_that_stay_on_the_device() {
     let reader = Reader::open(&path).unwrap();
     let vectors = reader.vectors().unwrap();
     let expected: Vec<f32> = vectors.read(..).unwrap();
-    let on_device = vectors.read_on(&backend, .., DType::F32).unwrap();
+    let on_device = vectors.read_on(&*backend, .., DType::F32).unwrap();
     assert_eq!(on_device.byte_len(), u64::from(dim) * rows * 4);
     let mut found = vec![0f32; expected.len()];
     backend.download(&on_device, &mut HostBuffer::new(&mut found)).unwrap();
@@ -95,11 +100,11 @@ fn rows_beyond_a_binding_and_rows_that_stay_on_the_device() {
     assert!(same(&found));
     // In parts, on their way to the host.
     found.fill(f32::NAN);
-    vectors.decode_to_host(&backend, .., DType::F32, &mut HostBuffer::new(&mut found)).unwrap();
+    vectors.decode_to_host(&*backend, .., DType::F32, &mut HostBuffer::new(&mut found)).unwrap();
     assert!(same(&found));
     // A destination of another size is refused before anything is read.
     let error =
-        vectors.decode_to_host(&backend, ..9, DType::F32, &mut HostBuffer::new(&mut found)).unwrap_err();
+        vectors.decode_to_host(&*backend, ..9, DType::F32, &mut HostBuffer::new(&mut found)).unwrap_err();
     assert!(error.is_usage(), "{error}");
 }
 

@@ -54,18 +54,6 @@ pub(crate) struct Stage<'p> {
     pub(crate) len: u64,
 }
 
-/// From this row on, the rows of the run of whole blocks that it is in. A payload without rows is one run.
-fn rows_left_of_run(plan: &DecodePlan, row: u32) -> u32 {
-    if matches!(plan.load(), Load::DictPlanes) {
-        return u32::MAX;
-    }
-    let row_len: u64 = plan.widths().iter().map(|width| u64::from(*width)).sum();
-    let block_rows = u64::from(plan.parts().block_rows());
-    let run_rows = (RUN_LEN / row_len.max(1) / block_rows).max(1) * block_rows;
-    let left = run_rows - u64::from(row) % run_rows;
-    u32::try_from(left).unwrap_or(u32::MAX)
-}
-
 impl Stage<'_> {
     /// Where it goes in the destination, of which a binding must begin at a multiple of `alignment`.
     pub(crate) fn place(&self, alignment: u64) -> Place {
@@ -124,6 +112,18 @@ pub(crate) fn cut<'p>(batch: &Batch<'p>, room: Room) -> Vec<Stage<'p>> {
         }
     }
     stages
+}
+
+/// From this row on, the rows of the run of whole blocks that it is in. A payload without rows is one run.
+fn rows_left_of_run(plan: &DecodePlan, row: u32) -> u32 {
+    if matches!(plan.load(), Load::DictPlanes) {
+        return u32::MAX;
+    }
+    let row_len: u64 = plan.widths().iter().map(|width| u64::from(*width)).sum();
+    let block_rows = u64::from(plan.parts().block_rows());
+    let run_rows = (RUN_LEN / row_len.max(1) / block_rows).max(1) * block_rows;
+    let left = run_rows - u64::from(row) % run_rows;
+    u32::try_from(left).unwrap_or(u32::MAX)
 }
 
 /// Where a stage goes in the destination, in the words of the frame.

@@ -90,9 +90,10 @@ impl WgpuBackend {
         self.limits.max_storage_buffer_binding_size.min(self.limits.max_buffer_size).min(BINDING_LEN)
     }
 
-    /// The most bytes that one dispatch can make.
+    /// The most bytes that one dispatch can make. Some drivers have no limit but that of the type.
     fn dispatch_len(&self) -> u64 {
-        u64::from(self.limits.max_compute_workgroups_per_dimension).pow(2) * frame::WORKGROUP as u64 * QUAD
+        let workgroups = u64::from(self.limits.max_compute_workgroups_per_dimension).saturating_pow(2);
+        workgroups.saturating_mul(frame::WORKGROUP as u64 * QUAD)
     }
 
     /// What the beginning of a binding must be a multiple of.

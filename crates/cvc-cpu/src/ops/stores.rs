@@ -32,7 +32,7 @@ use crate::level::Level;
 pub enum Stores {
     /// Through the caches.
     Ordinary,
-    /// Past the caches, where the processor and the [`Level`](crate::Level) can do that (x86 with AVX2).
+    /// Past the caches, where the processor and the [`Level`] can do that (x86 with AVX2).
     Streaming,
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser, TypedValueParser};
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Parser, Subcommand, ValueEnum};
 use cvc::{Condition, DType, DeviceChoice, Json, Layout, NonFinite, OnDamage, Scope};
 
@@ -147,8 +147,9 @@ pub(crate) struct UnpackArgs {
     /// ml_dtypes.bfloat16.
     #[arg(long, value_enum)]
     pub(crate) dtype: Option<DTypeArg>,
-    /// The device to decode on.
-    #[arg(long, default_value = "auto", value_parser = device())]
+    /// The device to decode on: auto, cpu, cuda or wgpu; or one of a kind by its number or a part of its name, as `cvc
+    /// devices` lists them, like wgpu:0.
+    #[arg(long, default_value = "auto", value_name = "KIND[:DEVICE]")]
     pub(crate) device: DeviceChoice,
     /// What to do with damaged rows: fail, leave them out, or fill them with NaN (with zeros where there is none, with
     /// empty strings).
@@ -170,8 +171,8 @@ pub(crate) struct InfoArgs {
     /// List the steps that decode each array, and where they run.
     #[arg(long)]
     pub(crate) explain: bool,
-    /// The device to explain for.
-    #[arg(long, default_value = "auto", value_parser = device(), requires = "explain")]
+    /// The device to explain for, as `cvc unpack` takes it.
+    #[arg(long, default_value = "auto", value_name = "KIND[:DEVICE]", requires = "explain")]
     pub(crate) device: DeviceChoice,
     /// Print one JSON object and nothing else.
     #[arg(long)]
@@ -343,11 +344,6 @@ impl From<DTypeArg> for DType {
             DTypeArg::Bf16 => DType::Bf16,
         }
     }
-}
-
-/// The names of devices, checked by clap so that it lists them.
-fn device() -> impl TypedValueParser<Value = DeviceChoice> {
-    PossibleValuesParser::new(["auto", "cpu", "cuda", "wgpu"]).try_map(|name| name.parse::<DeviceChoice>())
 }
 
 /// `key=value`.

@@ -236,10 +236,9 @@ fn cut(metadata: &Json) -> String {
 
 /// One line for each way in which chunks of an array are decoded.
 fn explain(reader: &Reader, args: &InfoArgs) -> Result<Vec<String>, Failure> {
-    let chosen = choose(args.device)?;
+    let chosen = choose(&args.device)?;
     let mut lines: Vec<String> =
         chosen.passed_over.iter().map(|report| format!("passed over {report}")).collect();
-    let device = chosen.backend.device();
     let read = match reader.layout() {
         Layout::Native => "read, check crc32c of each block on the host",
         layout if layout.has_checksums() => "read, check crc32 on the host",
@@ -259,7 +258,7 @@ fn explain(reader: &Reader, args: &InfoArgs) -> Result<Vec<String>, Failure> {
         for chunk in array.chunks() {
             let plan = array.plan(chunk.id, out)?;
             let step = match chosen.backend.supports(&plan) {
-                Ok(()) => format!("{plan} on {}", device.name),
+                Ok(()) => chosen.backend.explain(&plan),
                 Err(unsupported) => unsupported.to_string(),
             };
             if !steps.contains(&step) {

@@ -49,7 +49,7 @@ pub(crate) fn run(args: &UnpackArgs) -> Result<(), Failure> {
     };
     let runs = runs(&ranges, &lost, on_damage);
     check_filled(args, &array, &runs)?;
-    let chosen = choose(args.device)?;
+    let chosen = choose(&args.device)?;
     let done = match array.index().dtype {
         ArrayDType::Utf8 => unpack_strings(args, &array, &runs)?,
         _ => unpack_values(args, array, &runs, &chosen)?,

@@ -36,6 +36,11 @@ pub trait Backend: Send + Sync {
     /// Why not, and what to do instead.
     fn supports(&self, plan: &DecodePlan) -> Result<(), Unsupported>;
 
+    /// The steps of `plan`, which is supported, and where each of them runs, for people.
+    fn explain(&self, plan: &DecodePlan) -> String {
+        format!("{plan} on {}", self.device().name)
+    }
+
     /// Runs every job of `batch` into `dst`. When this returns `Ok`, every value of `dst` has been written and
     /// may be used; after an error its content is unspecified (but was written by somebody).
     ///
@@ -48,6 +53,27 @@ pub trait Backend: Send + Sync {
         src: &dyn Payloads,
         dst: &mut Self::Buffer<'_>,
     ) -> Result<(), DecodeError>;
+}
+
+/// A backend whose buffers are memory of its device, and how values get there and back.
+pub trait DeviceMemory: Backend {
+    /// Room for `values` values of `dtype`, which hold anything.
+    ///
+    /// # Errors
+    /// The device has no such room.
+    fn allocate(&self, dtype: DType, values: u64) -> Result<Self::Buffer<'static>, DecodeError>;
+
+    /// Fills `into` with all values of `from`.
+    ///
+    /// # Errors
+    /// The two are not of one dtype and size, or the device fails.
+    fn download(&self, from: &Self::Buffer<'_>, into: &mut HostBuffer<'_>) -> Result<(), DecodeError>;
+
+    /// Fills `into` with all of `from`, the bytes of values in native order.
+    ///
+    /// # Errors
+    /// The two are not of one size, or the device fails.
+    fn upload(&self, from: &[u8], into: &mut Self::Buffer<'_>) -> Result<(), DecodeError>;
 }
 
 /// Consecutive blocks of one chunk: what a backend pulls at a time.
@@ -322,16 +348,23 @@ impl DecodeError {
     /// # Errors
     /// [`DecodeError::Buffer`] with both sizes.
     pub fn check_buffer(batch: &Batch<'_>, dst: &impl DeviceBuffer) -> Result<(), DecodeError> {
-        let expected_bytes = batch.out_len().unwrap_or(u64::MAX);
-        if dst.byte_len() != expected_bytes || dst.dtype() != batch.out() {
-            return Err(DecodeError::Buffer {
-                bytes: dst.byte_len(),
-                dtype: dst.dtype(),
-                expected_bytes,
-                expected_dtype: batch.out(),
-            });
+        DecodeError::check_destination(dst, batch.out(), batch.out_len().unwrap_or(u64::MAX))
+    }
+
+    /// Checks that `dst` holds exactly so many bytes of values of this dtype.
+    ///
+    /// # Errors
+    /// [`DecodeError::Buffer`] with both sizes.
+    pub fn check_destination(
+        dst: &impl DeviceBuffer,
+        expected_dtype: DType,
+        expected_bytes: u64,
+    ) -> Result<(), DecodeError> {
+        let (bytes, dtype) = (dst.byte_len(), dst.dtype());
+        if bytes == expected_bytes && dtype == expected_dtype {
+            return Ok(());
         }
-        Ok(())
+        Err(DecodeError::Buffer { bytes, dtype, expected_bytes, expected_dtype })
     }
 }
 

@@ -32,8 +32,8 @@ pub mod stream;
 pub mod strings;
 
 pub use backend::{
-    Backend, BlockRun, DecodeError, DeviceBuffer, DeviceInfo, DeviceKind, HostBuffer, Payloads, SourceError,
-    Unsupported,
+    Backend, BlockRun, DecodeError, DeviceBuffer, DeviceInfo, DeviceKind, DeviceMemory, HostBuffer, Payloads,
+    SourceError, Unsupported,
 };
 pub use codec::{
     CODECS, Codec, CodecError, EncodeOptions, EncodedChunk, EncodedField, EncodedLane, NonFinite, Scope,

@@ -11,7 +11,7 @@
 //! - [`suite`] has the cases, each a promise that every backend keeps, compared bit for bit with
 //!   [`cvc_codec::ReferenceBackend`]; [`conformance!`] makes a `#[test]` of each.
 //! - [`subject`] is what a backend's test must provide: [`Subject`], ready for backends that write to the
-//!   caller's memory ([`Host`]).
+//!   caller's memory ([`Host`]) and for those that write to memory of a device ([`Device`]).
 //! - [`payloads`] is a source in memory that can be told to refuse borrowing or to fail; [`native`] makes chunks with
 //!   fields, lanes and blocks for it.
 //! - [`require`] makes an absent device a failure where it should be there.
@@ -29,4 +29,4 @@ pub mod suite;
 
 pub use native::native_chunk;
 pub use payloads::MemoryPayloads;
-pub use subject::{Destination, Host, Subject};
+pub use subject::{Destination, Device, Host, Subject};

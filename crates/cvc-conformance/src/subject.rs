@@ -1,6 +1,8 @@
 //! What the suite needs of a backend under test.
 
-use cvc_codec::{Backend, Batch, DType, DecodeError, DecodePlan, HostBuffer, Payloads, Unsupported};
+use cvc_codec::{
+    Backend, Batch, DType, DecodeError, DecodePlan, DeviceMemory, HostBuffer, Payloads, Unsupported,
+};
 use half::{bf16, f16};
 
 /// A backend under test.
@@ -55,36 +57,66 @@ where
         src: &dyn Payloads,
         dst: Destination,
     ) -> Result<Vec<u8>, DecodeError> {
-        macro_rules! by_dtype {
-            ($($dtype:ident = $rust:ty),*) => {
-                match dst.dtype {
-                    $(DType::$dtype => in_guarded_memory::<$rust>(dst, |values| {
-                        let bytes = bytemuck::cast_slice_mut(values);
-                        let mut buffer = HostBuffer::from_bytes(dst.dtype, bytes).expect("whole values, aligned");
-                        self.0.decode(batch, src, &mut buffer)
-                    }),)*
-                    other => panic!("no values of {other} here yet"),
-                }
-            };
-        }
-        by_dtype!(
-            I8 = i8,
-            I16 = i16,
-            I32 = i32,
-            I64 = i64,
-            U8 = u8,
-            U16 = u16,
-            U32 = u32,
-            U64 = u64,
-            F16 = f16,
-            Bf16 = bf16,
-            F32 = f32,
-            F64 = f64,
-            C64 = [f32; 2],
-            C128 = [f64; 2],
-            Bool = u8
-        )
+        in_host_buffer(dst, |buffer| self.0.decode(batch, src, buffer))
     }
+}
+
+/// A backend that writes to memory of its device.
+#[derive(Clone, Debug)]
+pub struct Device<B>(pub B);
+
+impl<B: DeviceMemory> Subject for Device<B> {
+    fn supports(&self, plan: &DecodePlan) -> Result<(), Unsupported> {
+        self.0.supports(plan)
+    }
+
+    fn decode(
+        &self,
+        batch: &Batch<'_>,
+        src: &dyn Payloads,
+        dst: Destination,
+    ) -> Result<Vec<u8>, DecodeError> {
+        let mut buffer = self.0.allocate(dst.dtype, dst.values as u64)?;
+        self.0.upload(&vec![dst.poison; dst.values * dst.dtype.size()], &mut buffer)?;
+        self.0.decode(batch, src, &mut buffer)?;
+        // Another poison: what is not brought from the device must not pass for what was left alone there.
+        in_host_buffer(Destination { poison: !dst.poison, ..dst }, |host| self.0.download(&buffer, host))
+    }
+}
+
+/// Lends `work` a poisoned buffer of values that lie between others, and gives what it filled it with.
+fn in_host_buffer(
+    dst: Destination,
+    work: impl FnOnce(&mut HostBuffer<'_>) -> Result<(), DecodeError>,
+) -> Result<Vec<u8>, DecodeError> {
+    macro_rules! by_dtype {
+        ($($dtype:ident = $rust:ty),*) => {
+            match dst.dtype {
+                $(DType::$dtype => in_guarded_memory::<$rust>(dst, |values| {
+                    let bytes = bytemuck::cast_slice_mut(values);
+                    work(&mut HostBuffer::from_bytes(dst.dtype, bytes).expect("whole values, aligned"))
+                }),)*
+                other => panic!("no values of {other} here yet"),
+            }
+        };
+    }
+    by_dtype!(
+        I8 = i8,
+        I16 = i16,
+        I32 = i32,
+        I64 = i64,
+        U8 = u8,
+        U16 = u16,
+        U32 = u32,
+        U64 = u64,
+        F16 = f16,
+        Bf16 = bf16,
+        F32 = f32,
+        F64 = f64,
+        C64 = [f32; 2],
+        C128 = [f64; 2],
+        Bool = u8
+    )
 }
 
 /// Lends `work` poisoned values that lie between others, at an address that is aligned for the dtype and for

@@ -1,9 +1,13 @@
 //! Which device decodes, and why.
+//!
+//! A kind of device is *probed*: each device that is found is a candidate with a report, and so is the reason where there
+//! is none. A choice picks among the candidates; only the one picked is opened. Another backend is one variant of
+//! [`AnyBackend`], one arm of `probe`, and an arm in each `match` that the compiler then lists.
 
 use std::fmt;
 use std::str::FromStr;
 
-use cvc_codec::{Backend, DType, DecodePlan, DeviceKind, HostBuffer, Unsupported};
+use cvc_codec::{Backend, DType, DecodePlan, DeviceInfo, DeviceKind, Element, HostBuffer, Unsupported};
 use cvc_cpu::CpuBackend;
 
 use crate::error::Error;
@@ -11,47 +15,80 @@ use crate::reader::Array;
 use crate::select::Rows;
 
 /// Which device a caller asks for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DeviceChoice {
     /// CUDA, then wgpu on a real GPU, then the processor: the first that can be had.
     #[default]
     Auto,
-    /// This kind or an error; never another.
+    /// The first device of this kind or an error; never another kind.
     Only(DeviceKind),
+    /// The device of this kind with this number, as [`devices`] counts them, or an error.
+    Nth(DeviceKind, usize),
+    /// The first device of this kind whose name contains this text, in letters of either case, or an error.
+    Named(DeviceKind, String),
 }
 
 impl FromStr for DeviceChoice {
     type Err = Error;
 
+    /// `auto`; or `cpu`, `cuda`, `wgpu`, of which `:` and a number or a part of a name can choose one.
     fn from_str(text: &str) -> Result<Self, Error> {
-        match text {
-            "auto" => Ok(DeviceChoice::Auto),
-            "cpu" => Ok(DeviceChoice::Only(DeviceKind::Cpu)),
-            "cuda" => Ok(DeviceChoice::Only(DeviceKind::Cuda)),
-            "wgpu" => Ok(DeviceChoice::Only(DeviceKind::Wgpu)),
-            _ => Err(Error::argument("device", text, "one of auto, cpu, cuda, wgpu is needed")),
+        let (kind, which) = text.split_once(':').map_or((text, None), |(kind, which)| (kind, Some(which)));
+        let kind = KINDS.into_iter().find(|known| known.name() == kind);
+        match (text, kind, which) {
+            ("auto", ..) => Ok(DeviceChoice::Auto),
+            (_, Some(kind), None) => Ok(DeviceChoice::Only(kind)),
+            (_, Some(kind), Some(which)) if !which.is_empty() => Ok(match which.parse() {
+                Ok(number) => DeviceChoice::Nth(kind, number),
+                Err(_) => DeviceChoice::Named(kind, which.into()),
+            }),
+            _ => {
+                let problem =
+                    "one of auto, cpu, cuda, wgpu is needed, or a device of a kind, like wgpu:0 or wgpu:NAME";
+                Err(Error::argument("device", text, problem))
+            }
         }
     }
 }
 
-/// What was found out about one kind of device.
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DeviceChoice::Auto => f.write_str("auto"),
+            DeviceChoice::Only(kind) => kind.fmt(f),
+            DeviceChoice::Nth(kind, number) => write!(f, "{kind}:{number}"),
+            DeviceChoice::Named(kind, name) => write!(f, "{kind}:{name}"),
+        }
+    }
+}
+
+/// What was found out about a device, or about a kind of which there is none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DeviceReport {
     /// The kind.
     pub kind: DeviceKind,
+    /// Its number among those of its kind, where there is one.
+    pub number: Option<usize>,
     /// What the device calls itself, where there is one.
     pub name: Option<String>,
     /// Whether it can be used.
     pub available: bool,
-    /// Why it can or cannot.
+    /// Whether automatic choice may take it.
+    pub automatic: bool,
+    /// Why it can be used or cannot, and why automatic choice would not take it.
     pub reason: String,
+    /// Limits of the device by name, in bytes unless the name says otherwise.
+    pub limits: Vec<(&'static str, u64)>,
 }
 
 impl fmt::Display for DeviceReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.kind, self.reason)
+        match &self.name {
+            Some(name) => write!(f, "{} {name}: {}", self.kind, self.reason),
+            None => write!(f, "{}: {}", self.kind, self.reason),
+        }
     }
 }
 
@@ -68,57 +105,133 @@ pub enum AnyBackend {
 pub struct Chosen {
     /// The backend.
     pub backend: AnyBackend,
+    /// What is known of its device.
+    pub report: DeviceReport,
     /// Why the devices that come first in the order were passed over.
     pub passed_over: Vec<DeviceReport>,
 }
 
-/// What is known of every kind of device, in the order of automatic choice.
+/// The kinds in the order of automatic choice.
+const KINDS: [DeviceKind; 3] = [DeviceKind::Cuda, DeviceKind::Wgpu, DeviceKind::Cpu];
+
+/// What is known of every device, in the order of automatic choice. A kind without a device has one report, which says why.
 pub fn devices() -> Vec<DeviceReport> {
-    [DeviceKind::Cuda, DeviceKind::Wgpu, DeviceKind::Cpu].into_iter().map(|kind| probe(kind).0).collect()
+    KINDS.into_iter().flat_map(probe).map(|candidate| candidate.report).collect()
 }
 
 /// Takes a device.
 ///
 /// # Errors
-/// The device that was asked for by kind cannot be had.
-pub fn choose(choice: DeviceChoice) -> Result<Chosen, Error> {
-    let order: &[DeviceKind] = match &choice {
-        DeviceChoice::Auto => &[DeviceKind::Cuda, DeviceKind::Wgpu, DeviceKind::Cpu],
-        DeviceChoice::Only(kind) => std::slice::from_ref(kind),
-    };
-    let mut passed_over = Vec::new();
-    for kind in order {
-        match probe(*kind) {
-            (_, Some(backend)) => return Ok(Chosen { backend, passed_over }),
-            (report, None) => passed_over.push(report),
-        }
-    }
-    let report = passed_over.pop().expect("something was asked for");
-    Err(Error::Device { device: report.kind.to_string(), reason: report.reason })
+/// The device that was asked for cannot be had.
+pub fn choose(choice: &DeviceChoice) -> Result<Chosen, Error> {
+    choose_among(choice, probe)
 }
 
-fn probe(kind: DeviceKind) -> (DeviceReport, Option<AnyBackend>) {
+/// [`choose`], whatever there is to choose among.
+fn choose_among(
+    choice: &DeviceChoice,
+    probe: impl Fn(DeviceKind) -> Vec<Candidate>,
+) -> Result<Chosen, Error> {
+    let (kind, wanted): (_, &dyn Fn(&DeviceReport) -> bool) = match choice {
+        DeviceChoice::Auto => return choose_automatically(probe),
+        DeviceChoice::Only(kind) => (*kind, &|_| true),
+        DeviceChoice::Nth(kind, number) => (*kind, &|report| report.number == Some(*number)),
+        DeviceChoice::Named(kind, text) => (*kind, &|report| {
+            let name = report.name.as_deref().unwrap_or_default();
+            name.to_lowercase().contains(&text.to_lowercase())
+        }),
+    };
+    let unavailable = |reason| Error::Device { device: choice.to_string(), reason };
+    let candidates = probe(kind);
+    let found: Vec<String> = candidates.iter().filter_map(|candidate| candidate.report.address()).collect();
+    let mut wanted: Vec<Candidate> =
+        candidates.into_iter().filter(|candidate| found.is_empty() || wanted(&candidate.report)).collect();
+    if wanted.is_empty() {
+        return Err(unavailable(format!("there is no such device; those found are {}", found.join(", "))));
+    }
+    // One that cannot be used only if there is no other.
+    let taken = wanted.iter().position(|candidate| candidate.report.available).unwrap_or(0);
+    let Candidate { report, open } = wanted.swap_remove(taken);
+    if !report.available {
+        return Err(unavailable(report.reason));
+    }
+    let backend = open().map_err(unavailable)?;
+    Ok(Chosen { backend, report, passed_over: Vec::new() })
+}
+
+/// The first candidate that automatic choice may take and that can be opened.
+fn choose_automatically(probe: impl Fn(DeviceKind) -> Vec<Candidate>) -> Result<Chosen, Error> {
+    let mut passed_over = Vec::new();
+    // One kind after another: what is not needed is not even looked for.
+    for Candidate { mut report, open } in KINDS.into_iter().flat_map(probe) {
+        if report.available && report.automatic {
+            match open() {
+                Ok(backend) => return Ok(Chosen { backend, report, passed_over }),
+                Err(reason) => {
+                    report.available = false;
+                    report.reason = reason;
+                }
+            }
+        }
+        passed_over.push(report);
+    }
+    Err(Error::Device { device: DeviceChoice::Auto.to_string(), reason: "no device can be used".into() })
+}
+
+/// A device that could be taken, or the report on a kind of which there is none.
+struct Candidate {
+    report: DeviceReport,
+    /// Called only if the report says that it is available. Fails with the reason.
+    open: Box<dyn FnOnce() -> Result<AnyBackend, String>>,
+}
+
+impl Candidate {
+    /// No device of this kind, for this reason, which ends with what to do.
+    fn none(kind: DeviceKind, reason: impl Into<String>) -> Candidate {
+        let reason = reason.into();
+        let report = DeviceReport {
+            kind,
+            number: None,
+            name: None,
+            available: false,
+            automatic: false,
+            reason: reason.clone(),
+            limits: Vec::new(),
+        };
+        Candidate { report, open: Box::new(|| Err(reason)) }
+    }
+}
+
+impl DeviceReport {
+    /// The device as it is asked for, with its name.
+    fn address(&self) -> Option<String> {
+        Some(format!("{}:{} ({})", self.kind, self.number?, self.name.as_deref()?))
+    }
+}
+
+/// Looks for the devices of one kind, the best first. Opens none.
+fn probe(kind: DeviceKind) -> Vec<Candidate> {
     match kind {
         DeviceKind::Cpu => {
             let backend = CpuBackend::new();
             let report = DeviceReport {
                 kind,
+                number: Some(0),
                 name: Some(backend.device().name.clone()),
                 available: true,
+                automatic: true,
                 reason: "always there".into(),
+                limits: Vec::new(),
             };
-            (report, Some(AnyBackend::Cpu(backend)))
+            vec![Candidate { report, open: Box::new(|| Ok(AnyBackend::Cpu(backend))) }]
         }
-        _ => {
-            let reason = format!("this version of cvc has no {kind} backend; use the cpu");
-            (DeviceReport { kind, name: None, available: false, reason }, None)
-        }
+        _ => vec![Candidate::none(kind, format!("this version of cvc has no {kind} backend; use the cpu"))],
     }
 }
 
 impl AnyBackend {
     /// The device's kind and name.
-    pub fn device(&self) -> &cvc_codec::DeviceInfo {
+    pub fn device(&self) -> &DeviceInfo {
         match self {
             AnyBackend::Cpu(backend) => backend.device(),
         }
@@ -134,10 +247,18 @@ impl AnyBackend {
         }
     }
 
+    /// The steps of `plan` and where each runs: `inflate zstd on the host, join_planes on the device`. The caller has asked
+    /// whether it is [supported](AnyBackend::supports).
+    pub fn explain(&self, plan: &DecodePlan) -> String {
+        match self {
+            AnyBackend::Cpu(backend) => backend.explain(plan),
+        }
+    }
+
     /// Decodes rows to values of `out` on the device and brings them to the caller's memory.
     ///
     /// # Errors
-    /// As [`Array::decode`].
+    /// As [`Array::decode`], and if the device fails.
     pub fn read_into(
         &self,
         array: &Array<'_>,
@@ -149,26 +270,112 @@ impl AnyBackend {
             AnyBackend::Cpu(backend) => array.decode(backend, rows, out, dst),
         }
     }
+
+    /// The chosen rows as values of type `T`, decoded on the device and brought to the caller's memory: [`Array::read`] on
+    /// any device.
+    ///
+    /// # Errors
+    /// As [`Array::read`], and if the device fails.
+    pub fn read<T: Element>(&self, array: &Array<'_>, rows: impl Into<Rows>) -> Result<Vec<T>, Error> {
+        let rows = rows.into();
+        let len = array.decoded_len(rows.clone(), T::DTYPE)?;
+        let mut values = vec![T::zeroed(); len / size_of::<T>()];
+        self.read_into(array, rows, T::DTYPE, &mut HostBuffer::fresh(&mut values))?;
+        Ok(values)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// Devices of a machine: name, whether it is available, whether automatic choice may take it, whether it opens.
+    fn candidate(kind: DeviceKind, number: usize, name: &str, state: [bool; 3]) -> Candidate {
+        let [available, automatic, opens] = state;
+        let report = DeviceReport {
+            kind,
+            number: Some(number),
+            name: Some(name.into()),
+            available,
+            automatic,
+            reason: format!("{name} as it was found"),
+            limits: Vec::new(),
+        };
+        let open = move || {
+            if opens {
+                Ok(AnyBackend::Cpu(CpuBackend::new()))
+            } else {
+                Err("did not open: restart it".into())
+            }
+        };
+        Candidate { report, open: Box::new(open) }
+    }
+
+    /// A card that does not open, a software adapter, and the processor.
+    fn machine(kind: DeviceKind) -> Vec<Candidate> {
+        match kind {
+            DeviceKind::Wgpu => vec![
+                candidate(kind, 0, "Old Card", [false, true, false]),
+                candidate(kind, 1, "Broken Card", [true, true, false]),
+                candidate(kind, 2, "softpipe", [true, false, true]),
+            ],
+            DeviceKind::Cpu => vec![candidate(kind, 0, "processor", [true, true, true])],
+            _ => vec![Candidate::none(kind, "no driver: install one")],
+        }
+    }
+
+    fn of_machine(choice: &str) -> Result<Chosen, String> {
+        let choice: DeviceChoice = choice.parse().unwrap();
+        assert_eq!(choice.to_string().parse::<DeviceChoice>().unwrap(), choice);
+        choose_among(&choice, machine).map_err(|error| error.to_string())
+    }
+
     #[test]
     fn automatic_choice_says_why_the_others_were_passed_over() {
-        let chosen = choose(DeviceChoice::Auto).unwrap();
-        assert_eq!(chosen.backend.device().kind, DeviceKind::Cpu);
-        let kinds: Vec<DeviceKind> = chosen.passed_over.iter().map(|report| report.kind).collect();
-        assert_eq!(kinds, [DeviceKind::Cuda, DeviceKind::Wgpu]);
-        assert!(chosen.passed_over.iter().all(|report| !report.reason.is_empty()));
+        let chosen = of_machine("auto").unwrap();
+        assert_eq!(chosen.report.kind, DeviceKind::Cpu);
+        let passed_over: Vec<String> = chosen.passed_over.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            passed_over,
+            [
+                "cuda: no driver: install one",
+                "wgpu Old Card: Old Card as it was found",
+                "wgpu Broken Card: did not open: restart it",
+                "wgpu softpipe: softpipe as it was found",
+            ]
+        );
+        // The one taken is not passed over, and all before it are.
+        let chosen = choose(&DeviceChoice::Auto).unwrap();
+        let before = devices().into_iter().take_while(|report| *report != chosen.report).count();
+        assert_eq!(chosen.passed_over.len(), before);
+        assert_eq!(chosen.backend.device().kind, chosen.report.kind);
     }
 
     #[test]
     fn an_explicit_choice_never_falls_back() {
-        let choice: DeviceChoice = "cuda".parse().unwrap();
-        let error = choose(choice).err().unwrap().to_string();
-        assert!(error.contains("cuda is not available"), "{error}");
-        assert!("gpu".parse::<DeviceChoice>().unwrap_err().is_usage());
+        for (choice, problem) in [
+            ("cuda", "device cuda is not available: no driver: install one"),
+            ("cuda:0", "device cuda:0 is not available: no driver: install one"),
+            // The first that is available, and no other after it.
+            ("wgpu", "device wgpu is not available: did not open"),
+            ("wgpu:old", "device wgpu:old is not available: Old Card as it was found"),
+            ("wgpu:3", "those found are wgpu:0 (Old Card), wgpu:1 (Broken Card), wgpu:2 (softpipe)"),
+            ("wgpu:4090", "there is no such device"),
+            ("cpu:gpu", "those found are cpu:0 (processor)"),
+        ] {
+            let error = of_machine(choice).unwrap_err();
+            assert!(error.contains(problem), "{choice}: {error}");
+        }
+    }
+
+    #[test]
+    fn devices_are_chosen_by_number_and_by_name() {
+        for choice in ["wgpu:2", "wgpu:SoftPipe", "wgpu:pipe"] {
+            assert_eq!(of_machine(choice).unwrap().report.name.as_deref(), Some("softpipe"), "{choice}");
+        }
+        assert_eq!(of_machine("cpu:0").unwrap().report.kind, DeviceKind::Cpu);
+        for nonsense in ["gpu", "", ":", "wgpu:", "auto:0", "cpu "] {
+            assert!(nonsense.parse::<DeviceChoice>().unwrap_err().is_usage(), "{nonsense:?}");
+        }
     }
 }

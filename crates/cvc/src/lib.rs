@@ -69,7 +69,9 @@ pub use cvc_cpu as cpu;
 pub use cvc_format as format;
 
 pub use cvc_codec::strings::Strings;
-pub use cvc_codec::{Backend, DeviceInfo, DeviceKind, Element, HostBuffer, NonFinite, RowSlice, Scope};
+pub use cvc_codec::{
+    Backend, DeviceInfo, DeviceKind, DeviceMemory, Element, HostBuffer, NonFinite, RowSlice, Scope,
+};
 pub use cvc_cpu::CpuBackend;
 pub use cvc_format::{ArrayDType, DType, Json, Layout, Limits, Loss, Section};
 

@@ -8,8 +8,8 @@ use std::path::Path;
 
 use cvc_codec::strings::Strings;
 use cvc_codec::{
-    Backend, Batch, BlockRun, ChunkShape, Codec, CodecError, DecodeError, DecodePlan, Element, HostBuffer,
-    Inflater, Job, Params, Payloads, PlanError, RunBytes, SourceError, StoredChunk, find,
+    Backend, Batch, BlockRun, ChunkShape, Codec, CodecError, DecodeError, DecodePlan, DeviceMemory, Element,
+    HostBuffer, Inflater, Job, Params, Payloads, PlanError, RunBytes, SourceError, StoredChunk, find,
 };
 use cvc_cpu::CpuBackend;
 use cvc_format::{
@@ -453,6 +453,38 @@ impl<'r> Array<'r> {
         self.select(rows, out)?.decode(backend, dst)
     }
 
+    /// The chosen rows as values of `out`, decoded by `backend` into memory of its device, where they stay.
+    ///
+    /// # Errors
+    /// As [`Array::decode`], and if the device has no room for them.
+    pub fn read_on<B: DeviceMemory>(
+        &self,
+        backend: &B,
+        rows: impl Into<Rows>,
+        out: DType,
+    ) -> Result<B::Buffer<'static>, Error> {
+        let selection = self.select(rows, out)?;
+        let values = self.count_values(selection.row_count, out)?;
+        let mut buffer = backend.allocate(out, values as u64).map_err(|error| self.decode_error(error))?;
+        selection.decode(backend, &mut buffer)?;
+        Ok(buffer)
+    }
+
+    /// The chosen rows as values of `out`, decoded by `backend` in memory of its device and brought to the caller's from
+    /// there, so many rows at a time that the device needs little of it.
+    ///
+    /// # Errors
+    /// As [`Array::decode`], and if the device has no room for a part of them.
+    pub fn decode_to_host<B: DeviceMemory>(
+        &self,
+        backend: &B,
+        rows: impl Into<Rows>,
+        out: DType,
+        dst: &mut HostBuffer<'_>,
+    ) -> Result<(), Error> {
+        self.select(rows, out)?.decode_to_host(backend, dst)
+    }
+
     /// How many bytes the chosen rows are as values of `out`: what to allocate before [`Array::decode`].
     ///
     /// The number is earned: every chunk touched has the bytes that its rows need.
@@ -529,8 +561,7 @@ impl<'r> Array<'r> {
             let parts = &self.inside(chunk).parts;
             let run = BlockRun { chunk, parts, blocks: block..block + 1 };
             let decoded = self.decode_strings(&payloads, &run, &mut inflater, &mut encoded);
-            let array = || self.index.name.clone();
-            let decoded = decoded.map_err(|error| Error::Decode { array: array(), error })?;
+            let decoded = decoded.map_err(|error| self.decode_error(error))?;
             let first = run.rows().start;
             for piece in of_block {
                 starts[*piece] = strings.len();
@@ -565,7 +596,7 @@ impl<'r> Array<'r> {
         for block in 0..parts.block_count() {
             let run = BlockRun { chunk, parts, blocks: block..block + 1 };
             self.decode_strings(&payloads, &run, &mut inflater, &mut encoded)
-                .map_err(|error| Error::Decode { array: self.index.name.clone(), error })?;
+                .map_err(|error| self.decode_error(error))?;
         }
         Ok(())
     }
@@ -650,6 +681,10 @@ impl<'r> Array<'r> {
         &self.index.chunks[chunk.index()]
     }
 
+    fn decode_error(&self, error: DecodeError) -> Error {
+        Error::Decode { array: self.index.name.clone(), error }
+    }
+
     fn chunk_error(&self, chunk: ChunkId, error: CodecError) -> Error {
         // An array without chunks still names a codec.
         let offset = self.index.chunks.get(chunk.index()).map_or(0, |entry| entry.bytes.start);
@@ -679,6 +714,7 @@ struct Selection<'r> {
 }
 
 /// Consecutive rows of one chunk.
+#[derive(Clone)]
 struct Piece {
     /// Index into the plans of the selection.
     plan: usize,
@@ -686,28 +722,96 @@ struct Piece {
     dst_row: u64,
 }
 
+/// Device memory that values on their way to the host take at a time, unless one row is longer.
+const WINDOW_LEN: u64 = 128 << 20;
+
 impl Selection<'_> {
     fn decode<B: Backend>(&self, backend: &B, dst: &mut B::Buffer<'_>) -> Result<(), Error> {
+        self.check(backend)?;
+        // Rows of no values have no chunks, and so no jobs.
+        let row_count = if self.pieces.is_empty() { 0 } else { self.row_count };
+        self.decode_pieces(backend, self.pieces.iter().cloned(), row_count, dst)
+    }
+
+    fn decode_to_host<B: DeviceMemory>(&self, backend: &B, dst: &mut HostBuffer<'_>) -> Result<(), Error> {
+        let out = self.out;
+        let len = self.array.count_values(self.row_count, out)? * out.size();
+        let failed = |error| self.array.decode_error(error);
+        DecodeError::check_destination(dst, out, len as u64).map_err(failed)?;
+        self.check(backend)?;
+        let row_len = self.array.dim as usize * out.size();
+        let mut rest = dst.bytes_mut();
+        let mut buffer: Option<(u64, B::Buffer<'static>)> = None;
+        for (pieces, row_count) in windows(&self.pieces, (WINDOW_LEN / row_len.max(1) as u64).max(1)) {
+            let values = row_count * u64::from(self.array.dim);
+            if values == 0 {
+                continue;
+            }
+            let mut window = match buffer.take() {
+                Some((of_values, window)) if of_values == values => window,
+                _ => backend.allocate(out, values).map_err(failed)?,
+            };
+            self.decode_pieces(backend, pieces, row_count, &mut window)?;
+            // It is a part of `dst`, which is in memory.
+            let (into, after) = rest.split_at_mut(usize::try_from(row_count).expect("in memory") * row_len);
+            rest = after;
+            backend.download(&window, &mut HostBuffer::from_bytes(out, into)?).map_err(failed)?;
+            buffer = Some((values, window));
+        }
+        Ok(())
+    }
+
+    /// Checks that the backend can run all plans, and the frames of all chunks at once, on all cores, rather than one by one
+    /// as the backend comes to them.
+    fn check(&self, backend: &impl Backend) -> Result<(), Error> {
         for (_, plan) in &self.plans {
             backend.supports(plan)?;
         }
-        let jobs = self.pieces.iter().map(|piece| {
-            let (chunk, plan) = &self.plans[piece.plan];
-            Job { plan, chunk: *chunk, rows: piece.rows.clone(), dst_row: piece.dst_row }
-        });
-        // Rows of no values have no chunks, and so no jobs.
-        let row_count = if self.pieces.is_empty() { 0 } else { self.row_count };
-        let batch = Batch::new(jobs.collect(), row_count, self.array.dim, self.out)?;
         let payloads = ArrayPayloads { array: self.array };
-        let array = || self.array.index.name.clone();
-        // All frames at once, on all cores, rather than one by one as the backend comes to them.
         payloads.ensure_frames(self.plans.iter().map(|(chunk, _)| *chunk)).map_err(|bad| {
             let chunk = self.plans.iter().find(|(chunk, _)| self.array.frame(*chunk) == Some(bad.frame));
             let chunk = chunk.expect("only frames of planned chunks are checked").0;
-            Error::Decode { array: array(), error: DecodeError::Source { chunk, error: bad.error } }
-        })?;
-        backend.decode(&batch, &payloads, dst).map_err(|error| Error::Decode { array: array(), error })
+            self.array.decode_error(DecodeError::Source { chunk, error: bad.error })
+        })
     }
+
+    fn decode_pieces<B: Backend>(
+        &self,
+        backend: &B,
+        pieces: impl IntoIterator<Item = Piece>,
+        row_count: u64,
+        dst: &mut B::Buffer<'_>,
+    ) -> Result<(), Error> {
+        let jobs = pieces.into_iter().map(|piece| {
+            let (chunk, plan) = &self.plans[piece.plan];
+            Job { plan, chunk: *chunk, rows: piece.rows, dst_row: piece.dst_row }
+        });
+        let batch = Batch::new(jobs.collect(), row_count, self.array.dim, self.out)?;
+        let payloads = ArrayPayloads { array: self.array };
+        backend.decode(&batch, &payloads, dst).map_err(|error| self.array.decode_error(error))
+    }
+}
+
+/// The pieces in groups of at most so many rows, each with its rows counted from 0 on, and how many those are. Groups end
+/// where pieces do if they can: what can only be had whole is then read once.
+fn windows(pieces: &[Piece], most: u64) -> Vec<(Vec<Piece>, u64)> {
+    let mut windows: Vec<(Vec<Piece>, u64)> = Vec::new();
+    for piece in pieces {
+        let mut rows = piece.rows.clone();
+        while !rows.is_empty() {
+            let len = u32::try_from(most).unwrap_or(u32::MAX).min(rows.end - rows.start);
+            let part = Piece { rows: rows.start..rows.start + len, dst_row: 0, ..*piece };
+            rows.start += len;
+            match windows.last_mut() {
+                Some((group, row_count)) if *row_count + u64::from(len) <= most => {
+                    group.push(Piece { dst_row: *row_count, ..part });
+                    *row_count += u64::from(len);
+                }
+                _ => windows.push((vec![part], u64::from(len))),
+            }
+        }
+    }
+    windows
 }
 
 /// Whether values stored as `dtype` can be read as `out`, where there is no chunk to ask.
@@ -810,5 +914,33 @@ impl Payloads for ArrayPayloads<'_> {
             inside.check(run, RunBytes::Chunk(bytes), entry.bytes.start)?;
         }
         Ok(Some(bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_end_where_pieces_do_if_they_can() {
+        let of = |pieces: &[(usize, Range<u32>)], most| {
+            let pieces: Vec<Piece> = pieces
+                .iter()
+                .map(|(plan, rows)| Piece { plan: *plan, rows: rows.clone(), dst_row: 99 })
+                .collect();
+            let windows = windows(&pieces, most).into_iter();
+            let rows = |piece: Piece| (piece.plan, piece.rows, piece.dst_row);
+            windows
+                .map(|(pieces, row_count)| (pieces.into_iter().map(rows).collect::<Vec<_>>(), row_count))
+                .collect::<Vec<_>>()
+        };
+        let together = vec![(0, 2..5, 0), (1, 0..4, 3)];
+        assert_eq!(
+            of(&[(0, 2..5), (1, 0..4), (2, 6..6), (2, 0..9)], 9),
+            [(together, 7), (vec![(2, 0..9, 0)], 9)]
+        );
+        let cut = [(vec![(3, 1..5, 0)], 4), (vec![(3, 5..8, 0)], 3), (vec![(3, 0..2, 0), (3, 0..1, 2)], 3)];
+        assert_eq!(of(&[(3, 1..8), (3, 0..2), (3, 0..1)], 4), cut);
+        assert!(of(&[], 1).is_empty());
     }
 }

@@ -231,6 +231,8 @@ fn devices_and_dtypes_that_are_not_there() {
     refused(&[
         ("unpack a.cvc -o x.npy --dtype f64", &["--dtype", "'f64'", "f32, f16, bf16"]),
         ("unpack a.cvc -o x.npy --device gpu", &["--device", "'gpu'", "auto, cpu, cuda, wgpu"]),
+        ("unpack a.cvc -o x.npy --device wgpu:", &["--device", "'wgpu:'", "wgpu:NAME"]),
+        ("unpack a.cvc -o x.npy --device cpu:7", &["device cpu:7 is not available", "cpu:0"]),
         ("info a.cvc --device cpu", &["--explain"]),
     ]);
 }

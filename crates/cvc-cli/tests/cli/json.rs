@@ -190,13 +190,25 @@ fn devices_names_each_backend_and_the_one_that_auto_takes() {
     for device in devices {
         check(
             device,
-            &[("backend", "text"), ("name", "text|null"), ("available", "flag"), ("reason", "text")],
+            &[
+                ("backend", "text"),
+                ("number", "number|null"),
+                ("name", "text|null"),
+                ("available", "flag"),
+                ("auto", "flag"),
+                ("reason", "text"),
+                ("limits", "object"),
+            ],
         );
     }
     let backends: Vec<&str> = devices.iter().map(|device| device["backend"].as_str().unwrap()).collect();
     assert!(["cpu", "cuda", "wgpu"].iter().all(|backend| backends.contains(backend)), "{backends:?}");
-    let auto = devices.iter().find(|device| device["backend"] == json["auto"]).unwrap();
-    assert_eq!(auto["available"], true);
+    let taken: Vec<_> = devices.iter().filter(|device| device["auto"] == true).collect();
+    assert_eq!(taken.len(), 1);
+    assert_eq!(
+        (&taken[0]["backend"], &taken[0]["available"]),
+        (&json["auto"], &serde_json::Value::Bool(true))
+    );
 }
 
 #[test]

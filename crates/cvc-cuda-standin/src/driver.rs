@@ -102,9 +102,13 @@ impl Settings {
             let (name, value) = setting.split_once('=').unwrap_or((setting, ""));
             let number = || value.parse::<u32>().map_err(|_| format!("{setting}: not a number"));
             match name {
-                "version" => settings.version = i32::try_from(number()?).map_err(|error| error.to_string())?,
+                "version" => {
+                    settings.version = i32::try_from(number()?).map_err(|error| error.to_string())?
+                }
                 "ptx" => settings.ptx = number()?,
-                "devices" => settings.devices = i32::try_from(number()?).map_err(|error| error.to_string())?,
+                "devices" => {
+                    settings.devices = i32::try_from(number()?).map_err(|error| error.to_string())?
+                }
                 "init" => settings.init = number()?,
                 "mib" => settings.memory = u64::from(number()?) << 20,
                 "wrong_stream" => settings.wrong_stream = true,
@@ -126,14 +130,39 @@ enum Work {
     /// The allocation at this address may be used from here on.
     Ready(u64),
     Free(u64),
-    Fill { to: u64, value: u8, len: usize },
+    Fill {
+        to: u64,
+        value: u8,
+        len: usize,
+    },
     /// From pinned memory, as it is when this runs.
-    FromHost { from: usize, to: u64, len: usize },
+    FromHost {
+        from: usize,
+        to: u64,
+        len: usize,
+    },
     /// From other memory, as it was when this was given.
-    FromCopy { from: Vec<u8>, to: u64 },
-    ToHost { from: u64, to: usize, len: usize },
-    Within { from: u64, to: u64, len: usize },
-    Launch { module: u64, kernel: usize, grid: u32, block: u32, params: Vec<Vec<u8>> },
+    FromCopy {
+        from: Vec<u8>,
+        to: u64,
+    },
+    ToHost {
+        from: u64,
+        to: usize,
+        len: usize,
+    },
+    Within {
+        from: u64,
+        to: u64,
+        len: usize,
+    },
+    Launch {
+        module: u64,
+        kernel: usize,
+        grid: u32,
+        block: u32,
+        params: Vec<Vec<u8>>,
+    },
     Record(u64),
     /// Another stream must have come to this point.
     Wait(Point),
@@ -279,18 +308,25 @@ impl Driver {
     pub(crate) fn unpin(&mut self, address: usize) -> Result<usize, u32> {
         let len = *self.pinned.get(&address).ok_or(INVALID_VALUE)?;
         let touches = |work: &Work| match work {
-            Work::FromHost { from: at, .. } | Work::ToHost { to: at, .. } => (address..address + len).contains(at),
+            Work::FromHost { from: at, .. } | Work::ToHost { to: at, .. } => {
+                (address..address + len).contains(at)
+            }
             _ => false,
         };
         if self.streams.values().any(|stream| stream.queue.iter().any(|(_, work)| touches(work))) {
-            return Err(self.break_with(Fault::Illegal("pinned memory is freed while a copy needs it".into())));
+            return Err(
+                self.break_with(Fault::Illegal("pinned memory is freed while a copy needs it".into()))
+            );
         }
         self.pinned.remove(&address);
         Ok(len)
     }
 
     fn is_pinned(&self, address: usize, len: usize) -> bool {
-        self.pinned.range(..=address).next_back().is_some_and(|(start, pinned)| address + len <= start + pinned)
+        self.pinned
+            .range(..=address)
+            .next_back()
+            .is_some_and(|(start, pinned)| address + len <= start + pinned)
     }
 
     // Streams and events.
@@ -492,7 +528,9 @@ impl Driver {
                 self.memory.free(address);
             }
             Work::Fill { to, value, len } => self.memory.bytes_mut(device, to, len)?.fill(value),
-            Work::FromHost { from, to, len } => (self.host.read)(from, self.memory.bytes_mut(device, to, len)?),
+            Work::FromHost { from, to, len } => {
+                (self.host.read)(from, self.memory.bytes_mut(device, to, len)?)
+            }
             Work::FromCopy { from, to } => {
                 self.memory.bytes_mut(device, to, from.len())?.copy_from_slice(&from);
             }

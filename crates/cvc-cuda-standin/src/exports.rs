@@ -2,6 +2,7 @@
 //! that the backend must not make.
 //!
 //! Pointers come from the caller, which keeps the driver's rules about them; so does the real library trust them.
+#![expect(unsafe_code, reason = "a C interface is made of pointers")]
 
 use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
@@ -31,7 +32,8 @@ impl Locked {
     fn driver(&mut self) -> &mut Driver {
         self.0.get_or_insert_with(|| {
             let text = std::env::var("CVC_STANDIN").unwrap_or_default();
-            let settings = Settings::parse(&text).unwrap_or_else(|problem| panic!("CVC_STANDIN={text}: {problem}"));
+            let settings =
+                Settings::parse(&text).unwrap_or_else(|problem| panic!("CVC_STANDIN={text}: {problem}"));
             Driver::new(settings, HOST)
         })
     }
@@ -91,7 +93,7 @@ macro_rules! exports {
             // that this one stands for.
             #[unsafe(no_mangle)]
             #[allow(non_snake_case, clippy::allow_attributes_without_reason, missing_docs, clippy::not_unsafe_ptr_arg_deref)]
-            pub extern "C" fn $name($($arg: $type),*) -> u32 $body
+            pub(crate) extern "C" fn $name($($arg: $type),*) -> u32 $body
         )*
     };
 }

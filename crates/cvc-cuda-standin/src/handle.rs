@@ -1,4 +1,5 @@
 //! What a test holds the stand-in by.
+#![expect(unsafe_code, reason = "it loads a shared library")]
 
 use std::ffi::{CStr, CString};
 use std::path::{Path, PathBuf};
@@ -35,7 +36,8 @@ impl Standin {
         let program = env::current_exe()?;
         let name = format!("{}cvc_cuda_standin{}", env::consts::DLL_PREFIX, env::consts::DLL_SUFFIX);
         // Tests lie in `deps`, programs and examples above and beside it.
-        let folders = program.ancestors().skip(1).take(2).flat_map(|folder| [folder.to_owned(), folder.join("deps")]);
+        let folders =
+            program.ancestors().skip(1).take(2).flat_map(|folder| [folder.to_owned(), folder.join("deps")]);
         let candidates: Vec<PathBuf> = folders.map(|folder| folder.join(&name)).collect();
         candidates.iter().find(|path| path.is_file()).cloned().ok_or_else(|| {
             io::Error::other(format!("none of {candidates:?} is there: cargo did not build the stand-in"))
@@ -71,7 +73,8 @@ impl Standin {
     pub fn folder_without(call: &str, within: &Path) -> io::Result<PathBuf> {
         let mut library = fs::read(Standin::path()?)?;
         let name = [&[0], call.as_bytes(), &[0]].concat();
-        let places: Vec<usize> = (0..library.len() - name.len()).filter(|at| library[*at..].starts_with(&name)).collect();
+        let places: Vec<usize> =
+            (0..library.len() - name.len()).filter(|at| library[*at..].starts_with(&name)).collect();
         assert!(!places.is_empty(), "there is no {call}");
         // The name in the table of symbols; whoever looks for it no longer finds it.
         places.into_iter().for_each(|at| library[at + 1] = b'x');
@@ -80,7 +83,10 @@ impl Standin {
 
     fn folder_of(library: &[u8], within: &Path) -> io::Result<PathBuf> {
         fs::create_dir_all(within)?;
-        fs::write(within.join(format!("{}cuda{}", env::consts::DLL_PREFIX, env::consts::DLL_SUFFIX)), library)?;
+        fs::write(
+            within.join(format!("{}cuda{}", env::consts::DLL_PREFIX, env::consts::DLL_SUFFIX)),
+            library,
+        )?;
         Ok(within.to_owned())
     }
 
@@ -96,7 +102,8 @@ impl Standin {
     pub fn set(&self, settings: &str) {
         let text = CString::new(settings).expect("no NUL in it");
         // SAFETY: the library has this function with this signature: exports.rs.
-        let set = unsafe { self.library.get::<extern "C" fn(*const std::ffi::c_char) -> u32>(b"cvcStandinSet") };
+        let set =
+            unsafe { self.library.get::<extern "C" fn(*const std::ffi::c_char) -> u32>(b"cvcStandinSet") };
         let text: &CStr = &text;
         assert_eq!(set.expect("it is exported")(text.as_ptr()), 0, "no such setting: {settings}");
     }

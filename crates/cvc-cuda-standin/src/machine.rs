@@ -177,8 +177,12 @@ impl Machine<'_> {
                     Word2::Shr => words!(*d, |i| if b[i] > 31 { 0 } else { a[i] >> (b[i] & 31) }),
                     Word2::Min => words!(*d, |i| a[i].min(b[i])),
                     Word2::Max => words!(*d, |i| a[i].max(b[i])),
-                    Word2::FloatMul => words!(*d, |i| (f32::from_bits(a[i]) * f32::from_bits(b[i])).to_bits()),
-                    Word2::FloatAdd => words!(*d, |i| (f32::from_bits(a[i]) + f32::from_bits(b[i])).to_bits()),
+                    Word2::FloatMul => {
+                        words!(*d, |i| (f32::from_bits(a[i]) * f32::from_bits(b[i])).to_bits())
+                    }
+                    Word2::FloatAdd => {
+                        words!(*d, |i| (f32::from_bits(a[i]) + f32::from_bits(b[i])).to_bits())
+                    }
                 }
             }
             Op::Word3(kind, d, a, b, c) => {
@@ -280,11 +284,13 @@ impl Machine<'_> {
                 doubles!(*d, |i| insert(a[i], b[i], position[i], len[i]));
             }
             Op::ParamWord(d, number) => {
-                let value = u32::from_le_bytes(self.launch.params[*number][..4].try_into().expect("four bytes"));
+                let value =
+                    u32::from_le_bytes(self.launch.params[*number][..4].try_into().expect("four bytes"));
                 words!(*d, |_i| value);
             }
             Op::ParamDouble(d, number) => {
-                let value = u64::from_le_bytes(self.launch.params[*number][..8].try_into().expect("eight bytes"));
+                let value =
+                    u64::from_le_bytes(self.launch.params[*number][..8].try_into().expect("eight bytes"));
                 doubles!(*d, |_i| value);
             }
             Op::Load { into, address, offset, size, constant } => {
@@ -393,19 +399,30 @@ mod tests {
     #[test]
     fn odd_instructions_do_what_the_manual_says() {
         let one = |body: &str| words_of(body, 1).unwrap()[0];
-        assert_eq!(one("mov.u32 %r4, 0x44332211;\nmov.u32 %r5, 0x88776655;\nprmt.b32 %r3, %r4, %r5, 0x7410;"), 0x8855_2211);
+        assert_eq!(
+            one("mov.u32 %r4, 0x44332211;\nmov.u32 %r5, 0x88776655;\nprmt.b32 %r3, %r4, %r5, 0x7410;"),
+            0x8855_2211
+        );
         assert_eq!(one("mov.u32 %r5, 0x88776655;\nprmt.b32 %r3, %r5, %r5, 0xb3b0;"), 0xff88_ff55);
-        assert_eq!(one("mov.u32 %r4, 0x44332211;\nmov.u32 %r5, 0x88;\nshf.r.wrap.b32 %r3, %r4, %r5, 8;"), 0x8844_3322);
+        assert_eq!(
+            one("mov.u32 %r4, 0x44332211;\nmov.u32 %r5, 0x88;\nshf.r.wrap.b32 %r3, %r4, %r5, 8;"),
+            0x8844_3322
+        );
         assert_eq!(one("mov.u32 %r4, 1;\nshl.b32 %r3, %r4, 32;"), 0);
         assert_eq!(one("mov.u32 %r4, 0;\nclz.b32 %r3, %r4;"), 32);
-        assert_eq!(one("cvt.rn.f32.u32 %f1, %r1;\nmul.rn.f32 %f2, %f1, %f1;\nmov.b32 %r3, %f2;"), 49f32.to_bits());
+        assert_eq!(
+            one("cvt.rn.f32.u32 %f1, %r1;\nmul.rn.f32 %f2, %f1, %f1;\nmov.b32 %r3, %f2;"),
+            49f32.to_bits()
+        );
         assert_eq!(insert(0x1ff, 0, 4, 8), 0xff0);
     }
 
     #[test]
     fn a_thread_too_many_is_a_fault_that_says_where() {
         let fault = words_of("add.s64 %rd3, %rd3, 4;\nmov.u32 %r3, 1;", 40).unwrap_err();
-        assert!(matches!(&fault, Fault::Illegal(text) if text.starts_with("k, line ") && text.contains("beyond the end")));
+        assert!(
+            matches!(&fault, Fault::Illegal(text) if text.starts_with("k, line ") && text.contains("beyond the end"))
+        );
         assert!(matches!(words_of("add.s64 %rd3, %rd3, 2;\nmov.u32 %r3, 1;", 4), Err(Fault::Misaligned(_))));
     }
 }

@@ -71,8 +71,15 @@ impl Memory {
         (self.allocations.len() as u64, bytes.sum())
     }
 
-    fn find(&mut self, device: i32, address: u64, len: usize, what: &str) -> Result<(&mut Allocation, usize), Fault> {
-        let illegal = |problem: &str| Fault::Illegal(format!("{what} of {len} bytes at {address:#x}: {problem}"));
+    fn find(
+        &mut self,
+        device: i32,
+        address: u64,
+        len: usize,
+        what: &str,
+    ) -> Result<(&mut Allocation, usize), Fault> {
+        let illegal =
+            |problem: &str| Fault::Illegal(format!("{what} of {len} bytes at {address:#x}: {problem}"));
         let Some((start, allocation)) = self.allocations.range_mut(..=address).next_back() else {
             return Err(illegal("no memory of this device"));
         };
@@ -155,7 +162,9 @@ fn aligned(address: u64, len: usize, what: &str) -> Result<(), Fault> {
 /// it finer.
 fn both(allocation: &Allocation, launch: u64, address: u64) -> Result<(), Fault> {
     match allocation.constant_in == launch && allocation.stored_in == launch {
-        true => Err(Fault::Illegal(format!("a launch loads with .nc from, and stores to, memory at {address:#x}"))),
+        true => Err(Fault::Illegal(format!(
+            "a launch loads with .nc from, and stores to, memory at {address:#x}"
+        ))),
         false => Ok(()),
     }
 }

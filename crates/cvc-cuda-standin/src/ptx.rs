@@ -70,10 +70,30 @@ pub(crate) enum Op {
     /// A parameter, by number.
     ParamWord(W, usize),
     ParamDouble(D, usize),
-    Load { into: Vec<W>, address: D, offset: u64, size: usize, constant: bool },
-    LoadDouble { into: D, address: D, offset: u64, constant: bool },
-    Store { from: Vec<W>, address: D, offset: u64, size: usize },
-    StoreDouble { from: D, address: D, offset: u64 },
+    Load {
+        into: Vec<W>,
+        address: D,
+        offset: u64,
+        size: usize,
+        constant: bool,
+    },
+    LoadDouble {
+        into: D,
+        address: D,
+        offset: u64,
+        constant: bool,
+    },
+    Store {
+        from: Vec<W>,
+        address: D,
+        offset: u64,
+        size: usize,
+    },
+    StoreDouble {
+        from: D,
+        address: D,
+        offset: u64,
+    },
     Branch(usize),
     Return,
 }
@@ -366,7 +386,9 @@ impl Builder {
             "mov.u32" | "mov.pred" | "mov.u16" | "mov.b32" | "mov.f32" => {
                 Op::Move(self.word(o[0])?, self.word(o[1])?)
             }
-            "mov.u64" | "mov.b64" | "cvta.to.global.u64" => Op::MoveDouble(self.double(o[0])?, self.double(o[1])?),
+            "mov.u64" | "mov.b64" | "cvta.to.global.u64" => {
+                Op::MoveDouble(self.double(o[0])?, self.double(o[1])?)
+            }
             "selp.b32" | "selp.u32" | "selp.u16" | "selp.b16" => {
                 count(4)?;
                 Op::Select(self.word(o[0])?, self.word(o[1])?, self.word(o[2])?, self.word(o[3])?)

@@ -6,6 +6,7 @@
 //! filled again too early is copied as it is then, and memory that is freed too early is gone.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io::Write as _;
 use std::time::Instant;
 
 use crate::machine::{self, Launch};
@@ -208,8 +209,6 @@ pub(crate) struct Driver {
     launches: u64,
     /// What broke the device; all later calls fail with it.
     broken: Option<u32>,
-    /// What that was, for people.
-    pub(crate) fault: Option<String>,
 }
 
 impl Driver {
@@ -227,7 +226,6 @@ impl Driver {
             next: 0x1000,
             launches: 0,
             broken: None,
-            fault: None,
         }
     }
 
@@ -262,7 +260,7 @@ impl Driver {
             Fault::Illegal(text) => (ILLEGAL_ADDRESS, text),
             Fault::Misaligned(text) => (MISALIGNED_ADDRESS, text),
         };
-        self.fault = Some(text);
+        report(&text);
         self.broken = Some(status);
         status
     }
@@ -441,7 +439,7 @@ impl Driver {
         let module = match ptx::parse(text) {
             Ok(module) => module,
             Err(problem) => {
-                self.fault = Some(problem);
+                report(&problem);
                 return Err(INVALID_PTX);
             }
         };
@@ -556,6 +554,11 @@ impl Driver {
         }
         Ok(())
     }
+}
+
+/// Says what was wrong: a status has no room for it. If it cannot be written, there is nobody to see it.
+fn report(problem: &str) {
+    let _ = writeln!(std::io::stderr(), "stand-in: {problem}");
 }
 
 #[cfg(test)]

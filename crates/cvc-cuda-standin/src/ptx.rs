@@ -216,7 +216,8 @@ impl Builder {
     }
 
     fn line(&mut self, number: usize, line: &str) -> Result<(), String> {
-        if line.is_empty() || matches!(line, "{" | ")" | "(") {
+        // A pragma is advice to a compiler.
+        if line.is_empty() || matches!(line, "{" | ")" | "(") || line.starts_with(".pragma ") {
             return Ok(());
         }
         if let Some(param) = line.strip_prefix(".param ") {
@@ -554,6 +555,20 @@ mod tests {
         for op in ["fma.rn.f32", "mad.f32", "mad.rn.f32"] {
             assert!(parse(&kernel(&format!("{op} %f1, %f2, %f3, %f4;"))).unwrap_err().contains(op));
         }
+    }
+
+    #[test]
+    fn every_kernel_that_ships_is_read() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../cvc-cuda/src/ptx");
+        let mut kernels = 0;
+        for file in std::fs::read_dir(folder).unwrap() {
+            let path = file.unwrap().path();
+            let module = parse(&std::fs::read_to_string(&path).unwrap());
+            let module = module.unwrap_or_else(|problem| panic!("{}: {problem}", path.display()));
+            assert_eq!(module.version, 80, "{}", path.display());
+            kernels += module.kernels.len();
+        }
+        assert!(kernels > 20, "{kernels} kernels");
     }
 
     #[test]

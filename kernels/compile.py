@@ -1,6 +1,6 @@
 """Makes PTX of the kernels with NVRTC: `python compile.py OUT_FOLDER NAME...`; `cargo xtask kernels` calls it.
 
-Only the library of the wheel in requirements.txt is used, so that the same sources give the same bytes everywhere.
+Only the library of the wheel in nvrtc-12.0.txt is used, so that the same sources give the same bytes everywhere.
 """
 
 import ctypes

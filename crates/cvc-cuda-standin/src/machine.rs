@@ -296,23 +296,37 @@ impl Machine<'_> {
             Op::Load { into, address, offset, size, constant } => {
                 let Launch { number, device, .. } = self.launch;
                 let addresses = self.doubles[*address];
+                // Threads often load the same.
+                let (mut last, mut words) = (None, [0; 4]);
                 for lane in (0..LANES).filter(|lane| mask[*lane] != 0) {
                     let address = addresses[lane].wrapping_add(*offset);
-                    let bytes = self.memory.load(device, number, address, size * into.len(), *constant)?;
-                    for (register, bytes) in into.iter().zip(bytes.chunks_exact(*size)) {
-                        let mut word = [0; 4];
-                        word[..*size].copy_from_slice(bytes);
-                        self.words[*register][lane] = u32::from_le_bytes(word);
+                    if last != Some(address) {
+                        let bytes =
+                            self.memory.load(device, number, address, size * into.len(), *constant)?;
+                        for (into, bytes) in words.iter_mut().zip(bytes.chunks_exact(*size)) {
+                            let mut word = [0; 4];
+                            word[..*size].copy_from_slice(bytes);
+                            *into = u32::from_le_bytes(word);
+                        }
+                        last = Some(address);
+                    }
+                    for (register, word) in into.iter().zip(words) {
+                        self.words[*register][lane] = word;
                     }
                 }
             }
             Op::LoadDouble { into, address, offset, constant } => {
                 let Launch { number, device, .. } = self.launch;
                 let addresses = self.doubles[*address];
+                let (mut last, mut value) = (None, 0);
                 for lane in (0..LANES).filter(|lane| mask[*lane] != 0) {
                     let address = addresses[lane].wrapping_add(*offset);
-                    let bytes = self.memory.load(device, number, address, 8, *constant)?;
-                    self.doubles[*into][lane] = u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
+                    if last != Some(address) {
+                        let bytes = self.memory.load(device, number, address, 8, *constant)?;
+                        value = u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
+                        last = Some(address);
+                    }
+                    self.doubles[*into][lane] = value;
                 }
             }
             Op::Store { from, address, offset, size } => {

@@ -7,6 +7,6 @@ use crate::repo;
 pub(crate) fn run() -> Result<()> {
     let program = repo::build_program(&["--package", "cvc-cli"], "cvc")?;
     let mut demo = repo::cargo(&["run", "--quiet", "--release", "--package", "cvc"]);
-    demo.args(["--features", "mmap,rayon,input", "--example", "demo", "--", &program]);
+    demo.args(["--features", "mmap,rayon,input,wgpu", "--example", "demo", "--", &program]);
     repo::run(&mut demo)
 }

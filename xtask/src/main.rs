@@ -14,6 +14,8 @@ mod demo;
 mod golden;
 mod kernels;
 mod repo;
+mod shaders;
+mod software_gpu;
 mod test;
 mod tidy;
 
@@ -25,7 +27,8 @@ use anyhow::Result;
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
-  test [--long]   format, clippy, every test and doctest, docs, tidy; the last line counts the tests.
+  test [--long]   format, clippy, every test and doctest, docs, shaders, tidy; the last line counts the tests. Installs
+                  lavapipe, a GPU in software, where it can: by apt-get as root, or on a machine of CI.
                   --long: the tests marked long and two minutes of fuzzing per target as well
   demo            build the `cvc` program and run the demo on the vectors in examples/data
   bench [NAME]    rivals and ourselves on the same work (load, memory, pack; all if none is named); needs Python
@@ -34,6 +37,8 @@ usage: cargo xtask COMMAND
                   the PTX in crates/cvc-cuda from the sources in kernels, assembled for every processor; needs Python and its
                   package index, on Linux. --check: only says whether the committed files are what the sources give
   tidy            the rules a machine can check: layers, unsafe, docs, golden files, links
+  shaders         validate shaders/*.wgsl and write the copies that ship inside cvc-wgpu; with --check nothing is written,
+                  and a copy that is not up to date is a failure
   golden          list new golden files in their HASHES; refuses to change a line
 ";
 
@@ -49,6 +54,8 @@ fn main() -> ExitCode {
         ["kernels"] => done(kernels::run(false)),
         ["kernels", "--check"] => done(kernels::run(true)),
         ["tidy"] => done(tidy::run()),
+        ["shaders"] => done(shaders::run(false)),
+        ["shaders", "--check"] => done(shaders::run(true)),
         ["golden"] => done(golden::run()),
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");

@@ -8,11 +8,11 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
-use std::{fs, io};
+use std::{env, fs, io};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{repo, tidy};
+use crate::{repo, shaders, software_gpu, tidy};
 
 /// The version of cargo-fuzz that `--long` installs where there is none.
 const CARGO_FUZZ: &str = "0.13.2";
@@ -26,22 +26,43 @@ pub(crate) fn run(long: bool) -> Result<ExitCode> {
         let mut clippy = repo::cargo(&["clippy", "--workspace", "--all-targets", "--all-features"]);
         repo::run(clippy.args(["--", "-D", "warnings"]))
     });
-    // Doctests are among them.
-    let tests = ["test", "--workspace", "--all-features", "--no-fail-fast"];
-    report.step("test", |counts| count_tests(&mut repo::cargo(&tests), counts));
+    println!("\n== software GPU");
+    let has_software_gpu = match software_gpu::prepare() {
+        Ok(()) => true,
+        Err(reason) => {
+            report.skip("tests of the wgpu backend where there is no adapter", reason);
+            false
+        }
+    };
+    report.step("test", |counts| count_tests(&mut tests(has_software_gpu), counts));
     report.step("doc", |_| {
         let mut doc = repo::cargo(&["doc", "--workspace", "--no-deps", "--all-features"]);
         repo::run(doc.env("RUSTDOCFLAGS", "-Dwarnings"))
     });
+    report.step("shaders", |_| shaders::run(true));
     report.step("tidy", |_| tidy::run());
     if long {
         report.step("long tests", |counts| {
             // `--tests` leaves doctests out: there, `ignore` marks text that is not meant to run.
-            count_tests(repo::cargo(&tests).args(["--tests", "--", "--ignored"]), counts)
+            count_tests(tests(has_software_gpu).args(["--tests", "--", "--ignored"]), counts)
         });
         fuzz(&mut report);
     }
     Ok(report.finish())
+}
+
+/// All tests; doctests are among them. With a software GPU, a test that finds no adapter is a failure.
+fn tests(has_software_gpu: bool) -> Command {
+    let mut command = repo::cargo(&["test", "--workspace", "--all-features", "--no-fail-fast"]);
+    if has_software_gpu {
+        let required = env::var("CVC_REQUIRE").unwrap_or_default();
+        command.env("CVC_REQUIRE", format!("{required},wgpu").trim_start_matches(','));
+        if env::var_os("XDG_RUNTIME_DIR").is_none() {
+            // Without it, drivers of Mesa complain that they find no display.
+            command.env("XDG_RUNTIME_DIR", env::temp_dir());
+        }
+    }
+    command
 }
 
 /// Fails, with the command that helps, when cargo lacks a part that the steps need.
@@ -62,6 +83,8 @@ fn require_components() -> Result<()> {
 struct Report {
     counts: Counts,
     steps: Vec<(String, Duration, bool)>,
+    /// What may not have run, and why.
+    skipped: Vec<String>,
 }
 
 #[derive(Default)]
@@ -85,11 +108,20 @@ impl Report {
         self.steps.push((name.to_owned(), start.elapsed(), outcome.is_ok()));
     }
 
+    fn skip(&mut self, what: &str, reason: String) {
+        let line = format!("SKIPPED, not passed: {what}: {reason}");
+        println!("{line}");
+        self.skipped.push(line);
+    }
+
     /// Prints the summary; nothing may follow its last line.
     fn finish(self) -> ExitCode {
         println!();
         for (name, time, ok) in &self.steps {
             println!("{name:<24} {:>8.1} s  {}", time.as_secs_f64(), if *ok { "ok" } else { "FAILED" });
+        }
+        for line in &self.skipped {
+            println!("{line}");
         }
         println!("{} passed, {} failed", self.counts.passed, self.counts.failed);
         // Every step that failed has left a failure in the counts.

@@ -149,7 +149,7 @@ pub(crate) struct UnpackArgs {
     pub(crate) dtype: Option<DTypeArg>,
     /// The device to decode on: auto, cpu, cuda or wgpu; or one of a kind by its number or a part of its name, as `cvc
     /// devices` lists them, like wgpu:0.
-    #[arg(long, default_value = "auto", value_name = "KIND[:DEVICE]")]
+    #[arg(long, default_value = "auto", value_name = "KIND[:DEVICE]", value_parser = device)]
     pub(crate) device: DeviceChoice,
     /// What to do with damaged rows: fail, leave them out, or fill them with NaN (with zeros where there is none, with
     /// empty strings).
@@ -172,7 +172,7 @@ pub(crate) struct InfoArgs {
     #[arg(long)]
     pub(crate) explain: bool,
     /// The device to explain for, as `cvc unpack` takes it.
-    #[arg(long, default_value = "auto", value_name = "KIND[:DEVICE]", requires = "explain")]
+    #[arg(long, default_value = "auto", value_name = "KIND[:DEVICE]", value_parser = device, requires = "explain")]
     pub(crate) device: DeviceChoice,
     /// Print one JSON object and nothing else.
     #[arg(long)]
@@ -344,6 +344,14 @@ impl From<DTypeArg> for DType {
             DTypeArg::Bf16 => DType::Bf16,
         }
     }
+}
+
+/// A device as it is asked for. Clap says which option and which value; the problem is left.
+fn device(text: &str) -> Result<DeviceChoice, String> {
+    text.parse().map_err(|error| match error {
+        cvc::Error::Argument { problem, .. } => problem,
+        other => other.to_string(),
+    })
 }
 
 /// `key=value`.

@@ -28,6 +28,26 @@ pub trait Subject: Sync {
     -> Result<Vec<u8>, DecodeError>;
 }
 
+/// A backend that takes long to open is opened once for all tests.
+impl<S: Subject + ?Sized> Subject for &S {
+    fn omitted_ops(&self) -> &'static [&'static str] {
+        (**self).omitted_ops()
+    }
+
+    fn supports(&self, plan: &DecodePlan) -> Result<(), Unsupported> {
+        (**self).supports(plan)
+    }
+
+    fn decode(
+        &self,
+        batch: &Batch<'_>,
+        src: &dyn Payloads,
+        dst: Destination,
+    ) -> Result<Vec<u8>, DecodeError> {
+        (**self).decode(batch, src, dst)
+    }
+}
+
 /// The destination that a [`Subject`] makes.
 #[derive(Clone, Copy, Debug)]
 pub struct Destination {

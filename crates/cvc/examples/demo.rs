@@ -9,7 +9,10 @@ use std::process::Command;
 use std::time::Instant;
 
 use cvc::input::{Matrix, Options};
-use cvc::{AlignedBytes, Condition, Json, Layout, Reader, RowSlice, WriteOptions, Writer};
+use cvc::{
+    AlignedBytes, Condition, DeviceChoice, DeviceReport, Json, Layout, Reader, RowSlice, WriteOptions,
+    Writer, choose, devices,
+};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -28,7 +31,9 @@ fn main() -> Result<()> {
     println!("\n2. Damage is found, and the other rows are saved: one bit of a block is flipped\n");
     demo.damage()?;
     println!("\n3. From Rust: every codec on the same rows\n");
-    demo.table()
+    demo.table()?;
+    println!("\n4. On every device that can be had: the same bits\n");
+    demo.devices()
 }
 
 struct Demo {
@@ -91,6 +96,33 @@ impl Demo {
         self.cvc(&["unpack", damaged, "-o", "target/demo/damaged.npy"], 1)?;
         self.cvc(&["repair", damaged, "-o", "target/demo/repaired.cvc", "--force"], 0)?;
         self.cvc(&["verify", "target/demo/repaired.cvc"], 0)
+    }
+
+    fn devices(&self) -> Result<()> {
+        for codec in ["int8", "lossless"] {
+            let reader = Reader::open(self.out.join(format!("minilm2k.{codec}.cvc")))?;
+            let vectors = reader.vectors()?;
+            let expected: Vec<f32> = vectors.read(..)?;
+            for report in devices() {
+                let (DeviceReport { kind, reason, .. }, Some(number)) = (&report, report.number) else {
+                    println!("{codec:9} {:28} not here: {}", report.kind.name(), report.reason);
+                    continue;
+                };
+                let name = report.name.as_deref().unwrap_or_default();
+                if !report.available {
+                    println!("{codec:9} {name:28} not usable: {reason}");
+                    continue;
+                }
+                let values: Vec<f32> =
+                    choose(&DeviceChoice::Nth(*kind, number))?.backend.read(&vectors, ..)?;
+                let same = values.iter().zip(&expected).all(|(a, b)| a.to_bits() == b.to_bits());
+                if !same || values.len() != expected.len() {
+                    return Err(format!("{codec} on {name} gave other bits than the cpu").into());
+                }
+                println!("{codec:9} {name:28} {} values, bit for bit those of the cpu", values.len());
+            }
+        }
+        Ok(())
     }
 
     fn table(&self) -> Result<()> {

@@ -9,6 +9,8 @@ use std::str::FromStr;
 
 use cvc_codec::{Backend, DType, DecodePlan, DeviceInfo, DeviceKind, Element, HostBuffer, Unsupported};
 use cvc_cpu::CpuBackend;
+#[cfg(feature = "wgpu")]
+use cvc_wgpu::WgpuBackend;
 
 use crate::error::Error;
 use crate::reader::Array;
@@ -98,6 +100,9 @@ impl fmt::Display for DeviceReport {
 pub enum AnyBackend {
     /// The processor.
     Cpu(CpuBackend),
+    /// A GPU, or a program that plays one.
+    #[cfg(feature = "wgpu")]
+    Wgpu(Box<WgpuBackend>),
 }
 
 /// The device that was taken, and what was found out about those before it.
@@ -124,7 +129,13 @@ pub fn devices() -> Vec<DeviceReport> {
 /// # Errors
 /// The device that was asked for cannot be had.
 pub fn choose(choice: &DeviceChoice) -> Result<Chosen, Error> {
-    choose_among(choice, probe)
+    match choice {
+        DeviceChoice::Auto => choose_among(choice, |kind| match not_worth_probing(kind) {
+            Some(reason) => vec![Candidate::none(kind, reason)],
+            None => probe(kind),
+        }),
+        _ => choose_among(choice, probe),
+    }
 }
 
 /// [`choose`], whatever there is to choose among.
@@ -209,6 +220,17 @@ impl DeviceReport {
     }
 }
 
+/// Why automatic choice can do without looking for devices of this kind, which loads drivers.
+fn not_worth_probing(kind: DeviceKind) -> Option<String> {
+    match kind {
+        #[cfg(feature = "wgpu")]
+        DeviceKind::Wgpu if !cvc_wgpu::may_have_gpu() => {
+            Some("the system has no device file of a GPU, so no driver was loaded: ask for wgpu to look all the same".into())
+        }
+        _ => None,
+    }
+}
+
 /// Looks for the devices of one kind, the best first. Opens none.
 fn probe(kind: DeviceKind) -> Vec<Candidate> {
     match kind {
@@ -225,8 +247,49 @@ fn probe(kind: DeviceKind) -> Vec<Candidate> {
             };
             vec![Candidate { report, open: Box::new(|| Ok(AnyBackend::Cpu(backend))) }]
         }
-        _ => vec![Candidate::none(kind, format!("this version of cvc has no {kind} backend; use the cpu"))],
+        #[cfg(feature = "wgpu")]
+        DeviceKind::Wgpu => probe_wgpu(),
+        _ => vec![Candidate::none(kind, format!("this build of cvc has no {kind} backend; use the cpu"))],
     }
+}
+
+#[cfg(feature = "wgpu")]
+fn probe_wgpu() -> Vec<Candidate> {
+    let adapters = match cvc_wgpu::adapters() {
+        Ok(adapters) => adapters,
+        Err(none) => return vec![Candidate::none(DeviceKind::Wgpu, none.to_string())],
+    };
+    let candidate = |(number, adapter): (usize, cvc_wgpu::Adapter)| {
+        let usable = adapter.check();
+        let limits = adapter.limits();
+        let report = DeviceReport {
+            kind: DeviceKind::Wgpu,
+            number: Some(number),
+            name: Some(adapter.name()),
+            available: usable.is_ok(),
+            automatic: usable.is_ok() && !adapter.is_software(),
+            reason: match &usable {
+                Err(error) => error.to_string(),
+                Ok(()) if adapter.is_software() => {
+                    "it is software, without which the cpu backend does the same: only taken if asked for"
+                        .into()
+                }
+                Ok(()) => "a GPU".into(),
+            },
+            limits: vec![
+                ("buffer_bytes", limits.max_buffer_size),
+                ("binding_bytes", limits.max_storage_buffer_binding_size),
+                ("workgroups_along_a_dispatch", u64::from(limits.max_compute_workgroups_per_dimension)),
+            ],
+        };
+        let open = move || {
+            WgpuBackend::open(&adapter)
+                .map(|backend| AnyBackend::Wgpu(Box::new(backend)))
+                .map_err(|error| error.to_string())
+        };
+        Candidate { report, open: Box::new(open) }
+    };
+    adapters.into_iter().enumerate().map(candidate).collect()
 }
 
 impl AnyBackend {
@@ -234,6 +297,8 @@ impl AnyBackend {
     pub fn device(&self) -> &DeviceInfo {
         match self {
             AnyBackend::Cpu(backend) => backend.device(),
+            #[cfg(feature = "wgpu")]
+            AnyBackend::Wgpu(backend) => backend.device(),
         }
     }
 
@@ -244,6 +309,8 @@ impl AnyBackend {
     pub fn supports(&self, plan: &DecodePlan) -> Result<(), Unsupported> {
         match self {
             AnyBackend::Cpu(backend) => backend.supports(plan),
+            #[cfg(feature = "wgpu")]
+            AnyBackend::Wgpu(backend) => backend.supports(plan),
         }
     }
 
@@ -252,6 +319,8 @@ impl AnyBackend {
     pub fn explain(&self, plan: &DecodePlan) -> String {
         match self {
             AnyBackend::Cpu(backend) => backend.explain(plan),
+            #[cfg(feature = "wgpu")]
+            AnyBackend::Wgpu(backend) => backend.explain(plan),
         }
     }
 
@@ -268,6 +337,8 @@ impl AnyBackend {
     ) -> Result<(), Error> {
         match self {
             AnyBackend::Cpu(backend) => array.decode(backend, rows, out, dst),
+            #[cfg(feature = "wgpu")]
+            AnyBackend::Wgpu(backend) => array.decode_to_host(&**backend, rows, out, dst),
         }
     }
 
@@ -344,11 +415,14 @@ mod tests {
                 "wgpu softpipe: softpipe as it was found",
             ]
         );
-        // The one taken is not passed over, and all before it are.
+        // Whatever this machine has: the kinds before the one taken are accounted for.
         let chosen = choose(&DeviceChoice::Auto).unwrap();
-        let before = devices().into_iter().take_while(|report| *report != chosen.report).count();
-        assert_eq!(chosen.passed_over.len(), before);
         assert_eq!(chosen.backend.device().kind, chosen.report.kind);
+        for kind in KINDS.into_iter().take_while(|kind| *kind != chosen.report.kind) {
+            let of_kind = |report: &&DeviceReport| report.kind == kind && !report.reason.is_empty();
+            assert!(chosen.passed_over.iter().find(of_kind).is_some(), "{kind}");
+            assert!(devices().iter().any(|report| report.kind == kind), "{kind}");
+        }
     }
 
     #[test]

@@ -7,7 +7,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("cvc-format", &[]),
     ("cvc-codec", &["cvc-format"]),
     ("cvc-cpu", &["cvc-codec"]),
-    ("cvc", &["cvc-format", "cvc-codec", "cvc-cpu"]),
+    ("cvc-wgpu", &["cvc-codec"]),
+    ("cvc", &["cvc-format", "cvc-codec", "cvc-cpu", "cvc-wgpu"]),
     ("cvc-cli", &["cvc"]),
     // Unpublished; it tests what it likes.
     ("cvc-conformance", &["cvc-format", "cvc-codec", "cvc-cpu", "cvc"]),

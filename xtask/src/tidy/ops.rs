@@ -1,10 +1,11 @@
-//! One name, everywhere it lives: an op is a reference, a CPU file and a heading; a codec is a page.
+//! One name, everywhere it lives: an op is a reference, a CPU file, a shader and a heading; a codec is a page.
 
 use super::docs::headings;
 use crate::repo::Tree;
 
 const REFERENCES: &str = "crates/cvc-codec/src/ops";
 const CPU: &str = "crates/cvc-cpu/src/ops";
+const SHADERS: &str = "shaders";
 const CODECS: &str = "crates/cvc-codec/src/codecs";
 const NUMERICS: &str = "docs/NUMERICS.md";
 
@@ -30,6 +31,11 @@ fn check_ops(tree: &Tree) -> Vec<String> {
         if !tree.exists(&format!("{CPU}/{op}.rs")) && !tree.exists(&format!("{CPU}/{op}")) {
             problems
                 .push(format!("{CPU}/{op}.rs: missing; the op {op} has a reference, so the CPU owes it too"));
+        }
+        if !tree.exists(&format!("{SHADERS}/{op}.wgsl")) {
+            problems.push(format!(
+                "{SHADERS}/{op}.wgsl: missing; the op {op} has a reference, so GPUs owe it too"
+            ));
         }
         let named = |heading: &String| {
             heading.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == op)
@@ -98,16 +104,18 @@ mod tests {
     }
 
     #[test]
-    fn an_op_is_a_reference_a_cpu_file_and_a_heading() {
+    fn an_op_is_a_reference_a_cpu_file_a_shader_and_a_heading() {
         let whole = [
             ("crates/cvc-codec/src/ops/copy.rs", ""),
             ("crates/cvc-codec/src/ops/widen_f16.rs", ""),
             ("crates/cvc-cpu/src/ops/copy.rs", ""),
             ("crates/cvc-cpu/src/ops/widen_f16/avx2.rs", ""),
+            ("shaders/copy.wgsl", ""),
+            ("shaders/widen_f16.wgsl", ""),
             ("docs/NUMERICS.md", "# Numerics\n## `copy`\n## `widen_f16`: exact\n"),
         ];
         assert!(check_ops(&Tree::of(&whole)).is_empty());
-        assert_eq!(check_ops(&Tree::of(&whole[..2])).len(), 4);
+        assert_eq!(check_ops(&Tree::of(&whole[..2])).len(), 6);
         assert_eq!(check_ops(&Tree::of(&[])).len(), 1);
     }
 

@@ -19,6 +19,7 @@ const ALLOWED: &[&str] = &[
 const FORBIDDING: &[&str] = &[
     "crates/cvc-format/src/lib.rs",
     "crates/cvc-codec/src/lib.rs",
+    "crates/cvc-wgpu/src/lib.rs",
     "crates/cvc-cli/src/main.rs",
     "crates/cvc-conformance/src/lib.rs",
     "xtask/src/main.rs",

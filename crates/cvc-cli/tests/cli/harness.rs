@@ -9,7 +9,10 @@ use tempfile::TempDir;
 
 /// The program, to be run in the current folder.
 pub(crate) fn program() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_cvc"))
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cvc"));
+    // Without it, drivers of Mesa complain on standard error that they find no display.
+    command.env("XDG_RUNTIME_DIR", std::env::temp_dir());
+    command
 }
 
 /// A file of the repository's sample data.
@@ -57,7 +60,14 @@ impl Folder {
 
     /// Runs the program here.
     pub(crate) fn cvc(&self, args: &[&str]) -> Run {
-        let output = program().args(args).current_dir(self.0.path()).output().unwrap();
+        self.cvc_with(args, &[])
+    }
+
+    /// Runs the program here, with these variables.
+    pub(crate) fn cvc_with(&self, args: &[&str], variables: &[(&str, &str)]) -> Run {
+        let mut command = program();
+        command.envs(variables.iter().copied());
+        let output = command.args(args).current_dir(self.0.path()).output().unwrap();
         Run { call: format!("cvc {}", args.join(" ")), output }
     }
 }

@@ -4,6 +4,7 @@
 mod bad_calls;
 mod columns;
 mod damage;
+mod devices;
 mod golden;
 mod harness;
 mod inputs;

@@ -1,0 +1,147 @@
+// The frame of every op: which values an invocation makes, and where they go.
+//
+// The host gathers consecutive rows of the destination in a stage: the encoded bytes of all of them, a record for each piece
+// (consecutive rows of one chunk), and the header below, all in `encoded`. One dispatch decodes a stage. A row is a number
+// of units: values, or 32-bit parts of values that are longer. Each invocation makes the units of one quad, which is 16 bytes of
+// the destination, and asks `load` of the op for each of them:
+//
+//     decoded[quad] = store(load(piece, row, column)), for each unit of the quad
+//
+// The first and the last quad can be shared with the stages beside this one, whose bits are left as they are. Stages that
+// share a quad are never in the same dispatch.
+//
+// Launched with a workgroup for every 256 quads, in two dimensions, as one dimension has at most 65,535.
+
+// What `encoded` begins with, by word.
+const ZERO: u32 = 0u; // 0, which no compiler knows
+const FIRST_QUAD: u32 = 1u; // the quad of `decoded` that has the first unit of this stage
+const QUADS: u32 = 2u; // quads that have units of this stage
+const SKIPPED: u32 = 3u; // units of the first quad that are not of this stage
+const UNITS: u32 = 4u; // units of this stage
+const ROW_UNITS: u32 = 5u; // units of a row
+const PIECES: u32 = 6u; // how many pieces there are; at least 1
+const PIECE_LIST: u32 = 7u; // word where their records begin
+const HEADER_WORDS: u32 = 8u;
+
+// Words of the record of a piece. The first is the number of units before it; the others are the op's.
+const PIECE_WORDS: u32 = 17u;
+
+// Invocations of a workgroup.
+const WORKGROUP: u32 = 256u;
+
+// Bits of a unit in the destination: 8, 16 or 32.
+override UNIT_BITS: u32 = 32u;
+// What becomes of the f32 that `load` gives: 0 nothing, 1 f16, 2 bf16.
+override NARROW_TO: u32 = 0u;
+
+@group(0) @binding(0) var<storage, read> encoded: array<u32>;
+@group(0) @binding(1) var<storage, read_write> decoded: array<vec4<u32>>;
+
+fn byte_at(at: u32) -> u32 {
+    return (encoded[at >> 2u] >> ((at & 3u) * 8u)) & 0xffu;
+}
+
+// `at` is even.
+fn half_at(at: u32) -> u32 {
+    return (encoded[at >> 2u] >> ((at & 2u) * 8u)) & 0xffffu;
+}
+
+// `at` is a multiple of 4.
+fn word_at(at: u32) -> u32 {
+    return encoded[at >> 2u];
+}
+
+fn store(bits: u32) -> u32 {
+    switch NARROW_TO {
+        case 1u: {
+            return narrow_f16(bits);
+        }
+        case 2u: {
+            return narrow_bf16(bits);
+        }
+        default: {
+            return bits;
+        }
+    }
+}
+
+fn units_before(piece: u32) -> u32 {
+    return encoded[encoded[PIECE_LIST] + piece * PIECE_WORDS];
+}
+
+// The piece that has this unit.
+fn piece_of(unit: u32) -> u32 {
+    var low = 0u;
+    var high = encoded[PIECES];
+    while high - low > 1u {
+        let middle = (low + high) / 2u;
+        if units_before(middle) <= unit {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
+@compute @workgroup_size(256)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) invocation: u32,
+) {
+    let quad = (group.y * groups.x + group.x) * WORKGROUP + invocation;
+    if quad >= encoded[QUADS] {
+        return;
+    }
+    let word_units = 32u / UNIT_BITS;
+    let unit_mask = 0xffffffffu >> (32u - UNIT_BITS);
+    let row_units = encoded[ROW_UNITS];
+    let skipped = encoded[SKIPPED];
+    let end = skipped + encoded[UNITS];
+
+    // Counted, as `skipped` and `end`, from the beginning of the first quad.
+    var unit = quad * 4u * word_units;
+    let first = max(unit, skipped) - skipped;
+    var piece = piece_of(first);
+    let within = first - units_before(piece);
+    var row = within / row_units;
+    var column = within % row_units;
+    var piece_end = end;
+    if piece + 1u < encoded[PIECES] {
+        piece_end = skipped + units_before(piece + 1u);
+    }
+
+    var bits = vec4<u32>();
+    var ours = vec4<u32>();
+    for (var word = 0u; word < 4u; word++) {
+        for (var part = 0u; part < word_units; part++) {
+            if unit >= skipped && unit < end {
+                if unit == piece_end {
+                    piece++;
+                    row = 0u;
+                    column = 0u;
+                    piece_end = end;
+                    if piece + 1u < encoded[PIECES] {
+                        piece_end = skipped + units_before(piece + 1u);
+                    }
+                }
+                let record = encoded[PIECE_LIST] + piece * PIECE_WORDS + 1u;
+                bits[word] |= (store(load(record, row, column)) & unit_mask) << (part * UNIT_BITS);
+                ours[word] |= unit_mask << (part * UNIT_BITS);
+                column++;
+                if column == row_units {
+                    column = 0u;
+                    row++;
+                }
+            }
+            unit++;
+        }
+    }
+    let place = encoded[FIRST_QUAD] + quad;
+    if all(ours == vec4<u32>(0xffffffffu)) {
+        decoded[place] = bits;
+    } else {
+        decoded[place] = (decoded[place] & ~ours) | bits;
+    }
+}

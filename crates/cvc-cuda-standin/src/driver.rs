@@ -2,8 +2,10 @@
 //!
 //! Nothing that a stream is given runs when it is given. It runs when the host synchronises with that stream or with an
 //! event on it, and then only what has to: the stream up to that point, and what other streams must have done before
-//! it. So a kernel that was launched on the wrong stream runs before the copy that it needed, a staging buffer that is
-//! filled again too early is copied as it is then, and memory that is freed too early is gone.
+//! it. So a staging buffer that is filled again too early is copied as it is then, and memory that is freed too early is gone.
+//! With the setting `early` kernels run as soon as they are launched, after what their own stream was given before and no
+//! more: then one that was launched on the wrong stream runs before the copy that it needed. A program that is right is
+//! right with both.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io::Write as _;
@@ -68,6 +70,8 @@ pub(crate) struct Settings {
     pub(crate) init: u32,
     /// Bytes of each device.
     pub(crate) memory: u64,
+    /// Kernels run when they are launched, and not when somebody waits.
+    pub(crate) early: bool,
     /// A kernel launched on a stream goes to another one instead: a mutant.
     pub(crate) wrong_stream: bool,
     /// Streams do not wait for events: a mutant.
@@ -86,6 +90,7 @@ impl Default for Settings {
             devices: 1,
             init: SUCCESS,
             memory: 4 << 30,
+            early: false,
             wrong_stream: false,
             no_waits: false,
             no_event_sync: false,
@@ -112,6 +117,7 @@ impl Settings {
                 }
                 "init" => settings.init = number()?,
                 "mib" => settings.memory = u64::from(number()?) << 20,
+                "early" => settings.early = true,
                 "wrong_stream" => settings.wrong_stream = true,
                 "no_waits" => settings.no_waits = true,
                 "no_event_sync" => settings.no_event_sync = true,
@@ -487,7 +493,8 @@ impl Driver {
         }
         let stream = if self.settings.wrong_stream { self.another(stream) } else { stream };
         let (grid, block) = (grid[0], block[0]);
-        self.push(stream, Work::Launch { module, kernel, grid, block, params }).map(drop)
+        let number = self.push(stream, Work::Launch { module, kernel, grid, block, params })?;
+        if self.settings.early { self.run_stream(stream, number) } else { Ok(()) }
     }
 
     /// Another stream of the same device, if there is one: the one with the next handle.

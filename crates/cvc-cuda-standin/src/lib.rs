@@ -19,8 +19,8 @@
 //! - [`exports`]: the calls.
 //!
 //! The variable `CVC_STANDIN` says what it pretends to be: `version=11040` (an old driver), `ptx=78` (takes no newer PTX),
-//! `init=100` (what `cuInit` answers: no device; 34 is the library of stubs), `devices=2`, `mib=64`; and mutants:
-//! `wrong_stream`, `no_waits`, `no_event_sync`, `fault_at=N`.
+//! `init=100` (what `cuInit` answers: no device; 34 is the library of stubs), `devices=2`, `mib=64`; `early` (kernels run
+//! as soon as they can, and not as late as they may); and mutants: `wrong_stream`, `no_waits`, `no_event_sync`, `fault_at=N`.
 //!
 //! A program that was not told about it is shown it by its name, in a folder of `LD_LIBRARY_PATH`: see
 //! [`Standin::folder`].

@@ -107,6 +107,11 @@ impl CudaBackend {
         &self.stream
     }
 
+    #[cfg(feature = "_bench")]
+    pub(crate) fn launcher(&self) -> &Launcher {
+        &self.launcher
+    }
+
     /// Lends a worker whose stream waits for what was put on that of `buffer` so far.
     fn worker_after(&self, buffer: &CudaBuffer<'_>) -> Result<Worker, DriverError> {
         let worker = self.worker()?;

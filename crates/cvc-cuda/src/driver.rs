@@ -150,6 +150,19 @@ pub(crate) fn clear(stream: &CudaStream, memory: &DeviceMemory) -> Result<(), Dr
     unsafe { result::memset_d8_async(memory.address, 0, memory.len, stream.cu_stream()) }
 }
 
+/// Puts a copy of one to the other, which is as long, on the stream.
+#[cfg(feature = "_bench")]
+pub(crate) fn copy_within(
+    stream: &CudaStream,
+    from: &DeviceMemory,
+    to: &DeviceMemory,
+) -> Result<(), DriverError> {
+    assert_eq!(from.len, to.len);
+    stream.context().bind_to_thread()?;
+    // SAFETY: the invariant of the type, of both.
+    unsafe { result::memcpy_dtod_async(to.address, from.address, to.len, stream.cu_stream()) }
+}
+
 /// Puts a copy of the first bytes of `from` to all of `to` on the stream.
 ///
 /// # Safety

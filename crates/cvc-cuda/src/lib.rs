@@ -39,6 +39,9 @@
 //! It has been run on a stand-in for the driver (`crates/cvc-cuda-standin`), not measured on hardware.
 
 mod backend;
+#[cfg(feature = "_bench")]
+#[doc(hidden)]
+pub mod bench;
 mod buffer;
 mod driver;
 mod error;

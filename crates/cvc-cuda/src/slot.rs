@@ -58,6 +58,11 @@ impl Slot {
     pub(crate) fn run(&mut self, launcher: &Launcher, staged: &Staged) -> Result<(), DriverError> {
         let (_, device) = self.memory.as_ref().expect("`host` came before");
         self.send(device.region().part(0, staged.len as u64))?;
+        self.launch_again(launcher, staged)
+    }
+
+    /// Puts the launches of what was [run](Slot::run) last on the stream.
+    pub(crate) fn launch_again(&mut self, launcher: &Launcher, staged: &Staged) -> Result<(), DriverError> {
         // SAFETY: the copy came before, on this stream; the device memory is written only by copies on this stream and freed in
         // its order. `stage.rs` laid out the slot, and checked what each `aux` points to.
         unsafe { launcher.launch(&self.stream, &staged.pieces, staged.lists) }?;

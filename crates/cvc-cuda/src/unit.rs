@@ -76,6 +76,14 @@ impl<'p> Unit<'p> {
     }
 }
 
+/// A run that is all of a chunk, however long that is.
+#[cfg(feature = "_bench")]
+pub(crate) fn whole_chunk(plan: &DecodePlan, chunk: ChunkId) -> Run<'_> {
+    let rows = 0..plan.shape().rows;
+    let span = Span { chunk, plan, run: 0, rows, dst_row: 0 };
+    Run { blocks: 0..plan.parts().block_count(), spans: vec![span] }
+}
+
 /// Bytes of a row in all sources.
 pub(crate) fn row_len(plan: &DecodePlan) -> u64 {
     plan.widths().iter().map(|width| u64::from(*width)).sum()

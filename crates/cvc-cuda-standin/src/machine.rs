@@ -66,10 +66,12 @@ struct Machine<'a> {
 impl Machine<'_> {
     /// Runs the threads of a block from `first` on.
     fn run(&mut self, block: u32, first: u32) -> Result<(), Fault> {
-        let threads = (self.launch.block - first).min(LANES as u32) as usize;
+        let threads = LANES.min((self.launch.block - first) as usize);
         for (register, special) in &self.kernel.specials {
             self.words[*register] = match special {
-                Special::ThreadX => core::array::from_fn(|lane| first + lane as u32),
+                Special::ThreadX => {
+                    core::array::from_fn(|lane| first + u32::try_from(lane).expect("few lanes"))
+                }
                 Special::BlockX => [block; LANES],
                 Special::BlockDimX => [self.launch.block; LANES],
                 Special::GridDimX => [self.launch.grid; LANES],

@@ -1,9 +1,9 @@
 //! Kernels and copies alone, timed by the device. For `crates/cvc/examples/bench_card.rs`, behind a feature of its own.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use cudarc::driver::CudaEvent;
+use cudarc::driver::result::DriverError;
 use cudarc::driver::sys::CUevent_flags;
 use cvc_codec::{
     Batch, BlockRun, ChunkId, DType, DecodeError, DecodePlan, DeviceMemory as _, HostBuffer, Job, Payloads,
@@ -73,7 +73,7 @@ pub fn kernel(
     let mut layout = Layout::new(host, device, dst.region());
     layout.run(&runs[0], &InMemory(payload), &mut Scratch::default())?;
     let staged = layout.finish();
-    let mut times = || {
+    let mut times = || -> Result<Vec<f64>, DriverError> {
         let timed = timed(backend)?;
         slot.run(backend.launcher(), &staged)?;
         let mut seconds = Vec::new();
@@ -99,7 +99,7 @@ fn values(backend: &CudaBackend, buffer: &CudaBuffer<'_>) -> Result<Vec<u8>, Dec
     Ok(bytes.to_vec())
 }
 
-fn timed(backend: &CudaBackend) -> Result<[CudaEvent; 2], cudarc::driver::DriverError> {
+fn timed(backend: &CudaBackend) -> Result<[CudaEvent; 2], DriverError> {
     let event = || backend.stream().context().new_event(Some(CUevent_flags::CU_EVENT_DEFAULT));
     Ok([event()?, event()?])
 }
@@ -109,7 +109,7 @@ fn timed(backend: &CudaBackend) -> Result<[CudaEvent; 2], cudarc::driver::Driver
 /// # Errors
 /// The device fails.
 pub fn copies_within(backend: &CudaBackend, len: usize, turns: usize) -> Result<Vec<f64>, DecodeError> {
-    let run = || {
+    let run = || -> Result<Vec<f64>, DriverError> {
         let stream = backend.stream();
         let (from, to) = (DeviceMemory::new(stream, len)?, DeviceMemory::new(stream, len)?);
         let timed = timed(backend)?;
@@ -131,8 +131,8 @@ pub fn copies_within(backend: &CudaBackend, len: usize, turns: usize) -> Result<
 /// # Errors
 /// The device fails.
 pub fn copies_to_device(backend: &CudaBackend, len: usize, turns: usize) -> Result<Vec<f64>, DecodeError> {
-    let run = || {
-        let stream: &Arc<_> = backend.stream();
+    let run = || -> Result<Vec<f64>, DriverError> {
+        let stream = backend.stream();
         let mut slot = Slot::new(stream)?;
         let (_, device) = slot.host(len)?;
         (0..=turns)

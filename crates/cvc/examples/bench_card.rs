@@ -130,7 +130,7 @@ fn files(backend: &CudaBackend, mib: usize) -> Result<(), Box<dyn Error>> {
         let path = folder.path().join(codec);
         let mut writer =
             Writer::create(&path, WriteOptions::new(Layout::Native).vectors(DType::F32, DIM, codec)?)?;
-        writer.write_vectors(RowSlice::new(&values, DIM)?)?;
+        writer.write_vectors(RowSlice::new(&values, DIM as usize)?)?;
         writer.finish()?;
         let reader = Reader::open(&path)?;
         let array = reader.vectors()?;

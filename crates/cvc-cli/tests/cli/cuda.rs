@@ -99,8 +99,12 @@ fn a_driver_that_does_not_read_our_ptx_is_told_so_before_anything_is_decoded() {
     machine.cvc(&["unpack", "in.cvc", "-o", "out.npy", "--device", "cuda"], "ptx=78").refused(2, &words);
     // It shows only when the card is opened, so automatic choice finds it out and goes on.
     let devices = machine.cvc(&["devices"], "ptx=78").ok();
+    let line =
+        devices.stdout().lines().skip_while(|line| !line.contains("stand-in 0")).nth(1).unwrap().to_owned();
+    assert!(line.contains("not available: ") && words.iter().all(|word| line.contains(word)), "{line}");
     assert!(!devices.stdout().lines().any(|line| line.starts_with("* cuda")), "{}", devices.stdout());
-    machine.cvc(&["unpack", "in.cvc", "-o", "auto.npy"], "ptx=78").status(0);
+    let auto = machine.cvc(&["unpack", "in.cvc", "-o", "auto.npy"], "ptx=78").status(0);
+    assert!(auto.stderr().starts_with("warning: passed over cuda stand-in 0: "), "{}", auto.stderr());
 }
 
 #[test]

@@ -18,7 +18,7 @@ struct Machine {
 
 impl Machine {
     fn new() -> Machine {
-        Machine::with(|within| Standin::folder(within))
+        Machine::with(Standin::folder)
     }
 
     fn with(driver: impl FnOnce(&std::path::Path) -> std::io::Result<PathBuf>) -> Machine {

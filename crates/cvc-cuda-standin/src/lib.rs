@@ -12,11 +12,11 @@
 //! | arguments, launch geometry, loading and unloading | the memory model of a real card |
 //! | the order of work on streams and events | what NVIDIA's driver does otherwise |
 //!
-//! - [`memory`]: allocations that know their ends and when they may be used.
-//! - [`ptx`]: reads modules; refuses what it does not know, and floats that a compiler may contract.
-//! - [`machine`]: runs kernels.
-//! - [`driver`]: streams whose work waits until somebody waits for it, which is where mistakes of order show.
-//! - [`exports`]: the calls.
+//! - `memory.rs`: allocations that know their ends and when they may be used.
+//! - `ptx.rs`: reads modules; refuses what it does not know, and floats that a compiler may contract.
+//! - `machine.rs`: runs kernels.
+//! - `driver.rs`: streams whose work waits until somebody waits for it, which is where mistakes of order show.
+//! - `exports.rs`: the calls.
 //!
 //! The variable `CVC_STANDIN` says what it pretends to be: `version=11040` (an old driver), `ptx=78` (takes no newer PTX),
 //! `init=100` (what `cuInit` answers: no device; 34 is the library of stubs), `devices=2`, `mib=64`; `early` (kernels run

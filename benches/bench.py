@@ -23,6 +23,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -34,7 +35,8 @@ from pathlib import Path
 import numpy as np
 
 import data
-import engine as rivals
+import plot
+from rivals import RIVALS
 
 HERE = Path(__file__).resolve().parent
 FOLDER = HERE / ".data"
@@ -53,6 +55,7 @@ def main():
     parser = argparse.ArgumentParser(description="Runs benches.")
     parser.add_argument("--cvc", required=True, help="the `cvc` program")
     parser.add_argument("--engine", required=True, help="the example `bench_engine`")
+    parser.add_argument("--python-2x", required=True, help="a Python with `decompressed` 2.x, which 0.1.0 excludes")
     parser.add_argument("--rounds", type=int, help="instead of what the definition says; nothing is recorded")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(names)}; all if none is given")
     args = parser.parse_args()
@@ -73,7 +76,9 @@ def main():
         except Failed as error:
             sys.exit(f"error: bench {name}: {error}")
         if not args.rounds:
-            record(name, about, rows)
+            path = record(name, about, rows)
+            if definition.get("plot"):
+                plot.draw(path, definition, HERE.parent / "docs" / "benchmarks" / f"{name}.svg")
 
 
 # Benches of the kind `engines`.
@@ -100,7 +105,7 @@ def run_engines(name, definition, args):
     finally:
         for engine in engines:
             engine.stop()
-        (FOLDER / "out.cvc").unlink(missing_ok=True)
+        output(definition).unlink(missing_ok=True)
     print_engines(definition, rows)
     print_goals(definition, rows)
     print(f"Other work on the machine kept {about['cores busy with other work during the run']} cores busy meanwhile.")
@@ -118,12 +123,15 @@ class Engine:
         request = dict(spec["request"], do=definition["do"])
         if request["do"] == "pack":
             request["input"] = str(original)
-            request["path"] = str(FOLDER / "out.cvc")
+            request["path"] = str(output(definition))
         else:
             request["path"] = str(FOLDER / spec["file"])
+            request["dim"] = data.DIM
         self.open = dict(request, do="open", lists=lists) if request["do"] == "rows" else None
         self.request = request
-        command = [args.engine] if spec["worker"] == "cvc" else [sys.executable, str(HERE / "engine.py")]
+        script = str(HERE / "engine.py")
+        workers = {"cvc": [args.engine], "python": [sys.executable, script], "python 2.x": [args.python_2x, script]}
+        command = workers[spec["worker"]]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         try:
             hello = self.ask(dict(request, do="hello"))
@@ -179,7 +187,7 @@ class Engine:
             "wall_s": round(answer["wall_s"] / self.times, 6),
             "cpu_s": "" if before is None else round((after - before) / self.times, 6),
             "f32_bytes": answer["rows"] * answer["dim"] * 4 // self.times,
-            "file_bytes": os.path.getsize(self.request["path"]),
+            "file_bytes": size_of(Path(self.request["path"])),
             "peak_rss_bytes": peak,
         }
 
@@ -189,6 +197,18 @@ class Engine:
     def stop(self):
         self.process.stdin.close()
         self.process.wait()
+
+
+def output(definition):
+    """Where files are written: in memory, if that is wanted and can be had, so that no disk takes part."""
+    memory = Path("/dev/shm")
+    folder = memory if definition.get("output") == "memory" and memory.is_dir() else FOLDER
+    return folder / "cvc-bench-out.cvc"
+
+
+def size_of(path):
+    """Some rivals write folders."""
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) if path.is_dir() else path.stat().st_size
 
 
 def lists_of_rows(definition):
@@ -220,7 +240,10 @@ def measure(engines, definition):
     for turn in range(definition["warmup"] + definition["rounds"]):
         first = turn % len(engines)
         for engine in engines[first:] + engines[:first]:
-            result = engine.measure()
+            # Where little is done at a time, whatever a process finds when it wakes up is left out.
+            results = [engine.measure() for _ in range(definition.get("repeat", 1))]
+            results = sorted(results[1:] or results, key=lambda result: result["wall_s"])
+            result = results[len(results) // 2]
             if turn >= definition["warmup"]:
                 rows.append({"engine": engine.name, "round": turn - definition["warmup"] + 1, **result})
     return rows
@@ -231,11 +254,16 @@ def print_engines(definition, rows):
     by_engine = engines_of(rows)
     baseline = definition.get("baseline")
     has_cpu = rows[0]["cpu_s"] != ""
+    rival_is = definition.get("rival_is")
     # A list of rows takes milliseconds.
     unit, scale = ("ms", 1e3) if definition["do"] == "rows" else ("s", 1)
     head = ["engine", f"wall {unit}", f"cpu {unit}", "f32 GB/s"]
     head += ["wall / baseline", "cpu / baseline"] if baseline else []
-    head += ["wall / rival", "cpu / rival", "file MB"]
+    head += ["wall / rival", "cpu / rival"] if rival_is else []
+    copies = [by_engine[name] for name in definition.get("copies", []) if name in by_engine]
+    best_copy = min((statistics.median(row["wall_s"] for row in rows) for rows in copies), default=None)
+    head += ["rate / best copy"] if best_copy else []
+    head += ["peak MB", "file MB"]
     head += ["file / rival"] if definition.get("compare_files") else []
     print(f"\n| {' | '.join(head)} |\n|{'---|' * len(head)}")
     for spec in definition["engine"]:
@@ -245,29 +273,36 @@ def print_engines(definition, rows):
         rate = own[0]["f32_bytes"] / statistics.median(row["wall_s"] for row in own) / 1e9
         cells = [spec["name"], spread(own, "wall_s", scale)]
         cells += [spread(own, "cpu_s", scale) if has_cpu else "", f"{rate:.2f}"]
-        for other in ([baseline] if baseline else []) + [spec.get("rival")]:
+        for other in ([baseline] if baseline else []) + ([spec.get("rival")] if rival_is else []):
             others = by_engine.get(other)
             cells.append(ratio(own, others, "wall_s") if others else "")
             cells.append(ratio(own, others, "cpu_s") if others and has_cpu else "")
-        cells.append(f"{own[0]['file_bytes'] / 1e6:.1f}")
+        if best_copy:
+            cells.append(f"{best_copy / statistics.median(row['wall_s'] for row in own):.2f}")
+        peak = max(row["peak_rss_bytes"] or 0 for row in own)
+        cells += [f"{peak / 1e6:.0f}" if peak else "", f"{own[0]['file_bytes'] / 1e6:.1f}"]
         if definition.get("compare_files"):
             cells.append(f"{own[0]['file_bytes'] / others[0]['file_bytes']:.3f}" if others else "")
         print(f"| {' | '.join(cells)} |")
     print(f"\n{unit}: median (least..most) of {definition['rounds']} rounds. Ratios: of the medians (median of the ratios")
     print("round by round)." + (f" The baseline is `{baseline}`." if baseline else ""))
-    print(f"The rival is {definition['rival_is']}.")
+    print(f"The rival is {rival_is}." if rival_is else "")
 
 
 def print_goals(definition, rows):
     """What the definition wants of the figures. Times decide nothing: other work on the machine can make them bad."""
     by_engine = engines_of(rows)
     for goal in definition.get("goal", []):
-        own, others, key = by_engine[goal["engine"]], by_engine[goal["rival"]], goal["key"]
+        # Of several rivals the best.
+        rivals = goal["rival"] if isinstance(goal["rival"], list) else [goal["rival"]]
+        own, key = by_engine[goal["engine"]], goal["key"]
         if own[0][key] == "":
             continue
-        found = statistics.median(row[key] for row in own) / statistics.median(row[key] for row in others)
+        others = {name: statistics.median(row[key] for row in by_engine[name]) for name in rivals}
+        best = min(others, key=others.get)
+        found = statistics.median(row[key] for row in own) / others[best]
         said = "met" if found <= goal["at_most"] else "MISSED"
-        print(f"goal: {key} of {goal['engine']} / {goal['rival']}: {found:.3f}, at most {goal['at_most']}: {said}")
+        print(f"goal: {key} of {goal['engine']} / {best}: {found:.3f}, at most {goal['at_most']}: {said}")
 
 
 def engines_of(rows):
@@ -314,7 +349,7 @@ def prepare(packed, answers, original, args):
     """Packs a file and checks that its values are as near to the original as its codec promises."""
     path = FOLDER / packed["file"]
     write(packed, path, original, args)
-    if packed["by"] == "blosc2":
+    if "answer" not in packed:
         return  # Engines that read it are checked, and its values are the original ones.
     unpacked = FOLDER / "unpacked.npy"
     call([args.cvc, "unpack", str(path), "-o", str(unpacked)])
@@ -337,15 +372,16 @@ def write(packed, path, original, args):
         return
     if path.exists():
         return
-    # Blosc2 goes by the ending of a name.
+    # Some go by the ending of a name.
     partial = path.with_name("partial" + path.suffix)
+    if partial.is_dir():
+        shutil.rmtree(partial)
     partial.unlink(missing_ok=True)
-    if packed["by"] == "blosc2":
-        rivals.pack_blosc2(np.load(original), partial, packed["block_rows"])
+    if packed["by"] == "decompressed 2.x":
+        write = "import sys, numpy, decompressed; decompressed.pack_cvc(numpy.load(sys.argv[1]), sys.argv[2], compression=sys.argv[3])"
+        call([args.python_2x, "-c", write, str(original), str(partial), packed["codec"]])
     else:
-        import decompressed
-
-        decompressed.pack_cvc(np.load(original), partial, compression=packed["codec"])
+        RIVALS[packed["by"]].write(np.load(original), partial, packed)
     partial.rename(path)
 
 
@@ -593,8 +629,6 @@ def peak_rss(pid):
 
 def machine():
     """What a figure depends on."""
-    import blosc2
-    import decompressed
 
     def said(*command):
         return subprocess.run(command, capture_output=True, text=True, cwd=HERE, check=True).stdout.strip()
@@ -620,8 +654,6 @@ def machine():
         "commit": said("git", "rev-parse", "HEAD") + (" and changes" if changed else ""),
         "python": platform.python_version(),
         "numpy": np.__version__,
-        "decompressed": decompressed.__version__,
-        "blosc2": blosc2.__version__,
     }
 
 
@@ -635,6 +667,7 @@ def record(name, about, rows):
         table.writeheader()
         table.writerows(rows)
     print(f"recorded in benches/record/{path.name}")
+    return path
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 //! `cargo xtask bench [NAME]`: makes what the benches need and hands over to `benches/bench.py`.
 //!
 //! The rivals are Python packages, so the program that runs the benches is Python too. What it needs is pinned in
-//! `benches/requirements.txt` and lies in `benches/.venv`, which is made anew when that list changes.
+//! `benches/requirements*.txt` and lies in `benches/.venv*`, which are made anew when those lists change.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,9 +16,10 @@ pub(crate) fn run(name: Option<&str>) -> Result<()> {
     // The features that the `cvc` program has.
     let features = ["--package", "cvc", "--features", "input,mmap,rayon", "--example", "bench_engine"];
     let engine = repo::build_program(&features, "bench_engine")?;
-    let mut bench = Command::new(python()?);
+    let mut bench = Command::new(python("")?);
     bench.arg("benches/bench.py").current_dir(repo::root());
-    bench.args(["--cvc", &program, "--engine", &engine]).args(name);
+    bench.args(["--cvc", &program, "--engine", &engine]);
+    bench.arg("--python-2x").arg(python("-2x")?).args(name);
     let status = bench.status().context("cannot start the Python of benches/.venv")?;
     if !status.success() {
         bail!("benches/bench.py ended with {status}");
@@ -26,22 +27,23 @@ pub(crate) fn run(name: Option<&str>) -> Result<()> {
     Ok(())
 }
 
-/// The interpreter of `benches/.venv`, with the packages of `benches/requirements.txt`.
-fn python() -> Result<PathBuf> {
+/// The interpreter of `benches/.venv`, with the packages of `benches/requirements.txt`, or of the pair of that name.
+fn python(pair: &str) -> Result<PathBuf> {
     let benches = repo::root().join("benches");
-    let venv = benches.join(".venv");
+    let venv = benches.join(format!(".venv{pair}"));
+    let requirements = benches.join(format!("requirements{pair}.txt"));
     let interpreter = venv.join(if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" });
-    let wanted = fs::read_to_string(benches.join("requirements.txt")).context("benches/requirements.txt")?;
+    let wanted = fs::read_to_string(&requirements).context("the requirements of benches")?;
     // Written last, so that a set-up that was interrupted begins again.
     let installed = venv.join("installed.txt");
     if fs::read_to_string(&installed).is_ok_and(|installed| installed == wanted) {
         return Ok(interpreter);
     }
-    println!("making benches/.venv");
+    println!("making benches/.venv{pair}");
     repo::run(Command::new(base_python()?).args(["-m", "venv", "--clear"]).arg(&venv))?;
     let mut pip = Command::new(&interpreter);
     pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
-    pip.arg("--requirement").arg(benches.join("requirements.txt"));
+    pip.arg("--requirement").arg(requirements);
     repo::run(&mut pip).context("the rivals are Python packages; is their index within reach?")?;
     fs::write(&installed, wanted)?;
     Ok(interpreter)

@@ -8,6 +8,7 @@ use cvc_format::{DType, Json, Params, Parts};
 use thiserror::Error;
 
 use crate::codecs;
+use crate::loops::Loops;
 use crate::plan::{ChunkShape, DecodePlan, PlanError};
 use crate::rows::RowSlice;
 
@@ -38,7 +39,7 @@ pub trait Codec: Debug + Sync {
     fn plan(&self, chunk: &StoredChunk<'_>, out: DType) -> Result<DecodePlan, CodecError>;
 
     /// Encodes `rows`, of which there is at least one, as one chunk. What `out` held before is replaced; its memory is
-    /// used again.
+    /// used again. `loops` decides nothing but how long it takes.
     ///
     /// # Errors
     /// The codec cannot take such rows.
@@ -46,6 +47,7 @@ pub trait Codec: Debug + Sync {
         &self,
         rows: RowSlice<'_>,
         options: &EncodeOptions,
+        loops: &dyn Loops,
         out: &mut EncodedChunk,
     ) -> Result<(), CodecError>;
 
@@ -188,14 +190,14 @@ impl Default for EncodedChunk {
 }
 
 impl EncodedChunk {
-    /// Forgets everything but its memory, and makes it `fields` fields and `lanes` lanes, all empty.
+    /// Forgets everything but its memory, and makes it `fields` fields and `lanes` empty lanes. Fields keep what bytes they
+    /// have, for a codec to resize and to write over: making zeros of them first would take half as long as encoding.
     pub fn reset(&mut self, fields: usize, lanes: usize) {
         self.params = Params::None;
         self.fields.resize_with(fields, EncodedField::default);
         self.lanes.resize_with(lanes, EncodedLane::default);
         for field in &mut self.fields {
             field.width = 0;
-            field.bytes.clear();
         }
         for lane in &mut self.lanes {
             lane.bytes.clear();

@@ -22,6 +22,7 @@ pub mod backend;
 pub mod codec;
 pub mod codecs;
 pub mod job;
+pub mod loops;
 pub mod loss;
 pub mod ops;
 pub mod plan;
@@ -41,6 +42,7 @@ pub use codec::{
 };
 pub use cvc_format::{AffineParams, ChunkId, DType, Params, Parts};
 pub use job::{Batch, BatchError, Job};
+pub use loops::{Loops, Plain};
 pub use plan::{Affine, ChunkShape, DecodePlan, Load, PlanError, Stream};
 pub use reference::ReferenceBackend;
 pub use rows::{Element, RowSlice, RowsError, Values};

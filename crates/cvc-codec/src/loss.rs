@@ -2,32 +2,65 @@
 
 use cvc_format::Loss;
 
+use crate::loops::Loops;
 use crate::ops::narrow::round_f32;
-use crate::rows::{Element, RowSlice, with_values};
+use crate::rows::{Element, RowSlice, Values, with_values};
 
 /// Sums run in so many lanes, whatever the processor has: lane k takes the values of columns k, k + 4, ...
-const LANES: usize = 4;
+pub const LANES: usize = 4;
 
 /// Compares rows with what they decode to, in f64, and rounds the results outwards to f32: errors up, the cosine down.
 ///
-/// `docs/NUMERICS.md` has the formulas and the order of every sum, so that one chunk has one loss on every machine.
-///
-/// # Panics
-/// `decoded` is not one value for each of `rows`, or those are bools or complex.
-pub fn measure(rows: RowSlice<'_>, decoded: &[f32]) -> Loss {
-    let total = with_values!(rows, values => {
-        assert_eq!(values.len(), decoded.len(), "values and what they decode to");
-        measure_values(values, decoded, rows.dim())
-    });
-    let mse = if total.count == 0 { 0.0 } else { total.squares / total.count as f64 };
-    Loss {
-        max_abs_error: round_up(total.max_abs_error),
-        mse: round_up(mse),
-        min_cosine: round_down(total.min_cosine),
+/// `docs/NUMERICS.md` has the formulas and the order of every sum, so that one chunk has one loss on every machine. Rows may
+/// come in any number of pieces, in their order.
+#[derive(Debug)]
+pub struct Measure<'l> {
+    loops: &'l dyn Loops,
+    total: Total,
+}
+
+impl core::fmt::Debug for dyn Loops + '_ {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Loops")
+    }
+}
+
+impl<'l> Measure<'l> {
+    /// Nothing was compared yet.
+    pub fn new(loops: &'l dyn Loops) -> Measure<'l> {
+        Measure { loops, total: Total { max_abs_error: 0.0, squares: 0.0, count: 0, min_cosine: 1.0 } }
+    }
+
+    /// Takes the next rows.
+    ///
+    /// # Panics
+    /// `decoded` is not one value for each of `rows`, or those are bools or complex.
+    pub fn add(&mut self, rows: RowSlice<'_>, decoded: &[f32]) {
+        assert_eq!(rows.len() * rows.dim(), decoded.len(), "values and what they decode to");
+        match rows.values() {
+            // The dtype that there is most of.
+            Values::F32(values) => {
+                let loops = self.loops;
+                self.total.add(values, decoded, rows.dim(), |row, decoded| loops.loss(row, decoded));
+            }
+            _ => with_values!(rows, values => self.total.add(values, decoded, rows.dim(), lanes_apart)),
+        }
+    }
+
+    /// What was found.
+    pub fn finish(self) -> Loss {
+        let Total { max_abs_error, squares, count, min_cosine } = self.total;
+        let mse = if count == 0 { 0.0 } else { squares / count as f64 };
+        Loss {
+            max_abs_error: round_up(max_abs_error),
+            mse: round_up(mse),
+            min_cosine: round_down(min_cosine),
+        }
     }
 }
 
 /// What was found in some rows.
+#[derive(Debug)]
 struct Total {
     max_abs_error: f64,
     /// The sum of squared errors of the finite values, and how many those are.
@@ -47,31 +80,41 @@ struct Sums {
     xy: f64,
 }
 
-fn measure_values<T: Element>(values: &[T], decoded: &[f32], dim: usize) -> Total {
-    let mut total = Total { max_abs_error: 0.0, squares: 0.0, count: 0, min_cosine: 1.0 };
-    // Rows of no values lose nothing.
-    for (row, decoded) in values.chunks_exact(dim.max(1)).zip(decoded.chunks_exact(dim.max(1))) {
-        let mut sums = sums(row, decoded);
-        let mut count = row.len();
-        if !is_plain(&sums) {
-            (sums, count) = careful_sums(row, decoded);
-        }
-        // Not f64::max, which would drop a NaN, though none can be left.
-        if sums.max_abs_error > total.max_abs_error {
-            total.max_abs_error = sums.max_abs_error;
-        }
-        total.squares += sums.squares;
-        total.count += count as u64;
-        let cosine = cosine(&sums);
-        if cosine < total.min_cosine {
-            total.min_cosine = cosine;
+impl Total {
+    fn add<T: Element>(
+        &mut self,
+        values: &[T],
+        decoded: &[f32],
+        dim: usize,
+        lanes: impl Fn(&[[T; LANES]], &[[f32; LANES]]) -> Lanes,
+    ) {
+        // Rows of no values lose nothing.
+        for (row, decoded) in values.chunks_exact(dim.max(1)).zip(decoded.chunks_exact(dim.max(1))) {
+            let mut sums = sums(row, decoded, &lanes);
+            let mut count = row.len();
+            if !is_plain(&sums) {
+                (sums, count) = careful_sums(row, decoded);
+            }
+            // Not f64::max, which would drop a NaN, though none can be left.
+            if sums.max_abs_error > self.max_abs_error {
+                self.max_abs_error = sums.max_abs_error;
+            }
+            self.squares += sums.squares;
+            self.count += count as u64;
+            let cosine = cosine(&sums);
+            if cosine < self.min_cosine {
+                self.min_cosine = cosine;
+            }
         }
     }
-    total
 }
 
 /// The sums of a row all of whose values are finite.
-fn sums<T: Element>(row: &[T], decoded: &[f32]) -> Sums {
+fn sums<T: Element>(
+    row: &[T],
+    decoded: &[f32],
+    lanes: impl Fn(&[[T; LANES]], &[[f32; LANES]]) -> Lanes,
+) -> Sums {
     let (rows, row_rest) = row.as_chunks::<LANES>();
     let (decodeds, decoded_rest) = decoded.as_chunks::<LANES>();
     let mut lanes = lanes(rows, decodeds);
@@ -89,13 +132,13 @@ fn sums<T: Element>(row: &[T], decoded: &[f32]) -> Sums {
 /// ```
 ///
 /// 1. In four lanes, because one sum would wait four cycles for each value, and the compiler may not reorder it.
-/// 2. Each step for all lanes, and apart from the function that adds the lanes up: otherwise the compiler takes them for
-///    twenty numbers of their own and makes no vectors of them.
+/// 2. Each step for all lanes, and in a function apart from the one that adds the lanes up (a [`Loops`] is that by nature):
+///    otherwise the compiler takes them for twenty numbers of their own and makes no vectors of them.
 ///
 /// With both, 7.4 GB/s of f32 are measured instead of 4.0, and 13 instead of 3.4 when built for AVX2; with the first
 /// alone, 4.4 (`tests/rates.rs`, one core of an AMD EPYC of the Zen 5 class, November 2026).
-#[inline(never)]
-fn lanes<T: Element>(row: &[[T; LANES]], decoded: &[[f32; LANES]]) -> Lanes {
+#[inline(always)]
+pub fn lanes<T: Element>(row: &[[T; LANES]], decoded: &[[f32; LANES]]) -> Lanes {
     let mut lanes = Lanes::default();
     for (x, y) in row.iter().zip(decoded) {
         lanes.add(x.map(Element::as_f64), y.map(f64::from));
@@ -103,8 +146,15 @@ fn lanes<T: Element>(row: &[[T; LANES]], decoded: &[[f32; LANES]]) -> Lanes {
     lanes
 }
 
-#[derive(Default)]
-struct Lanes {
+/// The same, apart from its caller: point 2 of [`lanes`].
+#[inline(never)]
+fn lanes_apart<T: Element>(row: &[[T; LANES]], decoded: &[[f32; LANES]]) -> Lanes {
+    lanes(row, decoded)
+}
+
+/// Sums of some values of a row, in lanes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Lanes {
     max_abs_error: [f64; LANES],
     squares: [f64; LANES],
     xx: [f64; LANES],
@@ -113,7 +163,7 @@ struct Lanes {
 }
 
 impl Lanes {
-    #[inline]
+    #[inline(always)]
     fn add(&mut self, x: [f64; LANES], y: [f64; LANES]) {
         let error: [f64; LANES] = core::array::from_fn(|lane| y[lane] - x[lane]);
         let products = |sums: &mut [f64; LANES], x: &[f64; LANES], y: &[f64; LANES]| {
@@ -217,6 +267,16 @@ mod tests {
     use half::f16;
 
     use super::*;
+    use crate::loops::Plain;
+
+    fn measure(rows: RowSlice<'_>, decoded: &[f32]) -> Loss {
+        let mut measure = Measure::new(&Plain);
+        // In two pieces, which makes no difference.
+        let (row, value) = (rows.len() / 2, rows.len() / 2 * rows.dim());
+        measure.add(rows.slice(0..row), &decoded[..value]);
+        measure.add(rows.slice(row..rows.len()), &decoded[value..]);
+        measure.finish()
+    }
 
     fn of(rows: &[f32], decoded: &[f32], dim: usize) -> Loss {
         measure(RowSlice::new(rows, dim).unwrap(), decoded)

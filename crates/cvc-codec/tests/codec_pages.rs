@@ -21,7 +21,7 @@ mod support;
 use cvc_codec::strings::{decode_block, encode_strings, stream_of};
 use cvc_codec::{
     Affine, AffineParams, CODECS, ChunkShape, Codec, DType, EncodeOptions, EncodedChunk, Inflater, Load,
-    NonFinite, Params, RowSlice, Scope, Strings, find,
+    NonFinite, Params, Plain, RowSlice, Scope, Strings, find,
 };
 use cvc_format::ArrayDType;
 use half::{bf16, f16};
@@ -170,7 +170,7 @@ impl Example {
         let input = RowSlice::from_bytes(dtype, rows, dim, self.values.bytes()).unwrap();
         let options = self.options(codec);
         let mut chunk = Self::used_chunk();
-        let encoded = codec.encode(input, &options, &mut chunk);
+        let encoded = codec.encode(input, &options, &Plain, &mut chunk);
         let (params, bytes, decoded) = match &self.outcome {
             Outcome::Encoded { params, bytes, decoded } => (params, bytes, decoded),
             Outcome::Error(expected) => {
@@ -397,7 +397,7 @@ fn int8_errors_are_half_a_step_and_four_roundings() {
             let offset = if number % 2 == 0 { 0.0 } else { spread * noise.next() * 100_000.0 };
             let rows: Vec<f32> = (0..512).map(|_| noise.next() * spread + offset).collect();
             let input = RowSlice::new(&rows, 8).unwrap();
-            codec.encode(input, &options, &mut chunk).unwrap();
+            codec.encode(input, &options, &Plain, &mut chunk).unwrap();
             let stored = if codec.is_native() {
                 Chunk::native(codec, input, &options, &chunk)
             } else {

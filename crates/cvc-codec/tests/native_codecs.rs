@@ -5,7 +5,7 @@ mod support;
 
 use cvc_codec::{
     Affine, CODECS, Codec, CodecError, DType, DecodeError, EncodeOptions, EncodedChunk, Load, NonFinite,
-    Params, RowSlice, Scope, find, loss,
+    Params, Plain, RowSlice, Scope, find, loss,
 };
 use half::{bf16, f16};
 use proptest::prelude::*;
@@ -25,7 +25,7 @@ fn encode(
     chunk.reset(2, 3);
     chunk.fields[1].bytes.extend([1; 99]);
     chunk.lanes[2].lens.push(7);
-    codec.encode(rows, options, &mut chunk)?;
+    codec.encode(rows, options, &Plain, &mut chunk)?;
     Ok(chunk)
 }
 
@@ -128,7 +128,9 @@ proptest! {
                         DType::F16 => halves[at].to_f64(),
                         _ => brains[at].to_f64(),
                     };
-                    let measured = loss::measure(input, decoded);
+                    let mut measure = loss::Measure::new(&Plain);
+                    measure.add(input, decoded);
+                    let measured = measure.finish();
                     for (at, decoded) in decoded.iter().enumerate() {
                         let error = (f64::from(*decoded) - of(at)).abs();
                         prop_assert!(error <= f64::from(measured.max_abs_error));
@@ -483,7 +485,7 @@ fn the_same_rows_give_the_same_bytes() {
         let first = encode(*codec, rows, &options).unwrap();
         // Into memory that was used for something else.
         let mut again = encode(*codec, rows.slice(0..7), &options).unwrap();
-        codec.encode(rows, &options, &mut again).unwrap();
+        codec.encode(rows, &options, &Plain, &mut again).unwrap();
         assert_eq!(first, again, "{}", codec.name());
     }
 }

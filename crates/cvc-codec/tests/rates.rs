@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use cvc_codec::strings::encode_strings;
 use cvc_codec::{
-    CODECS, Deflater, EncodeOptions, EncodedChunk, Inflater, Packing, RowSlice, Scope, Stream, Strings, find,
-    loss,
+    CODECS, Deflater, EncodeOptions, EncodedChunk, Inflater, Packing, Plain, RowSlice, Scope, Stream,
+    Strings, find, loss,
 };
 
 /// The shortest time of several runs.
@@ -89,14 +89,16 @@ fn rates_of_every_encoder() {
                     continue;
                 }
                 rate(&format!("{} {}", codec.name(), scope.name()), len, || {
-                    codec.encode(black_box(rows), &options, &mut chunk).unwrap();
+                    codec.encode(black_box(rows), &options, &Plain, &mut chunk).unwrap();
                 });
             }
         }
         let mut decoded = values.clone();
         decoded.iter_mut().for_each(|value| *value += 1e-4);
         rate("measure the loss", len, || {
-            black_box(loss::measure(black_box(rows), &decoded));
+            let mut measure = loss::Measure::new(&Plain);
+            measure.add(black_box(rows), &decoded);
+            black_box(measure.finish());
         });
         rate("its sums, simple loop", len, || {
             let mut total = 0.0;
@@ -156,7 +158,7 @@ fn ratios_and_times_of_lossless() {
         let codec = find("lossless").unwrap();
         let mut chunk = EncodedChunk::default();
         for block_rows in [4, 8, 16, 64] {
-            codec.encode(rows, &EncodeOptions::new(block_rows), &mut chunk).unwrap();
+            codec.encode(rows, &EncodeOptions::new(block_rows), &Plain, &mut chunk).unwrap();
             let fields: u64 = chunk.fields.iter().map(|field| field.bytes.len() as u64).sum();
             let lanes: u64 = chunk.lanes.iter().map(|lane| lane_len(&lane.lens)).sum();
             let mut inflater = Inflater::default();

@@ -26,7 +26,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use bytemuck::cast_slice_mut;
-use cvc_codec::ops::affine_u8::row_parameter;
 use cvc_codec::ops::{DictPlanes, PayloadError};
 use cvc_codec::{
     Affine, Backend, Batch, BlockRun, ChunkId, DType, DecodeError, DecodePlan, DeviceBuffer, DeviceInfo,
@@ -65,10 +64,6 @@ const STREAMED_LEN: u64 = 48 << 20;
 /// goes through the caches. `affine_u8` of rows, one thread, ordinary and streaming: 400 bytes 25 and 17, 768 bytes 28 and
 /// 30, 1,024 bytes 28 and 36 (scratch programs, as [`crate::ops`]).
 const STREAMED_CALL_LEN: usize = 1 << 10;
-
-/// The same where each dim has parameters, whose loads wait for streaming stores: 1,024 bytes 28 and 22, 1,536 bytes 27 and
-/// 20, 2,048 bytes 26 and 27, 3,072 bytes 25 and 30.
-const STREAMED_DIMS_LEN: usize = 2 << 10;
 
 /// Bytes that a run must write to be streamed: waiting for the stores at its end takes as long as streaming some 4 KiB.
 const STREAMED_RUN_LEN: usize = 64 << 10;
@@ -197,7 +192,7 @@ impl CpuBackend {
         match stores {
             Stores::Ordinary => self.decode_pieces(plan, &sources, pieces, Ordinary, tile),
             Stores::Streaming => {
-                fenced(|streaming| self.decode_pieces(plan, &sources, pieces, streaming, tile))
+                fenced(self.level, |streaming| self.decode_pieces(plan, &sources, pieces, streaming, tile))
             }
         }
         .map_err(of_payload)
@@ -253,12 +248,12 @@ impl CpuBackend {
                 let first = u64::from(piece.rows.start) * u64::from(plan.dim());
                 let len = piece.out.len() / plan.out().size();
                 // Far from the limit of memory, so it has no streaming form.
-                let load = |_, values: Range<usize>, out: &mut [u8]| {
+                let load = |_: Range<u32>, values: Range<usize>, out: &mut [u8]| {
                     ops::dict_planes::dict_planes(&planes, first + values.start as u64, cast_slice_mut(out))
                 };
                 let decoded = Kept::lend(|kept| match plan.narrows() {
                     true => self.narrow(plan, len, piece.out, Ordinary, &mut kept.tile, load),
-                    false => load(0, 0..len, piece.out),
+                    false => load(0..1, 0..len, piece.out),
                 });
                 if let Err(error) = decoded {
                     first_error.note(piece.dst_row, of_payload(error));
@@ -280,37 +275,22 @@ impl CpuBackend {
         stores: impl Storing<'d>,
         tile: &mut Vec<f32>,
     ) -> Result<(), PayloadError> {
-        let alike = rows_are_alike(plan);
+        let dims = 0..plan.dim() as usize;
         for Piece { rows, out, .. } in pieces {
-            let row_len = if alike { out.len() / plan.out().size() } else { plan.dim() as usize };
-            let rows_at =
-                |row: u32| if alike { rows.clone() } else { rows.start + row..rows.start + row + 1 };
-            if let (Load::AffineU8(Affine::Row), false) = (plan.load(), plan.narrows()) {
-                let source = |source| sources.rows_of(source, rows.clone());
-                let src = (source(0), plan.shape().dim as usize);
-                let dst = (cast_slice_mut(out), row_len);
-                ops::affine_u8::affine_u8_rows(
-                    self.level,
-                    stores,
-                    rows.start,
-                    src,
-                    (source(2), source(1)),
-                    dst,
-                )?;
-            } else if plan.narrows() {
-                self.narrow(plan, row_len, out, stores, tile, |row, values, out| {
-                    self.load(plan, sources, rows_at(row), values, Ordinary, out)
-                })?;
+            if plan.narrows() {
+                let load = |of_piece: Range<u32>, dims, tile: &mut [u8]| {
+                    let rows = rows.start + of_piece.start..rows.start + of_piece.end;
+                    self.load(plan, sources, rows, dims, Ordinary, tile)
+                };
+                self.narrow(plan, dims.len(), out, stores, tile, load)?;
             } else {
-                for (row, out) in (0..).zip(out.chunks_exact_mut(row_len * plan.out().size())) {
-                    self.load(plan, sources, rows_at(row), 0..row_len, stores, out)?;
-                }
+                self.load(plan, sources, rows.clone(), dims.clone(), stores, out)?;
             }
         }
         Ok(())
     }
 
-    /// Fills `out`, rows of `row_len` values, with what `load` makes of some values of a row, narrowed from `tile`.
+    /// Fills `out`, rows of `row_len` values, with what `load` makes of some values of some rows, narrowed from `tile`.
     fn narrow<'d>(
         &self,
         plan: &DecodePlan,
@@ -318,19 +298,22 @@ impl CpuBackend {
         out: &'d mut [u8],
         stores: impl Storing<'d>,
         tile: &mut Vec<f32>,
-        load: impl Fn(u32, Range<usize>, &mut [u8]) -> Result<(), PayloadError>,
+        load: impl Fn(Range<u32>, Range<usize>, &mut [u8]) -> Result<(), PayloadError>,
     ) -> Result<(), PayloadError> {
         let size = plan.out().size();
         tile.resize(TILE, 0.0);
         // As many rows at a time as fit, or one in parts.
         let tile_rows = (TILE / row_len).max(1);
-        let rows_of_tiles = (0..).step_by(tile_rows);
-        for (first_row, out) in rows_of_tiles.zip(out.chunks_mut(tile_rows * row_len * size)) {
-            for (start, out) in (0..).step_by(TILE).zip(out.chunks_mut(TILE * size)) {
+        let mut row = 0;
+        for out in out.chunks_mut(tile_rows * row_len * size) {
+            let rows = row..row + u32::try_from(out.len() / (row_len * size)).expect("rows of a chunk");
+            row = rows.end;
+            let mut start = 0;
+            for out in out.chunks_mut(TILE * size) {
                 let wide = &mut tile[..out.len() / size];
-                for (row, values) in (first_row..).zip(wide.chunks_mut(row_len)) {
-                    load(row, start..start + values.len(), cast_slice_mut(values))?;
-                }
+                let dims = start..start + wide.len() / rows.len();
+                start = dims.end;
+                load(rows.clone(), dims, cast_slice_mut(wide))?;
                 match plan.out() {
                     DType::F16 => ops::narrow::narrow_f16(self.level, stores, wide, cast_slice_mut(out)),
                     DType::Bf16 => ops::narrow::narrow_bf16(self.level, stores, wide, cast_slice_mut(out)),
@@ -341,8 +324,44 @@ impl CpuBackend {
         Ok(())
     }
 
-    /// Loads values into `out`: those of one row, or of several where [`rows_are_alike`], counted from the first on.
+    /// Loads the values of some rows at these dims into `out`. Streams only where all of it can be written as one long row.
     fn load<'d>(
+        &self,
+        plan: &DecodePlan,
+        sources: &Sources<'_>,
+        rows: Range<u32>,
+        dims: Range<usize>,
+        stores: impl Storing<'d>,
+        out: &'d mut [u8],
+    ) -> Result<(), PayloadError> {
+        let source = |source: usize| sources.rows_of(source, rows.clone());
+        let stride = plan.shape().dim as usize;
+        match plan.load() {
+            Load::AffineU8(Affine::Row) => {
+                let (codes, parameters) = ((source(0), stride), (source(2), source(1)));
+                let out = cast_slice_mut(out);
+                ops::affine_u8::affine_u8_rows(self.level, stores, rows.start, codes, dims, parameters, out)?;
+            }
+            Load::AffineU8(Affine::Dim { scale, min }) => {
+                let (codes, out) = ((source(0), stride), cast_slice_mut(out));
+                ops::affine_u8::affine_u8_dims(self.level, stores, codes, dims, (scale, min), out);
+            }
+            _ if rows_are_alike(plan) && dims.len() == stride => {
+                let values = 0..rows.len() * stride;
+                self.load_values(plan, sources, rows, values, stores, out);
+            }
+            _ => {
+                let row_len = out.len() / rows.len();
+                for (row, out) in rows.zip(out.chunks_exact_mut(row_len)) {
+                    self.load_values(plan, sources, row..row + 1, dims.clone(), Ordinary, out);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Loads values of one row, or of several where [`rows_are_alike`], counted from the first on, into `out`.
+    fn load_values<'d>(
         &self,
         plan: &DecodePlan,
         sources: &Sources<'_>,
@@ -350,7 +369,7 @@ impl CpuBackend {
         values: Range<usize>,
         stores: impl Storing<'d>,
         out: &'d mut [u8],
-    ) -> Result<(), PayloadError> {
+    ) {
         let level = self.level;
         let source = |source: usize| sources.rows_of(source, rows.clone());
         let encoded = |size: usize| &source(0)[values.start * size..values.end * size];
@@ -363,15 +382,7 @@ impl CpuBackend {
             Load::AffineU8(Affine::Chunk { scale, min }) => {
                 ops::affine_u8::affine_u8(level, stores, encoded(1), *scale, *min, cast_slice_mut(out));
             }
-            Load::AffineU8(Affine::Dim { scale, min }) => {
-                let (scale, min) = (&scale[values.clone()], &min[values.clone()]);
-                ops::affine_u8::affine_u8_dims(level, stores, encoded(1), scale, min, cast_slice_mut(out));
-            }
-            Load::AffineU8(Affine::Row) => {
-                let min = row_parameter(source(1), rows.start, "minimum")?;
-                let scale = row_parameter(source(2), rows.start, "scale")?;
-                ops::affine_u8::affine_u8(level, stores, encoded(1), scale, min, cast_slice_mut(out));
-            }
+            Load::AffineU8(Affine::Dim { .. } | Affine::Row) => unreachable!("`load` does all of its rows"),
             Load::LutU8(table) => ops::lut_u8::lut_u8(encoded(1), table, cast_slice_mut(out)),
             Load::JoinPlanes { dtype, coded } => {
                 let dim = plan.shape().dim as usize;
@@ -393,22 +404,15 @@ impl CpuBackend {
             }
             Load::DictPlanes => unreachable!("it has no rows"),
         }
-        Ok(())
     }
 }
 
 /// Whether streaming to these pieces of one run is worth it.
 fn streaming_pays(plan: &DecodePlan, pieces: &[Piece<'_, '_>]) -> bool {
     let len: usize = pieces.iter().map(|piece| piece.out.len()).sum();
-    let row_len = plan.dim() as usize * plan.out().size();
-    let (call_len, least) = match plan.load() {
-        // Rows meet in a tile.
-        _ if plan.narrows() => (TILE * plan.out().size(), STREAMED_CALL_LEN),
-        _ if rows_are_alike(plan) => (len / pieces.len(), STREAMED_CALL_LEN),
-        Load::AffineU8(Affine::Dim { .. }) => (row_len, STREAMED_DIMS_LEN),
-        _ => (row_len, STREAMED_CALL_LEN),
-    };
-    call_len >= least && len >= STREAMED_RUN_LEN
+    // Rows meet in a tile where they are narrowed.
+    let call_len = if plan.narrows() { TILE * plan.out().size() } else { len / pieces.len() };
+    call_len >= STREAMED_CALL_LEN && len >= STREAMED_RUN_LEN
 }
 
 /// Whether the rows of a plan are decoded like one long row: all of their values are wanted, those of every source lie

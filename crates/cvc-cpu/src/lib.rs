@@ -48,7 +48,7 @@
 //! - [`CpuBackend`] owns that pipeline. It is safe code.
 //! - [`Level`] says which instructions may be used; holding one of its tokens is the proof.
 //! - [`ops`] has one file for each op, named as the reference in [`cvc_codec::ops`] whose bits it gives.
-//!   `unsafe` occurs there and nowhere else.
+//! - [`CpuLoops`] are the loops of encoding, at a level.
 //!
 //! # Features
 //!
@@ -57,6 +57,7 @@
 
 mod backend;
 mod level;
+mod loops;
 pub mod ops;
 
 pub use backend::CpuBackend;
@@ -65,4 +66,5 @@ pub use level::Level;
 pub use level::Neon;
 #[cfg(target_arch = "x86_64")]
 pub use level::{Avx2, Avx512};
+pub use loops::CpuLoops;
 pub use ops::stores::Stores;

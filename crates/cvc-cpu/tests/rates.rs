@@ -23,13 +23,13 @@ use rayon::prelude::*;
 
 /// Does some work that needs a way to store, given which.
 macro_rules! storing {
-    ($stores:ident, $work:expr) => {
+    ($level:ident, $stores:ident, $work:expr) => {
         match $stores {
             Stores::Ordinary => {
                 let $stores = Ordinary;
                 $work
             }
-            Stores::Streaming => fenced(|$stores| $work),
+            Stores::Streaming => fenced($level, |$stores| $work),
         }
     };
 }
@@ -127,42 +127,53 @@ fn rates_of_every_op_at_every_level() {
             };
             show("copy", name, &mut |out, _, _| copy(level, stores, bytes, out));
             show("widen_f16", name, &mut |out, _, _| {
-                storing!(stores, ops::widen_f16::widen_f16(level, stores, &halves, out));
+                storing!(level, stores, ops::widen_f16::widen_f16(level, stores, &halves, out));
             });
             show("widen_bf16", name, &mut |out, _, _| {
-                storing!(stores, ops::widen_bf16::widen_bf16(level, stores, &brains, out));
+                storing!(level, stores, ops::widen_bf16::widen_bf16(level, stores, &brains, out));
             });
             show("affine_u8", name, &mut |out, _, _| {
-                storing!(stores, ops::affine_u8::affine_u8(level, stores, &codes, 0.01, -1.0, out));
+                storing!(level, stores, ops::affine_u8::affine_u8(level, stores, &codes, 0.01, -1.0, out));
             });
             for dim in [384, 768] {
+                // Whole rows only.
+                let len = value_count / dim * dim;
+                let codes = &codes[..len];
+                let of_rows = bytemuck::cast_slice(&values[..len / dim]);
                 show(&format!("  row {dim}"), name, &mut |out, _, _| {
-                    storing!(stores, {
-                        for (codes, out) in codes.chunks(dim).zip(out.chunks_mut(dim)) {
-                            ops::affine_u8::affine_u8(level, stores, codes, 0.01, -1.0, out);
-                        }
-                    });
+                    let (codes, of_rows, out) = ((codes, dim), (of_rows, of_rows), &mut out[..len]);
+                    let done = storing!(
+                        level,
+                        stores,
+                        ops::affine_u8::affine_u8_rows(level, stores, 0, codes, 0..dim, of_rows, out)
+                    );
+                    done.unwrap();
                 });
                 show(&format!("  dims {dim}"), name, &mut |out, _, _| {
-                    storing!(stores, {
-                        for (codes, out) in codes.chunks(dim).zip(out.chunks_mut(dim)) {
-                            let scales = &scales[..codes.len()];
-                            ops::affine_u8::affine_u8_dims(level, stores, codes, scales, scales, out);
-                        }
-                    });
+                    let (codes, of_dims, out) = ((codes, dim), &scales[..dim], &mut out[..len]);
+                    let of_dims = (of_dims, of_dims);
+                    storing!(
+                        level,
+                        stores,
+                        ops::affine_u8::affine_u8_dims(level, stores, codes, 0..dim, of_dims, out)
+                    );
                 });
             }
             for size in [2, 4, 8] {
                 show(&format!("join_planes {size}"), name, &mut |out, _, _| {
                     let out = bytemuck::cast_slice_mut(out);
-                    storing!(stores, ops::join_planes::join_planes(level, stores, &planes_of(size), out));
+                    storing!(
+                        level,
+                        stores,
+                        ops::join_planes::join_planes(level, stores, &planes_of(size), out)
+                    );
                 });
             }
             show("narrow_f16", name, &mut |_, out, _| {
-                storing!(stores, ops::narrow::narrow_f16(level, stores, &values, out));
+                storing!(level, stores, ops::narrow::narrow_f16(level, stores, &values, out));
             });
             show("narrow_bf16", name, &mut |_, _, out| {
-                storing!(stores, ops::narrow::narrow_bf16(level, stores, &values, out));
+                storing!(level, stores, ops::narrow::narrow_bf16(level, stores, &values, out));
             });
         }
     }
@@ -173,7 +184,7 @@ const STORES: [Stores; 2] = [Stores::Ordinary, Stores::Streaming];
 /// The op `copy`, of f32.
 fn copy(level: Level, stores: Stores, src: &[u8], dst: &mut [f32]) {
     let dst = bytemuck::cast_slice_mut(dst);
-    storing!(stores, ops::copy::copy(level, stores, src, 4, dst));
+    storing!(level, stores, ops::copy::copy(level, stores, src, 4, dst));
 }
 
 /// Seconds that `work` takes at best.

@@ -49,15 +49,16 @@ pub fn may_have_gpu() -> bool {
     if !cfg!(target_os = "linux") {
         return true;
     }
-    // Of the kernel's own drivers, of NVIDIA's, of a virtual machine on Windows, and of those for phones and boards.
-    let names = ["renderD", "nvidia", "dxg", "kgsl", "mali", "pvr"];
     ["/dev", "/dev/dri"].into_iter().any(|folder| {
         let Ok(entries) = std::fs::read_dir(folder) else { return false };
-        entries.flatten().any(|entry| {
-            let name = entry.file_name();
-            names.iter().any(|start| name.to_string_lossy().starts_with(start))
-        })
+        entries.flatten().any(|entry| is_of_gpu(&entry.file_name().to_string_lossy()))
     })
+}
+
+/// Whether a device file of this name may be a GPU's: of the kernel's own drivers, of NVIDIA's, of a virtual machine on
+/// Windows, or of those for phones and boards.
+fn is_of_gpu(name: &str) -> bool {
+    ["renderD", "nvidia", "dxg", "kgsl", "mali", "pvr"].iter().any(|start| name.starts_with(start))
 }
 
 /// The place of a type in the order of adapters.
@@ -215,6 +216,14 @@ pub enum OpenError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn device_files_of_gpus_are_known_by_their_names() {
+        assert!(
+            ["renderD128", "nvidia0", "nvidiactl", "dxg", "kgsl-3d0", "mali0"].into_iter().all(is_of_gpu)
+        );
+        assert!(!["null", "dri", "card0", "sda", "kmsg"].into_iter().any(is_of_gpu));
+    }
 
     #[test]
     fn the_message_says_what_is_missing_and_what_to_do() {

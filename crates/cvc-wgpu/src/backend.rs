@@ -5,7 +5,7 @@
 //! ```
 //!
 //! 1. [`stages`](crate::stages) says what one dispatch decodes.
-//! 2. While the device works on a stage the host prepares the next, in another [slot](crate::ring). Bytes are read with
+//! 2. While the device works on a stage the host prepares the next, on all cores, in another [slot](crate::ring). Bytes are read with
 //!    [`Payloads::read`] into memory of ours and copied to mapped memory from there: wgpu does not let anybody read mapped
 //!    memory, and a file that is mapped must not be touched by the driver.
 //! 3. Only the host can inflate streams and find its way in a payload of `dict_planes`. It writes inflated bytes and cut-out codes
@@ -16,28 +16,24 @@
 
 use std::num::NonZero;
 
-use cvc_codec::ops::DictPlanes;
 use cvc_codec::{
-    Backend, Batch, BlockRun, DType, DecodeError, DecodePlan, DeviceBuffer, DeviceInfo, DeviceKind,
-    DeviceMemory, HostBuffer, Inflater, Job, Load, Payloads, ReferenceBackend, RunBytes, Sources, Stream,
-    Unsupported,
+    Backend, Batch, DType, DecodeError, DecodePlan, DeviceBuffer, DeviceInfo, DeviceKind, DeviceMemory,
+    HostBuffer, Load, Payloads, Stream, Unsupported,
 };
 use wgpu::{BufferUsages, Limits, MapMode};
 
 use crate::adapter::{Adapter, OpenError, check_limits, name_of};
 use crate::buffer::{QUAD, WgpuBuffer};
 use crate::gpu::{Gpu, Mapping, bug, failed};
-use crate::ops::{self, Packer};
+use crate::host::{Host, first_error};
+use crate::ops;
 use crate::pipelines::Pipelines;
 use crate::ring::{Idle, READBACK_LEN, Ring, SLOT_LEN};
 use crate::shaders::frame;
-use crate::stages::{self, HEADER_LEN, Piece, Room, Stage};
+use crate::stages::{self, HEADER_LEN, Room, Stage};
 
 /// Bytes that a stage makes at most, unless a row is longer.
 const OUT_LEN: u64 = 32 << 20;
-
-/// Bytes of blocks that are read together, unless one block is longer.
-const RUN_LEN: u64 = 1 << 20;
 
 /// Bytes that are bound at most, whatever the device allows: offsets in a slot have 32 bits, also in bits of codes.
 const BINDING_LEN: u64 = 256 << 20;
@@ -94,9 +90,10 @@ impl WgpuBackend {
         self.limits.max_storage_buffer_binding_size.min(self.limits.max_buffer_size).min(BINDING_LEN)
     }
 
-    /// The most bytes that one dispatch can make.
+    /// The most bytes that one dispatch can make. Some drivers have no limit but that of the type.
     fn dispatch_len(&self) -> u64 {
-        u64::from(self.limits.max_compute_workgroups_per_dimension).pow(2) * frame::WORKGROUP as u64 * QUAD
+        let workgroups = u64::from(self.limits.max_compute_workgroups_per_dimension).saturating_pow(2);
+        workgroups.saturating_mul(frame::WORKGROUP as u64 * QUAD)
     }
 
     /// What the beginning of a binding must be a multiple of.
@@ -175,7 +172,7 @@ impl Backend for WgpuBackend {
                 dst,
                 ring: Ring::new(&self.gpu, &self.idle, room.slot_len),
                 damage: None,
-                scratch: Scratch::default(),
+                host: Host::default(),
             };
             let outcome = stages.iter().try_for_each(|stage| run.stage(stage));
             // Whatever the outcome, nothing is left in flight.
@@ -280,14 +277,15 @@ struct Run<'r> {
     dst: &'r WgpuBuffer,
     ring: Ring<'r>,
     damage: Option<Damage>,
-    scratch: Scratch,
+    host: Host,
 }
 
 impl Run<'_> {
     /// Prepares a stage and submits it.
     fn stage(&mut self, stage: &Stage<'_>) -> Result<(), DecodeError> {
+        let place = stage.place(self.backend.alignment());
         let slot = self.ring.take(stage.len)?;
-        let packed = slot.view().and_then(|view| self.pack(stage, view));
+        let packed = slot.view().and_then(|view| self.host.pack(stage, &place, view, self.src));
         let used = match packed {
             Ok(used) => used,
             Err(error) => {
@@ -305,7 +303,6 @@ impl Run<'_> {
         let gpu = &self.backend.gpu;
         let shader = ops::shader(stage.pieces[0].plan.load());
         let pipeline = self.backend.pipelines.get(&gpu.device, shader, stage.form);
-        let place = self.place(stage);
         if matches!(stage.pieces[0].plan.load(), Load::DictPlanes) {
             self.damage.get_or_insert_with(|| Damage::new(&gpu.device));
         }
@@ -348,157 +345,6 @@ impl Run<'_> {
         self.ring.submitted(slot, submission);
         Ok(())
     }
-
-    /// Where a stage goes.
-    fn place(&self, stage: &Stage<'_>) -> Place {
-        let plan = stage.pieces[0].plan;
-        let row_len = u64::from(plan.dim()) * plan.out().size() as u64;
-        let bytes = stage.dst_row * row_len..(stage.dst_row + stage.rows) * row_len;
-        let offset = bytes.start - bytes.start % self.backend.alignment();
-        let first_quad = bytes.start / QUAD * QUAD;
-        let end = bytes.end.next_multiple_of(QUAD);
-        Place {
-            offset,
-            len: end - offset,
-            first_quad: word((first_quad - offset) / QUAD),
-            quads: word((end - first_quad) / QUAD),
-            skipped: word((bytes.start - first_quad) / ops::unit_len(plan)),
-            units: word((bytes.end - bytes.start) / ops::unit_len(plan)),
-            row_units: word(row_len / ops::unit_len(plan)),
-        }
-    }
-
-    /// Reads what the pieces of a stage need and puts it into the mapped memory of a slot; says how much of that is used.
-    fn pack(&mut self, stage: &Stage<'_>, view: wgpu::BufferViewMut) -> Result<u64, DecodeError> {
-        let place = self.place(stage);
-        let mut packer = Packer::new(view, stage.pieces.len());
-        let mut order: Vec<(usize, u32)> = Vec::with_capacity(stage.pieces.len());
-        let mut units_before = 0;
-        for (index, piece) in stage.pieces.iter().enumerate() {
-            order.push((index, units_before));
-            units_before += place.row_units * (piece.rows.end - piece.rows.start);
-        }
-        // As they lie in the file. A chunk that has two plans is read for each of them.
-        let by_place = |(index, _): &(usize, u32)| {
-            let piece = &stage.pieces[*index];
-            (piece.chunk, std::ptr::from_ref(piece.plan), piece.rows.start)
-        };
-        order.sort_unstable_by_key(by_place);
-        let mut rest = order.as_slice();
-        while let Some((first, _)) = rest.first() {
-            let first = &stage.pieces[*first];
-            let whole = matches!(first.plan.load(), Load::DictPlanes);
-            let parts = first.plan.parts();
-            let mut blocks = if whole { 0..1 } else { parts.blocks_of(first.rows.clone()) };
-            // Those in blocks that overlap or are side by side, as long as they are not too many.
-            let joins = |(next, _): &&(usize, u32)| {
-                let next = &stage.pieces[*next];
-                if next.chunk != first.chunk || !std::ptr::eq(next.plan, first.plan) {
-                    return false;
-                }
-                if whole {
-                    return true;
-                }
-                let of_next = parts.blocks_of(next.rows.clone());
-                let end = blocks.end.max(of_next.end);
-                let joins = of_next.start < blocks.end
-                    || of_next.start == blocks.end && parts.len_of(blocks.start..end) <= RUN_LEN;
-                if joins {
-                    blocks.end = end;
-                }
-                joins
-            };
-            let count = 1 + rest[1..].iter().take_while(joins).count();
-            let (together, after) = rest.split_at(count);
-            rest = after;
-            let run = BlockRun { chunk: first.chunk, parts, blocks };
-            self.scratch.read(self.src, &run)?;
-            self.scratch.put(&mut packer, &run, stage, together)?;
-        }
-        let mut header = [0; frame::HEADER_WORDS];
-        header[frame::ZERO] = 0;
-        header[frame::FIRST_QUAD] = place.first_quad;
-        header[frame::QUADS] = place.quads;
-        header[frame::SKIPPED] = place.skipped;
-        header[frame::UNITS] = place.units;
-        header[frame::ROW_UNITS] = place.row_units;
-        header[frame::PIECES] = word(stage.pieces.len() as u64);
-        header[frame::PIECE_LIST] = word(frame::HEADER_WORDS as u64);
-        Ok(packer.finish(header))
-    }
-}
-
-/// Where a stage goes in the destination, in the words of the frame.
-struct Place {
-    /// Where the binding begins, and how long it is.
-    offset: u64,
-    len: u64,
-    first_quad: u32,
-    quads: u32,
-    skipped: u32,
-    units: u32,
-    row_units: u32,
-}
-
-impl Place {
-    /// A grid of workgroups that has an invocation for every quad.
-    fn workgroups(&self, invocations: u32, most: u32) -> (u32, u32) {
-        let groups = self.quads.div_ceil(invocations);
-        let x = groups.min(most);
-        (x, groups.div_ceil(x))
-    }
-}
-
-/// A count of what is in one binding.
-fn word(count: u64) -> u32 {
-    u32::try_from(count).expect("a binding is at most 256 MiB")
-}
-
-/// What the host keeps from run to run.
-#[derive(Default)]
-struct Scratch {
-    encoded: Vec<u8>,
-    len: usize,
-    inflated: Vec<u8>,
-    inflater: Inflater,
-}
-
-impl Scratch {
-    fn read(&mut self, src: &dyn Payloads, run: &BlockRun<'_>) -> Result<(), DecodeError> {
-        self.len = run.byte_len();
-        if self.encoded.len() < self.len {
-            self.encoded.resize(self.len, 0);
-        }
-        let read = src.read(run, &mut self.encoded[..self.len]);
-        read.map_err(|error| DecodeError::Source { chunk: run.chunk, error })
-    }
-
-    /// Puts pieces of the run that was read.
-    fn put(
-        &mut self,
-        packer: &mut Packer,
-        run: &BlockRun<'_>,
-        stage: &Stage<'_>,
-        pieces: &[(usize, u32)],
-    ) -> Result<(), DecodeError> {
-        let blame = |error| DecodeError::Payload { chunk: run.chunk, error };
-        let plan = stage.pieces[pieces[0].0].plan;
-        let encoded = &self.encoded[..self.len];
-        if matches!(plan.load(), Load::DictPlanes) {
-            let planes = DictPlanes::parse(encoded, plan.shape().values()).map_err(blame)?;
-            for (index, units_before) in pieces {
-                packer.dict_piece(*index, *units_before, &stage.pieces[*index], &planes);
-            }
-            return Ok(());
-        }
-        let bytes = RunBytes::Ranges(encoded);
-        let sources =
-            Sources::new(plan, run, bytes, &mut self.inflater, &mut self.inflated).map_err(blame)?;
-        for (index, units_before) in pieces {
-            packer.piece(*index, *units_before, &stage.pieces[*index], &sources).map_err(blame)?;
-        }
-        Ok(())
-    }
 }
 
 /// Where shaders say that a payload is damaged.
@@ -527,40 +373,6 @@ impl Damage {
         backend.copy_out((buffer, mapping, &mut flag))?;
         Ok(flag != [0; 4])
     }
-}
-
-/// The failure of the lowest destination row among pieces in that order, found by the reference.
-fn first_error<'s, 'p: 's>(
-    pieces: impl IntoIterator<Item = &'s Piece<'p>>,
-    src: &dyn Payloads,
-) -> Option<DecodeError> {
-    /// Bytes that are decoded at a time. Payloads without rows are taken apart anew each time.
-    const LEN: u64 = 1 << 20;
-    const WHOLE_LEN: u64 = 64 << 20;
-    let judge = ReferenceBackend::default();
-    let mut memory: Vec<u128> = Vec::new();
-    for Piece { chunk, plan, rows } in pieces {
-        let row_len = u64::from(plan.dim()) * plan.out().size() as u64;
-        let most = if matches!(plan.load(), Load::DictPlanes) { WHOLE_LEN } else { LEN };
-        let step = u32::try_from((most / row_len).max(1)).unwrap_or(u32::MAX);
-        let mut start = rows.start;
-        while start < rows.end {
-            let part = start..rows.end.min(start.saturating_add(step));
-            start = part.end;
-            let count = u64::from(part.end - part.start);
-            // A few megabytes, or one row, which a binding can hold.
-            let len = usize::try_from(count * row_len).expect("in memory");
-            memory.resize(len.div_ceil(size_of::<u128>()), 0);
-            let job = Job { plan, chunk: *chunk, rows: part, dst_row: 0 };
-            let batch = Batch::new(vec![job], count, plan.dim(), plan.out()).expect("rows of a batch");
-            let bytes = &mut bytemuck::cast_slice_mut(&mut memory)[..len];
-            let mut dst = HostBuffer::from_bytes(plan.out(), bytes).expect("aligned for anything");
-            if let Err(error) = judge.decode(&batch, src, &mut dst) {
-                return Some(error);
-            }
-        }
-    }
-    None
 }
 
 /// What a device holds is little-endian; so is what a host that is not must give and take.

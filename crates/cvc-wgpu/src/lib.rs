@@ -34,12 +34,17 @@
 //! - [`WgpuBuffer`] is where rows go. Its `wgpu::Buffer` can be bound to the caller's own shaders.
 //! - `shaders` has a file for each op, named as the reference in [`cvc_codec::ops`] whose bits it gives.
 //!   `cargo xtask shaders` makes them from the folder of that name in the repository.
+//!
+//! # Features
+//!
+//! - `rayon` (off by default): the host's part is done by the threads of the rayon pool, with the same result.
 #![forbid(unsafe_code)]
 
 mod adapter;
 mod backend;
 mod buffer;
 mod gpu;
+mod host;
 mod ops;
 mod pipelines;
 mod ring;

@@ -8,15 +8,20 @@
 //!    and no dispatch is longer than the device allows, however long the destination is.
 //! 2. Jobs are cut between rows where a stage is full; many small jobs share one. So a batch of ten thousand chunks of a few rows
 //!    is a few dispatches.
-//! 3. Within a stage, rows are read in the order of the file: a block is read once for all of its rows in the stage.
+//! 3. Pieces end where runs of blocks do, so that threads can share the host's part of a stage.
+//! 4. Within a stage, rows are read in the order of the file: a block is read once for all of its rows in the stage.
 
 use std::ops::Range;
 
-use cvc_codec::{Batch, ChunkId, DecodePlan};
+use cvc_codec::{Batch, ChunkId, DecodePlan, Load};
 
+use crate::buffer::QUAD;
 use crate::ops;
 use crate::pipelines::Form;
 use crate::shaders::frame;
+
+/// Bytes of blocks that are read together, unless one block is longer: enough to be worth a thread's time.
+pub(crate) const RUN_LEN: u64 = 1 << 20;
 
 /// How much fits.
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +54,27 @@ pub(crate) struct Stage<'p> {
     pub(crate) len: u64,
 }
 
+impl Stage<'_> {
+    /// Where it goes in the destination, of which a binding must begin at a multiple of `alignment`.
+    pub(crate) fn place(&self, alignment: u64) -> Place {
+        let plan = self.pieces[0].plan;
+        let row_len = u64::from(plan.dim()) * plan.out().size() as u64;
+        let bytes = self.dst_row * row_len..(self.dst_row + self.rows) * row_len;
+        let offset = bytes.start - bytes.start % alignment;
+        let first_quad = bytes.start / QUAD * QUAD;
+        let end = bytes.end.next_multiple_of(QUAD);
+        Place {
+            offset,
+            len: end - offset,
+            first_quad: word((first_quad - offset) / QUAD),
+            quads: word((end - first_quad) / QUAD),
+            skipped: word((bytes.start - first_quad) / ops::unit_len(plan)),
+            units: word((bytes.end - bytes.start) / ops::unit_len(plan)),
+            row_units: word(row_len / ops::unit_len(plan)),
+        }
+    }
+}
+
 /// Bytes of a stage without pieces.
 pub(crate) const HEADER_LEN: u64 = 4 * frame::HEADER_WORDS as u64;
 
@@ -77,7 +103,7 @@ pub(crate) fn cut<'p>(batch: &Batch<'p>, room: Room) -> Vec<Stage<'p>> {
             let stage = stages.last_mut().expect("one was pushed if there was none");
             // An empty stage takes one row, however long it is.
             let count = u32::try_from(fitting(stage).max(1)).unwrap_or(u32::MAX);
-            let count = count.min(rows.end - rows.start);
+            let count = count.min(rows.end - rows.start).min(rows_left_of_run(job.plan, rows.start));
             let piece_rows = rows.start..rows.start + count;
             stage.pieces.push(Piece { chunk: job.chunk, plan: job.plan, rows: piece_rows });
             stage.rows += u64::from(count);
@@ -86,6 +112,44 @@ pub(crate) fn cut<'p>(batch: &Batch<'p>, room: Room) -> Vec<Stage<'p>> {
         }
     }
     stages
+}
+
+/// From this row on, the rows of the run of whole blocks that it is in. A payload without rows is one run.
+fn rows_left_of_run(plan: &DecodePlan, row: u32) -> u32 {
+    if matches!(plan.load(), Load::DictPlanes) {
+        return u32::MAX;
+    }
+    let row_len: u64 = plan.widths().iter().map(|width| u64::from(*width)).sum();
+    let block_rows = u64::from(plan.parts().block_rows());
+    let run_rows = (RUN_LEN / row_len.max(1) / block_rows).max(1) * block_rows;
+    let left = run_rows - u64::from(row) % run_rows;
+    u32::try_from(left).unwrap_or(u32::MAX)
+}
+
+/// Where a stage goes in the destination, in the words of the frame.
+pub(crate) struct Place {
+    /// Where the binding begins, and how long it is.
+    pub(crate) offset: u64,
+    pub(crate) len: u64,
+    pub(crate) first_quad: u32,
+    pub(crate) quads: u32,
+    pub(crate) skipped: u32,
+    pub(crate) units: u32,
+    pub(crate) row_units: u32,
+}
+
+impl Place {
+    /// A grid of workgroups that has an invocation for every quad.
+    pub(crate) fn workgroups(&self, invocations: u32, most: u32) -> (u32, u32) {
+        let groups = self.quads.div_ceil(invocations);
+        let x = groups.min(most);
+        (x, groups.div_ceil(x))
+    }
+}
+
+/// A count of what is in one binding.
+pub(crate) fn word(count: u64) -> u32 {
+    u32::try_from(count).expect("a binding is at most 256 MiB")
 }
 
 #[cfg(test)]
@@ -139,6 +203,12 @@ mod tests {
         assert_eq!(
             of(&[&wide, &wide], binding_of_four),
             [vec![0..4], vec![4..8], vec![8..10, 0..2], vec![2..6], vec![6..10]]
+        );
+        // Long pieces are cut where a thread has enough to do.
+        let long = plan(Load::Copy(DType::F32), 40_000, 16);
+        assert_eq!(
+            of(&[&long], Room { slot_len: 8 << 20, out_len: 8 << 20 }),
+            [[0..16_384, 16_384..32_768, 32_768..40_000]]
         );
         // A row that fits nowhere has a stage of its own.
         let none = Room { slot_len: 1, out_len: 1 };

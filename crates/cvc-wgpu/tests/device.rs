@@ -12,8 +12,6 @@ use cvc_codec::{
 use cvc_conformance::{Device, MemoryPayloads};
 use cvc_wgpu::{WgpuBackend, adapters, wgpu};
 
-const CODES: usize = 256 * 600;
-
 /// A batch of one chunk of codes, each row with a scale and a minimum of its own, and the chunk's bytes.
 fn affine_rows(parameters: &[(f32, f32)]) -> (DecodePlan, Vec<u8>) {
     let rows = u32::try_from(parameters.len()).unwrap();
@@ -63,35 +61,78 @@ fn is_device_failure(error: &DecodeError, text: &str) -> bool {
     matches!(error, DecodeError::Device { .. }) && error.to_string().contains(text)
 }
 
+/// Decodes all codes with each pair of parameters, compares every value with the two roundings, and counts how many one rounding
+/// would have changed.
+fn fused_differ(backend: &WgpuBackend, parameters: &[(f32, f32)]) -> usize {
+    let (plan, chunk) = affine_rows(parameters);
+    let values = decode(backend, &plan, chunk).unwrap();
+    assert_eq!(values.len(), 256 * parameters.len());
+    let mut differ = 0;
+    for (values, (scale, min)) in values.chunks(256).zip(parameters) {
+        for (code, value) in (0..256u16).map(f32::from).zip(values) {
+            assert_eq!(value.to_bits(), (code * scale + min).to_bits(), "{code} * {scale:e} + {min:e}");
+            differ += usize::from(code.mul_add(*scale, *min).to_bits() != value.to_bits());
+        }
+    }
+    differ
+}
+
+/// Numbers that are the same in every run.
+fn random() -> impl FnMut() -> u32 {
+    let mut state = 1u64;
+    move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        u32::try_from(state >> 32).unwrap()
+    }
+}
+
 /// Scales of 24 significant bits, for which every product is rounded: a fused multiply-add would change a third of all results.
 #[test]
 fn products_and_sums_are_never_fused() {
     let Some(Device(backend)) = support::backend() else { return };
-    let mut state = 1u32;
-    let mut random = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        state >> 9 | 1
-    };
-    let parameters: Vec<(f32, f32)> = (0..CODES / 256)
+    let mut random = random();
+    let mut odd = || random() >> 9 | 1;
+    let parameters: Vec<(f32, f32)> = (0..600)
         .map(|_| {
-            let scale = f32::from_bits(0x3b80_0000 | random());
-            let min = -scale * 128.0 * (1.0 + f32::from_bits(0x3f80_0000 | random()) / 16.0);
-            (scale, min)
+            let scale = f32::from_bits(0x3b80_0000 | odd());
+            (scale, -scale * 128.0 * (1.0 + f32::from_bits(0x3f80_0000 | odd()) / 16.0))
         })
         .collect();
-    let expected =
-        parameters.iter().flat_map(|(scale, min)| (0..256u16).map(move |code| (f32::from(code), scale, min)));
-    let (plan, chunk) = affine_rows(&parameters);
-    let values = decode(backend, &plan, chunk).unwrap();
-    assert_eq!(values.len(), CODES);
-    let mut fused_differ = 0;
-    for (value, (code, scale, min)) in values.iter().zip(expected) {
-        assert_eq!(value.to_bits(), (code * scale + min).to_bits(), "{code} {scale:e} {min:e}");
-        fused_differ += usize::from(code.mul_add(*scale, *min).to_bits() != value.to_bits());
+    let (differ, all) = (fused_differ(backend, &parameters), 256 * parameters.len());
+    assert!(differ * 10 > all * 3, "only {differ} of {all} would differ: these parameters prove nothing");
+    println!("{differ} of {all} results would differ if they were fused");
+}
+
+/// Parameters of any finite bits, and pairs that are close to each other: subnormal ones, sums that cancel, results that
+/// overflow.
+#[test]
+fn any_finite_parameters_are_two_roundings() {
+    let Some(Device(backend)) = support::backend() else { return };
+    let mut random = random();
+    let mut finite = || loop {
+        let value = f32::from_bits(random());
+        if value.is_finite() {
+            return value;
+        }
+    };
+    let mut parameters: Vec<(f32, f32)> = (0..1000).map(|_| (finite(), finite())).collect();
+    let mut near = |exponent: u32| {
+        let bits = finite().to_bits() & 0x807f_ffff;
+        f32::from_bits(bits | exponent << 23)
+    };
+    // The exponents where arithmetic changes from floats to integers and back, and the ends of the range.
+    for scale in [0, 1, 2, 26, 27, 28, 127, 238, 239, 240, 253, 254] {
+        for apart in [0, 1, 5, 8, 23, 24, 25, 30, 60] {
+            let min = (scale + apart).min(254);
+            parameters.extend([
+                (near(scale), near(min)),
+                (near(min), near(scale)),
+                (near(scale), 0.0),
+                (near(scale), -0.0),
+            ]);
+        }
     }
-    let share = fused_differ as f64 / CODES as f64;
-    assert!(share > 0.3, "only {share:.3} of the results would differ: these parameters prove nothing");
-    println!("{fused_differ} of {CODES} results would differ if they were fused");
+    fused_differ(backend, &parameters);
 }
 
 /// The rows stay on the caller's device, where a shader of the caller's reads them.

@@ -21,6 +21,10 @@ use cvc::{
     RowSlice, Rows, Scope, WriteOptions, Writer,
 };
 
+use cvc_cpu::Level;
+use cvc_cpu::ops::{self, stores::fenced};
+use rayon::prelude::*;
+
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 fn main() -> Result<()> {
@@ -44,8 +48,10 @@ fn main() -> Result<()> {
 struct Engine {
     /// What the last load gave; with `reuse`, what the next one fills.
     values: Vec<f32>,
-    /// What is packed, read once.
+    /// What is packed or copied, read once.
     input: Option<Input>,
+    /// A file that is loaded from memory, read once.
+    memory: Option<(PathBuf, Arc<Vec<u8>>)>,
     /// What rows are read from.
     open: Option<Open>,
 }
@@ -75,6 +81,7 @@ enum State {
 enum Shared {
     File(Arc<FileSource>),
     Map(Arc<Map>),
+    Memory(Arc<Vec<u8>>),
 }
 
 impl Shared {
@@ -90,6 +97,7 @@ impl Shared {
         match self {
             Shared::File(file) => &**file,
             Shared::Map(map) => &**map,
+            Shared::Memory(bytes) => &**bytes,
         }
     }
 }
@@ -143,6 +151,7 @@ impl Engine {
                 ("engine", Json::from(concat!("cvc ", env!("CARGO_PKG_VERSION")))),
                 ("detail", Json::from(cvc::Backend::device(&CpuBackend::new()).name.as_str())),
             ])),
+            "load" if request.get("limit").is_some() => self.limit(request),
             "load" => self.load(request),
             "open" => self.open(request),
             "rows" => self.rows(request),
@@ -163,9 +172,14 @@ impl Engine {
         if !reuse {
             self.values = Vec::new();
         }
+        let memory = match flag(request, "memory", false) {
+            true => Some(Shared::Memory(self.memory(path)?)),
+            false => None,
+        };
 
         let started = Instant::now();
-        let reader = Reader::new(Box::new(Shared::open(path, map)?), options)?;
+        let source = memory.map_or_else(|| Shared::open(path, map), Ok)?;
+        let reader = Reader::new(Box::new(source), options)?;
         let array = reader.vectors()?;
         let (rows, dim) = (array.rows(), array.dim());
         if reuse && !self.values.is_empty() {
@@ -185,6 +199,45 @@ impl Engine {
             answer.push(("crc32", Json::from(format!("{crc32:08x}"))));
         }
         Ok(Json::object(answer))
+    }
+
+    /// What decoding is compared with: the values of a `.npy`, which are in memory, copied by all threads in the way that
+    /// `limit` names to memory that was filled before; or as many values written there that are all the same.
+    fn limit(&mut self, request: &Json) -> Result<Json> {
+        let path = Path::new(text(request, "path")?);
+        if self.input.as_ref().is_none_or(|held| held.path != path) {
+            self.input = Some(Input::read(path)?);
+        }
+        let input = self.input.as_ref().ok_or("no input")?;
+        let values: &[f32] = bytemuck::cast_slice(input.bytes.bytes());
+        self.values.resize(values.len(), 1.0);
+
+        let started = Instant::now();
+        copy(text(request, "limit")?, values, &mut self.values)?;
+        let wall = started.elapsed();
+
+        let mut answer = vec![
+            ("wall_s", Json::from(wall.as_secs_f64())),
+            ("rows", Json::from(input.rows as u64)),
+            ("dim", Json::from(u64::from(input.dim))),
+        ];
+        if flag(request, "crc32", false) {
+            let crc32 = crc_fast::crc32_iso_hdlc(bytemuck::cast_slice(&self.values));
+            answer.push(("crc32", Json::from(format!("{crc32:08x}"))));
+        }
+        Ok(Json::object(answer))
+    }
+
+    /// All bytes of a file.
+    fn memory(&mut self, path: &Path) -> Result<Arc<Vec<u8>>> {
+        match &self.memory {
+            Some((held, bytes)) if held == path => Ok(bytes.clone()),
+            _ => {
+                let bytes = Arc::new(std::fs::read(path)?);
+                self.memory = Some((path.to_owned(), bytes.clone()));
+                Ok(bytes)
+            }
+        }
     }
 
     /// Makes ready to read lists of rows. What is open already stays open, and its map warm.
@@ -312,6 +365,32 @@ impl Open {
         reader.vectors()?.byte_ranges(Rows::ALL, u64::MAX)?;
         Ok(Arc::new(reader))
     }
+}
+
+/// Copies values in pieces of the size that ops are called with, or the whole share of a thread at once for `memcpy`, which
+/// looks at the length.
+fn copy(way: &str, values: &[f32], out: &mut [f32]) -> Result<()> {
+    const PIECE: usize = 1 << 15;
+    let level = Level::best();
+    let piece = match way {
+        "memcpy" => values.len().div_ceil(rayon::current_num_threads()).max(1),
+        "streaming" | "constant" => PIECE,
+        other => return Err(format!("no way to copy that is called `{other}`").into()),
+    };
+    out.par_chunks_mut(piece).zip(values.par_chunks(piece)).for_each(|(out, values)| match way {
+        "memcpy" => out.copy_from_slice(values),
+        "streaming" => fenced(level, |stores| {
+            ops::copy::copy(level, stores, bytemuck::cast_slice(values), 4, bytemuck::cast_slice_mut(out));
+        }),
+        // A row of zero codes.
+        _ => {
+            let zeros = [0; PIECE];
+            fenced(level, |stores| {
+                ops::affine_u8::affine_u8(level, stores, &zeros[..out.len()], 0.0, 1.0, out)
+            });
+        }
+    });
+    Ok(())
 }
 
 /// How many bytes the first list of rows costs in a file that was not open, and what they are.

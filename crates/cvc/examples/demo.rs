@@ -105,12 +105,12 @@ impl Demo {
             let expected: Vec<f32> = vectors.read(..)?;
             for report in devices() {
                 let (DeviceReport { kind, reason, .. }, Some(number)) = (&report, report.number) else {
-                    println!("{codec:9} {:28} not here: {}", report.kind.name(), report.reason);
+                    println!("{codec:9} {:44} not here: {}", report.kind.name(), report.reason);
                     continue;
                 };
                 let name = report.name.as_deref().unwrap_or_default();
                 if !report.available {
-                    println!("{codec:9} {name:28} not usable: {reason}");
+                    println!("{codec:9} {name:44} not usable: {reason}");
                     continue;
                 }
                 let values: Vec<f32> =
@@ -119,7 +119,7 @@ impl Demo {
                 if !same || values.len() != expected.len() {
                     return Err(format!("{codec} on {name} gave other bits than the cpu").into());
                 }
-                println!("{codec:9} {name:28} {} values, bit for bit those of the cpu", values.len());
+                println!("{codec:9} {name:44} {} values, bit for bit those of the cpu", values.len());
             }
         }
         Ok(())

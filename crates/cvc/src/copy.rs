@@ -6,7 +6,7 @@ use cvc_codec::{
     AffineParams, BlockRun, ChunkId, Codec, CodecError, DType, DecodeError, EncodeOptions, EncodedChunk,
     EncodedField, HostBuffer, Params, Payloads, RowSlice, find, strings,
 };
-use cvc_cpu::CpuBackend;
+use cvc_cpu::{CpuBackend, CpuLoops};
 use cvc_format::{ArrayDType, Stored};
 
 use crate::aligned::AlignedBytes;
@@ -75,7 +75,7 @@ pub(crate) fn copy_rows(
     let mut buffer = HostBuffer::from_bytes(dtype, bytes.resize(len))?;
     array.decode(&CpuBackend::new(), ranges, dtype, &mut buffer)?;
     let values = RowSlice::from_bytes(dtype, count, array.dim() as usize, bytes.bytes())?;
-    to.encode(values, &EncodeOptions::new(block_rows), &mut copied.chunk)
+    to.encode(values, &EncodeOptions::new(block_rows), &CpuLoops::new(), &mut copied.chunk)
         .map_err(|error| Error::Encode { array: array.index().name.clone(), error })?;
     Ok(copied)
 }
@@ -157,7 +157,7 @@ pub(crate) fn encode_nothing(array: Array<'_>, rows: u32, to: &str) -> Result<En
     let values = RowSlice::from_bytes(array.values_dtype()?, rows as usize, 0, &[])?;
     let mut encoded = EncodedChunk::default();
     codec(array, to)?
-        .encode(values, &EncodeOptions::new(1), &mut encoded)
+        .encode(values, &EncodeOptions::new(1), &CpuLoops::new(), &mut encoded)
         .map_err(|error| Error::Encode { array: array.index().name.clone(), error })?;
     Ok(encoded)
 }

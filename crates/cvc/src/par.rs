@@ -25,6 +25,24 @@ pub(crate) fn try_map<T: Sync, S: Send, R: Send, E: Send>(
     }
 }
 
+/// Does `there` on other threads while this one does `here`; one after the other without the feature `rayon`.
+pub(crate) fn beside<A: Send, B>(there: impl FnOnce() -> A + Send, here: impl FnOnce() -> B) -> (A, B) {
+    #[cfg(feature = "rayon")]
+    {
+        let mut of_there = None;
+        let of_here = rayon::in_place_scope(|scope| {
+            scope.spawn(|_| of_there = Some(there()));
+            here()
+        });
+        (of_there.expect("the scope waits for it"), of_here)
+    }
+    #[cfg(not(feature = "rayon"))]
+    {
+        let of_here = here();
+        (there(), of_here)
+    }
+}
+
 /// How many items [`try_map`] works on at the same time.
 pub(crate) fn workers() -> usize {
     #[cfg(feature = "rayon")]

@@ -16,6 +16,7 @@ use cvc_format::{AffineParams, DType, Params};
 use super::blocks;
 use super::cvcf_int8::{check_values, code_of, plan, range, store, store_f32};
 use crate::codec::{Codec, CodecError, EncodeOptions, EncodedChunk, StoredChunk};
+use crate::loops::Loops;
 use crate::ops::narrow::{f16_from_f32, f16_from_f64, round_f32};
 use crate::plan::DecodePlan;
 use crate::rows::{Element, RowSlice, Values, with_values};
@@ -41,6 +42,7 @@ impl Codec for Cvcf0Int8 {
         &self,
         rows: RowSlice<'_>,
         _options: &EncodeOptions,
+        _loops: &dyn Loops,
         out: &mut EncodedChunk,
     ) -> Result<(), CodecError> {
         blocks::only_reals(self.name(), rows)?;

@@ -1,11 +1,13 @@
 //! `cvcf.fp16`: every value as an IEEE binary16.
 
 use cvc_format::DType;
+use half::f16;
 
-use super::blocks;
+use super::{blocks, halves};
 use crate::codec::{Codec, CodecError, EncodeOptions, EncodedChunk, StoredChunk};
+use crate::loops::Loops;
 use crate::plan::{DecodePlan, Load, Stream};
-use crate::rows::{Element, RowSlice, with_values};
+use crate::rows::RowSlice;
 
 /// Rounds each value once to binary16, to nearest even; magnitudes of 65,520 and more become infinities.
 #[derive(Clone, Copy, Debug)]
@@ -29,23 +31,15 @@ impl Codec for CvcfFp16 {
         &self,
         rows: RowSlice<'_>,
         _options: &EncodeOptions,
+        loops: &dyn Loops,
         out: &mut EncodedChunk,
     ) -> Result<(), CodecError> {
         blocks::only_reals(self.name(), rows)?;
         out.reset(1, 0);
-        with_values!(rows, values => store(values, &mut out.fields[0].bytes));
-        Ok(())
+        halves::narrow::<f16>(rows, loops, &mut out.fields[0].bytes, |_, _| Ok(()))
     }
 
     fn default_block_rows(&self, _dtype: DType, _dim: u32) -> u32 {
         1
-    }
-}
-
-/// Replaces `payload` by the little-endian halves of `values`.
-fn store<T: Element>(values: &[T], payload: &mut Vec<u8>) {
-    payload.resize(values.len() * 2, 0);
-    for (value, half) in values.iter().zip(payload.as_chunks_mut().0) {
-        *half = value.as_f16().to_bits().to_le_bytes();
     }
 }

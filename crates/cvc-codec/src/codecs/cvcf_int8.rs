@@ -12,6 +12,7 @@ use cvc_format::{AffineParams, DType, Params};
 
 use super::blocks;
 use crate::codec::{Codec, CodecError, EncodeOptions, EncodedChunk, StoredChunk};
+use crate::loops::Loops;
 use crate::ops::narrow::round_f32;
 use crate::plan::{Affine, DecodePlan, Load, Stream};
 use crate::rows::{Element, RowSlice, with_values};
@@ -37,6 +38,7 @@ impl Codec for CvcfInt8 {
         &self,
         rows: RowSlice<'_>,
         _options: &EncodeOptions,
+        _loops: &dyn Loops,
         out: &mut EncodedChunk,
     ) -> Result<(), CodecError> {
         blocks::only_reals(self.name(), rows)?;
@@ -140,7 +142,7 @@ pub(super) fn store_f32<T: Element>(values: &[T], min: f32, scale: f32, codes: &
 /// Adding 1.5 * 2^23 leaves no bits for a fraction, so the addition itself rounds, and the low byte of the sum is that of
 /// the integer.
 #[inline]
-pub(super) fn rounded_byte(quotient: f32) -> u8 {
+fn rounded_byte(quotient: f32) -> u8 {
     (quotient + 12_582_912.0).to_bits().to_le_bytes()[0]
 }
 
@@ -166,6 +168,7 @@ pub(super) fn code_of(rounded: f64) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::loops::Plain;
 
     #[test]
     fn codes_beyond_the_range_are_defined() {
@@ -179,7 +182,9 @@ mod tests {
         let first = (1i64 << 62) + step + (1 << 38) - 1;
         let values: Vec<i64> = std::iter::once(first).chain((2..=5).map(|n| (1 << 62) + n * step)).collect();
         let mut chunk = EncodedChunk::default();
-        CvcfInt8.encode(RowSlice::new(&values, 1).unwrap(), &EncodeOptions::new(1), &mut chunk).unwrap();
+        CvcfInt8
+            .encode(RowSlice::new(&values, 1).unwrap(), &EncodeOptions::new(1), &Plain, &mut chunk)
+            .unwrap();
         assert_eq!((chunk.fields[0].bytes[0], chunk.fields[0].bytes[4]), (0, 255));
     }
 

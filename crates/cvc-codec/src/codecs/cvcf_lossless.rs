@@ -4,6 +4,7 @@ use cvc_format::DType;
 
 use super::blocks;
 use crate::codec::{Codec, CodecError, EncodeOptions, EncodedChunk, StoredChunk};
+use crate::loops::Loops;
 use crate::ops::dict_planes;
 use crate::plan::{DecodePlan, Load, Stream};
 use crate::rows::{Element, RowSlice, with_values};
@@ -29,6 +30,7 @@ impl Codec for CvcfLossless {
         &self,
         rows: RowSlice<'_>,
         _options: &EncodeOptions,
+        _loops: &dyn Loops,
         out: &mut EncodedChunk,
     ) -> Result<(), CodecError> {
         blocks::only_reals(self.name(), rows)?;

@@ -6,6 +6,7 @@ use half::f16;
 use super::blocks;
 use super::halves::{self, Half};
 use crate::codec::{Codec, CodecError, EncodeOptions, EncodedChunk, StoredChunk};
+use crate::loops::Loops;
 use crate::plan::{DecodePlan, Load, Stream};
 use crate::rows::{Element, RowSlice};
 
@@ -33,9 +34,10 @@ impl Codec for Fp16 {
         &self,
         rows: RowSlice<'_>,
         options: &EncodeOptions,
+        loops: &dyn Loops,
         out: &mut EncodedChunk,
     ) -> Result<(), CodecError> {
-        halves::encode::<f16>(self.name(), rows, options, out)
+        halves::encode::<f16>(self.name(), rows, options, loops, out)
     }
 
     fn default_block_rows(&self, _dtype: DType, dim: u32) -> u32 {
@@ -46,7 +48,15 @@ impl Codec for Fp16 {
 impl Half for f16 {
     const INFINITY: u16 = 0x7c00;
 
-    fn of<T: Element>(value: T) -> u16 {
-        value.as_f16().to_bits()
+    fn of<T: Element>(value: T) -> f16 {
+        value.as_f16()
+    }
+
+    fn narrow(loops: &dyn Loops, values: &[f32], halves: &mut [f16]) {
+        loops.narrow_f16(values, halves);
+    }
+
+    fn bits(self) -> u16 {
+        self.to_bits()
     }
 }

@@ -10,6 +10,7 @@ use cvc_format::{DType, Params};
 
 use super::blocks;
 use crate::codec::{Codec, CodecError, EncodeOptions, EncodedChunk, EncodedLane, StoredChunk};
+use crate::loops::Loops;
 use crate::plan::{DecodePlan, Load, Stream};
 use crate::rows::RowSlice;
 use crate::stream::{Deflater, Packing};
@@ -54,6 +55,7 @@ impl Codec for Lossless {
         &self,
         rows: RowSlice<'_>,
         options: &EncodeOptions,
+        _loops: &dyn Loops,
         out: &mut EncodedChunk,
     ) -> Result<(), CodecError> {
         blocks::only_floats(self.name(), rows)?;

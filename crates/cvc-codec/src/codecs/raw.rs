@@ -4,6 +4,7 @@ use cvc_format::DType;
 
 use super::blocks;
 use crate::codec::{Codec, CodecError, EncodeOptions, EncodedChunk, StoredChunk};
+use crate::loops::Loops;
 use crate::ops::copy::copy;
 use crate::plan::{DecodePlan, Load, Stream};
 use crate::rows::RowSlice;
@@ -34,6 +35,7 @@ impl Codec for Raw {
         &self,
         rows: RowSlice<'_>,
         _options: &EncodeOptions,
+        _loops: &dyn Loops,
         out: &mut EncodedChunk,
     ) -> Result<(), CodecError> {
         blocks::only_bools(self.name(), rows)?;

@@ -4,6 +4,7 @@ use cvc_format::DType;
 
 use super::blocks;
 use crate::codec::{Codec, CodecError, EncodeOptions, EncodedChunk, StoredChunk};
+use crate::loops::Loops;
 use crate::plan::{DecodePlan, Load, Stream};
 use crate::rows::RowSlice;
 use crate::stream::{Deflater, Packing};
@@ -34,6 +35,7 @@ impl Codec for Zstd {
         &self,
         rows: RowSlice<'_>,
         options: &EncodeOptions,
+        _loops: &dyn Loops,
         out: &mut EncodedChunk,
     ) -> Result<(), CodecError> {
         encode(self.name(), Packing::Zstd, rows, options, out)

@@ -9,11 +9,15 @@
 //!
 //! 1. Only whole lines of 64 bytes are streamed. The values before the first and after the last one of a destination are
 //!    stored as usual.
-//! 2. The first line of every 4 KiB is stored as usual. Streaming stores that never pause come out slower: one ordinary
-//!    line in 64 raised one thread from 28 GB/s to 33 for `affine_u8`, from 23 to 27 for `widen_f16` (a scratch program,
-//!    the machine of [`super`]; one in 16 did the same, one in 8 was worse, a fence each 4 KiB halved the rate). What is
-//!    gained is only there if the processor has reads to do meanwhile: copying f32 rose from 20 to 20.5 only.
-//! 3. Streaming stores are not ordered with anything. So an op that streams borrows its destination until a fence, as a
+//! 2. With AVX-512, the first line of every 4 KiB is stored as usual. On a processor of the Zen 5 class streaming stores that
+//!    never pause come out slower: one ordinary line in 64 raised one thread from 28 GB/s to 33 for `affine_u8`, from 23 to 27
+//!    for `widen_f16` (a scratch program, the machine of [`super`]; one in 16 did the same, one in 8 was worse, a fence each
+//!    4 KiB halved the rate). On one of the Zen 3 class, which has no AVX-512, it is the other way round: 16.5 GB/s to 20 for
+//!    `widen_f16` and 18 to 21 for `affine_u8` without such lines (`rates_against_copying`, one thread). There an ordinary
+//!    store that misses the caches holds up all stores after it.
+//! 3. For the same reason rows that follow each other are streamed as one long row, so that no line is written in two parts;
+//!    and nothing is stored on the way for a load to find, which would wait for the streaming stores before it.
+//! 4. Streaming stores are not ordered with anything. So an op that streams borrows its destination until a fence, as a
 //!    scoped thread borrows until it is joined: [`fenced`].
 //!
 //! Alternatives: decoding to a tile in the L1 cache and streaming that is simpler, as ops need not know of it, and lost 10
@@ -21,12 +25,14 @@
 
 use core::marker::PhantomData;
 
+use crate::level::Level;
+
 /// How results are written, as a choice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stores {
     /// Through the caches.
     Ordinary,
-    /// Past the caches, where the processor and the [`Level`](crate::Level) can do that (x86 with AVX2).
+    /// Past the caches, where the processor and the [`Level`] can do that (x86 with AVX2).
     Streaming,
 }
 
@@ -35,6 +41,9 @@ pub enum Stores {
 pub trait Storing<'d>: Copy + sealed::Sealed {
     /// Which choice this is.
     const STORES: Stores;
+
+    /// Bytes at the start of every 4 KiB that are stored through the caches: rule 2.
+    fn pause_len(self) -> usize;
 }
 
 /// Through the caches.
@@ -47,6 +56,7 @@ pub struct Ordinary;
 /// destinations are borrowed, is longer, and cannot be made shorter. And it stays on the thread that fences.
 #[derive(Clone, Copy, Debug)]
 pub struct Streaming<'s, 'd> {
+    pause_len: usize,
     lent: PhantomData<&'s ()>,
     destination: PhantomData<fn(&'d ()) -> &'d ()>,
     of_this_thread: PhantomData<*const ()>,
@@ -54,11 +64,24 @@ pub struct Streaming<'s, 'd> {
 
 impl<'d> Storing<'d> for Ordinary {
     const STORES: Stores = Stores::Ordinary;
+
+    fn pause_len(self) -> usize {
+        PAUSE_LEN
+    }
 }
 
 impl<'d> Storing<'d> for Streaming<'_, 'd> {
     const STORES: Stores = Stores::Streaming;
+
+    fn pause_len(self) -> usize {
+        self.pause_len
+    }
 }
+
+/// What travels between caches and memory, on every x86.
+const LINE_LEN: usize = 64;
+/// How often one of them is stored as usual.
+const PAUSE_LEN: usize = 4096;
 
 mod sealed {
     pub trait Sealed {}
@@ -66,13 +89,13 @@ mod sealed {
     impl Sealed for super::Streaming<'_, '_> {}
 }
 
-/// Lends the right to stream to `work`, and fences afterwards. Then everything that was streamed is in memory, and the
+/// Lends the right to stream to `work`, which uses instructions of `level`, and fences afterwards. Then everything that was streamed is in memory, and the
 /// destinations can be used again; not earlier:
 ///
 /// ```compile_fail
 /// # use cvc_cpu::{Level, ops::{stores::fenced, widen_f16::widen_f16}};
 /// let mut values = [0.0; 4];
-/// fenced(|streaming| {
+/// fenced(Level::best(), |streaming| {
 ///     widen_f16(Level::best(), streaming, &[0; 8], &mut values);
 ///     assert_eq!(values[0], 0.0);
 /// });
@@ -81,10 +104,10 @@ mod sealed {
 /// ```
 /// # use cvc_cpu::{Level, ops::{stores::fenced, widen_f16::widen_f16}};
 /// let mut values = [1.0; 4];
-/// fenced(|streaming| widen_f16(Level::best(), streaming, &[0; 8], &mut values));
+/// fenced(Level::best(), |streaming| widen_f16(Level::best(), streaming, &[0; 8], &mut values));
 /// assert_eq!(values[0], 0.0);
 /// ```
-pub fn fenced<'d, R>(work: impl for<'s> FnOnce(Streaming<'s, 'd>) -> R) -> R {
+pub fn fenced<'d, R>(level: Level, work: impl for<'s> FnOnce(Streaming<'s, 'd>) -> R) -> R {
     struct Fence;
     impl Drop for Fence {
         fn drop(&mut self) {
@@ -94,7 +117,12 @@ pub fn fenced<'d, R>(work: impl for<'s> FnOnce(Streaming<'s, 'd>) -> R) -> R {
     }
     // Dropped at the end, and if `work` panics.
     let _fence = Fence;
-    work(Streaming { lent: PhantomData, destination: PhantomData, of_this_thread: PhantomData })
+    let pause_len = match level {
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512(_) => LINE_LEN,
+        _ => 0,
+    };
+    work(Streaming { pause_len, lent: PhantomData, destination: PhantomData, of_this_thread: PhantomData })
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -104,17 +132,12 @@ pub(super) use lines::{by_lines, head_len, stream_to};
 mod lines {
     use core::ops::Range;
 
-    use super::{Stores, Storing};
-
-    /// What travels between caches and memory, on every x86.
-    const LINE_LEN: usize = 64;
-    /// How often one of them is stored as usual.
-    const PAUSE_LEN: usize = 4096;
+    use super::{LINE_LEN, PAUSE_LEN, Stores, Storing};
 
     /// Whether a store to this address, which is aligned for it, streams: rule 2.
     #[inline(always)]
-    pub(in super::super) fn stream_to<'d, S: Storing<'d>, T>(_: S, values: *const T) -> bool {
-        S::STORES == Stores::Streaming && values.addr() % PAUSE_LEN >= LINE_LEN
+    pub(in super::super) fn stream_to<'d, S: Storing<'d>, T>(stores: S, values: *const T) -> bool {
+        S::STORES == Stores::Streaming && values.addr() % PAUSE_LEN >= stores.pause_len()
     }
 
     /// How many values there are before the first whole line, if it matters.
@@ -134,7 +157,7 @@ mod lines {
         stores: S,
         dst: &'d mut [T],
         decode: impl Fn(Range<usize>, &mut [T]),
-        decode_line: impl Fn(Range<usize>, &'d mut [T; N]),
+        mut decode_line: impl FnMut(Range<usize>, &'d mut [T; N]),
     ) {
         const { assert!(N * size_of::<T>() == LINE_LEN) };
         if S::STORES == Stores::Ordinary {

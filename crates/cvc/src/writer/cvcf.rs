@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use cvc_codec::{Codec, EncodeOptions, EncodedChunk, RowSlice, find};
+use cvc_cpu::CpuLoops;
 use cvc_format::cvcf::{ArraySpec, ChunkSpec, Contents};
 use cvc_format::{DType, Section};
 
@@ -135,6 +136,7 @@ impl Body {
         let count = batch.first().map_or(0, RowSlice::len);
         let starts: Vec<usize> = (0..count).step_by(self.chunk_rows).collect();
         let first_row = self.encoded_rows;
+        let loops = CpuLoops::new();
         let encoded = par::try_map(
             &starts,
             || (),
@@ -144,7 +146,7 @@ impl Body {
                 let parts = arrays.map(|((array_rows, codec), array)| {
                     let mut part = EncodedChunk::default();
                     codec
-                        .encode(array_rows.slice(rows.clone()), &EncodeOptions::new(1), &mut part)
+                        .encode(array_rows.slice(rows.clone()), &EncodeOptions::new(1), &loops, &mut part)
                         .map_err(encode_error(&array.name, first_row + *start as u64))?;
                     Ok(part)
                 });

@@ -10,10 +10,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cvc_codec::strings::{self, Strings};
 use cvc_codec::{
-    Backend, Batch, BlockRun, ChunkId, ChunkShape, Codec, DType, EncodeOptions, EncodedChunk, HostBuffer,
-    Job, Params, Payloads, RowSlice, SourceError, StoredChunk, find, loss,
+    Backend, Batch, BlockRun, ChunkId, ChunkShape, Codec, DType, DecodePlan, EncodeOptions, EncodedChunk,
+    HostBuffer, Job, Params, Payloads, RowSlice, SourceError, StoredChunk, find, loss,
 };
-use cvc_cpu::CpuBackend;
+use cvc_cpu::{CpuBackend, CpuLoops};
 use cvc_format::native::{
     ALIGN, ArraySpec, ChunkParts, ChunkSpec, Contents, LaneBytes, PRELUDE_LEN, encode_chunk,
 };
@@ -28,6 +28,9 @@ use crate::par;
 const DEFAULT_STRINGS: usize = 1 << 16;
 const DEFAULT_TEXT: usize = 16 << 20;
 
+/// Bytes of decoded values that are compared at a time with those that went in: both stay in the L2 cache.
+const MEASURED_LEN: usize = 128 << 10;
+
 /// Rows on their way into a native file.
 pub(super) struct Body {
     columns: Vec<Column>,
@@ -37,6 +40,8 @@ pub(super) struct Body {
     /// Whole arrays that go behind the columns: their chunks, encoded.
     attached: Vec<Attached>,
     began: bool,
+    /// Chunks that were encoded and are written while the next are.
+    ready: Vec<Encoded>,
     spare: Spare,
 }
 
@@ -101,6 +106,7 @@ impl Body {
             rows: 0,
             attached: Vec::new(),
             began: false,
+            ready: Vec::new(),
             spare: Spare::default(),
         })
     }
@@ -182,9 +188,13 @@ impl Body {
             }
             rests.push(at..count);
         }
-        let encoded = encode_all(&self.columns, work, &self.spare)?;
+        let ready = std::mem::take(&mut self.ready);
+        let encode = || encode_all(&self.columns, work, &self.spare);
+        let put = || put(ready, &mut self.began, &mut self.chunks, &self.spare, sink);
+        let (encoded, put) = par::beside(encode, put);
+        put?;
+        self.ready = encoded?;
         self.rows += count as u64;
-        self.put(encoded, sink)?;
         for (((column, rows), rest), (_, pending_is_full)) in
             self.columns.iter_mut().zip(batch).zip(rests).zip(began)
         {
@@ -248,20 +258,10 @@ impl Body {
         self.put(vec![encoded], sink)
     }
 
+    /// Writes what is ready, and then these chunks.
     fn put(&mut self, encoded: Vec<Encoded>, sink: &mut dyn Write) -> Result<(), Error> {
-        self.begin(sink)?;
-        for chunk in encoded {
-            sink.write_all(&chunk.bytes).map_err(Error::Output)?;
-            self.chunks.push(chunk.spec);
-            self.spare.give_back(chunk.bytes);
-        }
-        Ok(())
-    }
-
-    fn begin(&mut self, sink: &mut dyn Write) -> Result<(), Error> {
-        if !self.began {
-            sink.write_all(&Contents::prelude()).map_err(Error::Output)?;
-            self.began = true;
+        for chunks in [std::mem::take(&mut self.ready), encoded] {
+            put(chunks, &mut self.began, &mut self.chunks, &self.spare, sink)?;
         }
         Ok(())
     }
@@ -312,6 +312,26 @@ impl Body {
     pub(super) fn check_rows(&self, rows: &[ArrayRows<'_>]) -> Result<(), Error> {
         self.columns.iter().zip(rows).try_for_each(|(column, rows)| check_rows(&column.options, rows))
     }
+}
+
+/// Writes chunks, after the prelude if nothing was written before.
+fn put(
+    encoded: Vec<Encoded>,
+    began: &mut bool,
+    written: &mut Vec<ChunkSpec>,
+    spare: &Spare,
+    sink: &mut dyn Write,
+) -> Result<(), Error> {
+    if !*began {
+        sink.write_all(&Contents::prelude()).map_err(Error::Output)?;
+        *began = true;
+    }
+    for chunk in encoded {
+        sink.write_all(&chunk.bytes).map_err(Error::Output)?;
+        written.push(chunk.spec);
+        spare.give_back(chunk.bytes);
+    }
+    Ok(())
 }
 
 /// Refuses rows that are not those of the array.
@@ -507,12 +527,15 @@ fn encode_one(
     };
     match (&work.rows, column.how) {
         (ArrayRows::Values(values), How::Values(codec, options)) => {
-            codec.encode(*values, &options, &mut scratch.chunk).map_err(encode_error(name, first_row))?;
+            let loops = CpuLoops::new();
+            codec
+                .encode(*values, &options, &loops, &mut scratch.chunk)
+                .map_err(encode_error(name, first_row))?;
             let encoded = assemble(work.column, rows, options.block_rows, &scratch.chunk, Loss::NONE, spare)?;
             if codec.is_lossless() {
                 return Ok(encoded);
             }
-            let loss = measure(codec, *values, &encoded, &mut scratch.decoded)
+            let loss = measure(codec, *values, &encoded, &loops, &mut scratch.decoded)
                 .map_err(|error| error.in_array(name))?;
             Ok(Encoded { spec: ChunkSpec { loss, ..encoded.spec }, ..encoded })
         }
@@ -569,11 +592,13 @@ fn assemble(
     Ok(Encoded { bytes, spec })
 }
 
-/// Decodes a chunk as a reader would, from its very bytes, and compares the values with those that went in.
+/// Decodes a chunk as a reader would, from its very bytes, and compares the values with those that went in: some rows at a
+/// time, while they are in the cache.
 fn measure(
     codec: &'static dyn Codec,
     values: RowSlice<'_>,
     encoded: &Encoded,
+    loops: &CpuLoops,
     decoded: &mut Vec<f32>,
 ) -> Result<Loss, MeasureError> {
     let entry = encoded.spec.entry(codec.name());
@@ -587,11 +612,29 @@ fn measure(
     let params = Params::Bytes(head.params);
     let stored = StoredChunk { shape, dtype: values.dtype(), params: &params, parts: &parts };
     let plan = codec.plan(&stored, DType::F32)?;
-    decoded.resize(values.len() * values.dim(), 0.0);
-    let job = Job { plan: &plan, chunk: ChunkId(0), rows: 0..shape.rows, dst_row: 0 };
-    let batch = Batch::new(vec![job], u64::from(shape.rows), shape.dim, DType::F32)?;
-    CpuBackend::new().decode(&batch, &InMemory(&encoded.bytes), &mut HostBuffer::new(decoded))?;
-    Ok(loss::measure(values, decoded))
+    let backend = CpuBackend::new();
+    let mut loss = loss::Measure::new(loops);
+    let step = measured_rows(&plan);
+    for start in (0..shape.rows).step_by(step as usize) {
+        let rows = start..shape.rows.min(start.saturating_add(step));
+        let values = values.slice(rows.start as usize..rows.end as usize);
+        decoded.resize(values.len() * values.dim(), 0.0);
+        let job = Job { plan: &plan, chunk: ChunkId(0), rows: rows.clone(), dst_row: 0 };
+        let batch = Batch::new(vec![job], values.len() as u64, shape.dim, DType::F32)?;
+        backend.decode(&batch, &InMemory(&encoded.bytes), &mut HostBuffer::new(decoded))?;
+        loss.add(values, decoded);
+    }
+    Ok(loss.finish())
+}
+
+/// How many rows are compared at a time: whole blocks, and all of them where a payload is only good as a whole.
+fn measured_rows(plan: &DecodePlan) -> u32 {
+    if plan.widths().is_empty() {
+        return plan.shape().rows.max(1);
+    }
+    let row_len = (plan.shape().dim as usize * size_of::<f32>()).max(1);
+    let blocks = MEASURED_LEN / row_len / plan.parts().block_rows() as usize;
+    u32::try_from(blocks).expect("no more than rows").max(1).saturating_mul(plan.parts().block_rows())
 }
 
 /// A chunk that was encoded a moment ago; its checksums need no look.

@@ -12,6 +12,7 @@
 mod bench;
 mod demo;
 mod golden;
+mod kernels;
 mod repo;
 mod shaders;
 mod software_gpu;
@@ -32,6 +33,9 @@ usage: cargo xtask COMMAND
   demo            build the `cvc` program and run the demo on the vectors in examples/data
   bench [NAME]    rivals and ourselves on the same work (load, memory, pack; all if none is named); needs Python
                   3.11 or newer and its package index, makes 2 GB in benches/.data, writes benches/record
+  kernels [--check]
+                  the PTX in crates/cvc-cuda from the sources in kernels, assembled for every processor; needs Python and its
+                  package index, on Linux. --check: only says whether the committed files are what the sources give
   tidy            the rules a machine can check: layers, unsafe, docs, golden files, links
   shaders         validate shaders/*.wgsl and write the copies that ship inside cvc-wgpu; with --check nothing is written,
                   and a copy that is not up to date is a failure
@@ -47,6 +51,8 @@ fn main() -> ExitCode {
         ["demo"] => done(demo::run()),
         ["bench"] => done(bench::run(None)),
         ["bench", name] => done(bench::run(Some(name))),
+        ["kernels"] => done(kernels::run(false)),
+        ["kernels", "--check"] => done(kernels::run(true)),
         ["tidy"] => done(tidy::run()),
         ["shaders"] => done(shaders::run(false)),
         ["shaders", "--check"] => done(shaders::run(true)),

@@ -9,7 +9,12 @@ use crate::report::{Failure, size, to_stdout};
 pub(crate) fn run(args: &DevicesArgs) -> Result<(), Failure> {
     let chosen = choose(&DeviceChoice::Auto)?;
     let auto = chosen.report.kind;
-    let reports = devices();
+    // A device that was there until it was opened says why it was not taken.
+    let found = |report: DeviceReport| {
+        let same = |passed: &&DeviceReport| (passed.kind, passed.number) == (report.kind, report.number);
+        chosen.passed_over.iter().find(same).cloned().unwrap_or(report)
+    };
+    let reports: Vec<DeviceReport> = devices().into_iter().map(found).collect();
     if args.json {
         let devices: Vec<Value> = reports.iter().map(|report| describe(report, &chosen)).collect();
         return crate::json::print(&json!({ "devices": devices, "auto": auto.name() }));
@@ -55,6 +60,7 @@ fn is_taken(report: &DeviceReport, chosen: &Chosen) -> bool {
 /// A limit with its name: `buffer_bytes` is a size, anything else a count.
 fn limited(name: &str, limit: u64) -> String {
     match name.strip_suffix("_bytes") {
+        Some("memory") => format!("{} of memory", size(limit)),
         Some(name) => format!("{} in a {}", size(limit), name.replace('_', " ")),
         None => format!("{limit} {}", name.replace('_', " ")),
     }

@@ -82,6 +82,10 @@ pub(crate) fn run(args: &UnpackArgs) -> Result<(), Failure> {
             list(&lost)
         ));
     }
+    // A device that is there and cannot be used is worth knowing about; one that is not there is not.
+    for report in chosen.passed_over.iter().filter(|report| report.number.is_some() && !report.available) {
+        to_stderr(&format!("warning: passed over {report}"));
+    }
     // Strings are the host's.
     let on = match array.index().dtype {
         ArrayDType::Utf8 => String::new(),

@@ -9,6 +9,8 @@ use std::str::FromStr;
 
 use cvc_codec::{Backend, DType, DecodePlan, DeviceInfo, DeviceKind, Element, HostBuffer, Unsupported};
 use cvc_cpu::CpuBackend;
+#[cfg(feature = "cuda")]
+use cvc_cuda::CudaBackend;
 #[cfg(feature = "wgpu")]
 use cvc_wgpu::WgpuBackend;
 
@@ -103,6 +105,9 @@ pub enum AnyBackend {
     /// A GPU, or a program that plays one.
     #[cfg(feature = "wgpu")]
     Wgpu(Box<WgpuBackend>),
+    /// A card of NVIDIA's.
+    #[cfg(feature = "cuda")]
+    Cuda(Box<CudaBackend>),
 }
 
 /// The device that was taken, and what was found out about those before it.
@@ -249,8 +254,41 @@ fn probe(kind: DeviceKind) -> Vec<Candidate> {
         }
         #[cfg(feature = "wgpu")]
         DeviceKind::Wgpu => probe_wgpu(),
+        #[cfg(feature = "cuda")]
+        DeviceKind::Cuda => probe_cuda(),
         _ => vec![Candidate::none(kind, format!("this build of cvc has no {kind} backend; use the cpu"))],
     }
+}
+
+#[cfg(feature = "cuda")]
+fn probe_cuda() -> Vec<Candidate> {
+    let cards = match cvc_cuda::cards() {
+        Ok(cards) => cards,
+        Err(none) => return vec![Candidate::none(DeviceKind::Cuda, none.to_string())],
+    };
+    let candidate = |card: cvc_cuda::Card| {
+        let usable = card.usable();
+        let index = card.index;
+        let (major, minor) = card.capability;
+        let report = DeviceReport {
+            kind: DeviceKind::Cuda,
+            number: Some(index),
+            name: Some(card.name),
+            available: usable.is_ok(),
+            automatic: usable.is_ok(),
+            reason: usable.err().unwrap_or_else(|| {
+                format!("compute capability {major}.{minor}, with a driver that supports CUDA {}", card.cuda)
+            }),
+            limits: vec![("memory_bytes", card.memory)],
+        };
+        let open = move || {
+            CudaBackend::new(index)
+                .map(|backend| AnyBackend::Cuda(Box::new(backend)))
+                .map_err(|error| error.to_string())
+        };
+        Candidate { report, open: Box::new(open) }
+    };
+    cards.into_iter().map(candidate).collect()
 }
 
 #[cfg(feature = "wgpu")]
@@ -299,6 +337,8 @@ impl AnyBackend {
             AnyBackend::Cpu(backend) => backend.device(),
             #[cfg(feature = "wgpu")]
             AnyBackend::Wgpu(backend) => backend.device(),
+            #[cfg(feature = "cuda")]
+            AnyBackend::Cuda(backend) => backend.device(),
         }
     }
 
@@ -311,6 +351,8 @@ impl AnyBackend {
             AnyBackend::Cpu(backend) => backend.supports(plan),
             #[cfg(feature = "wgpu")]
             AnyBackend::Wgpu(backend) => backend.supports(plan),
+            #[cfg(feature = "cuda")]
+            AnyBackend::Cuda(backend) => backend.supports(plan),
         }
     }
 
@@ -321,6 +363,8 @@ impl AnyBackend {
             AnyBackend::Cpu(backend) => backend.explain(plan),
             #[cfg(feature = "wgpu")]
             AnyBackend::Wgpu(backend) => backend.explain(plan),
+            #[cfg(feature = "cuda")]
+            AnyBackend::Cuda(backend) => backend.explain(plan),
         }
     }
 
@@ -339,6 +383,8 @@ impl AnyBackend {
             AnyBackend::Cpu(backend) => array.decode(backend, rows, out, dst),
             #[cfg(feature = "wgpu")]
             AnyBackend::Wgpu(backend) => array.decode_to_host(&**backend, rows, out, dst),
+            #[cfg(feature = "cuda")]
+            AnyBackend::Cuda(backend) => array.decode_to_host(&**backend, rows, out, dst),
         }
     }
 

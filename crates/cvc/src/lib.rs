@@ -39,6 +39,7 @@
 //! - `rayon`: checks, decodes and encodes on all cores.
 //! - `mmap`: [`Reader::open_mapped`]. A file can change or shrink under a map: read what `io::mmap` says.
 //! - `input`: opens `.npy`, `.npz`, `.fvecs`, `.bvecs` and `.ivecs` matrices for packing (with `mmap`).
+//! - `cuda`: decodes on NVIDIA's cards, to memory of the device or of the host. Nothing of CUDA is needed to build it.
 //! - `wgpu`: decodes on any GPU that Vulkan, Metal or DX12 reaches, to memory of the device or of the host.
 //! - `s4`: reads and writes the bodies and sidecars that S4 keeps in object storage.
 #![deny(unsafe_code)]
@@ -67,6 +68,8 @@ pub mod writer;
 
 pub use cvc_codec as codec;
 pub use cvc_cpu as cpu;
+#[cfg(feature = "cuda")]
+pub use cvc_cuda as cuda;
 pub use cvc_format as format;
 #[cfg(feature = "wgpu")]
 pub use cvc_wgpu as wgpu;
@@ -76,6 +79,8 @@ pub use cvc_codec::{
     Backend, DeviceInfo, DeviceKind, DeviceMemory, Element, HostBuffer, NonFinite, RowSlice, Scope,
 };
 pub use cvc_cpu::CpuBackend;
+#[cfg(feature = "cuda")]
+pub use cvc_cuda::{CudaBackend, CudaBuffer};
 pub use cvc_format::{ArrayDType, DType, Json, Layout, Limits, Loss, Section};
 #[cfg(feature = "wgpu")]
 pub use cvc_wgpu::{WgpuBackend, WgpuBuffer};

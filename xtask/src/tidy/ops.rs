@@ -1,10 +1,11 @@
-//! One name, everywhere it lives: an op is a reference, a CPU file, a shader and a heading; a codec is a page.
+//! One name, everywhere it lives: an op is a reference, a CPU file, a kernel, a shader and a heading; a codec is a page.
 
 use super::docs::headings;
 use crate::repo::Tree;
 
 const REFERENCES: &str = "crates/cvc-codec/src/ops";
 const CPU: &str = "crates/cvc-cpu/src/ops";
+const KERNELS: &str = "kernels";
 const SHADERS: &str = "shaders";
 const CODECS: &str = "crates/cvc-codec/src/codecs";
 const NUMERICS: &str = "docs/NUMERICS.md";
@@ -31,6 +32,12 @@ fn check_ops(tree: &Tree) -> Vec<String> {
         if !tree.exists(&format!("{CPU}/{op}.rs")) && !tree.exists(&format!("{CPU}/{op}")) {
             problems
                 .push(format!("{CPU}/{op}.rs: missing; the op {op} has a reference, so the CPU owes it too"));
+        }
+        // What only follows others is no kernel of its own, but a part of them.
+        if !tree.exists(&format!("{KERNELS}/{op}.cu")) && !tree.exists(&format!("{KERNELS}/{op}.cuh")) {
+            problems.push(format!(
+                "{KERNELS}/{op}.cu: missing; the op {op} has a reference, so CUDA owes it too"
+            ));
         }
         if !tree.exists(&format!("{SHADERS}/{op}.wgsl")) {
             problems.push(format!(
@@ -104,18 +111,20 @@ mod tests {
     }
 
     #[test]
-    fn an_op_is_a_reference_a_cpu_file_a_shader_and_a_heading() {
+    fn an_op_is_a_reference_a_cpu_file_a_kernel_a_shader_and_a_heading() {
         let whole = [
             ("crates/cvc-codec/src/ops/copy.rs", ""),
             ("crates/cvc-codec/src/ops/widen_f16.rs", ""),
             ("crates/cvc-cpu/src/ops/copy.rs", ""),
             ("crates/cvc-cpu/src/ops/widen_f16/avx2.rs", ""),
+            ("kernels/copy.cu", ""),
+            ("kernels/widen_f16.cuh", ""),
             ("shaders/copy.wgsl", ""),
             ("shaders/widen_f16.wgsl", ""),
             ("docs/NUMERICS.md", "# Numerics\n## `copy`\n## `widen_f16`: exact\n"),
         ];
         assert!(check_ops(&Tree::of(&whole)).is_empty());
-        assert_eq!(check_ops(&Tree::of(&whole[..2])).len(), 6);
+        assert_eq!(check_ops(&Tree::of(&whole[..2])).len(), 8);
         assert_eq!(check_ops(&Tree::of(&[])).len(), 1);
     }
 

@@ -3,6 +3,8 @@
 
 mod bad_calls;
 mod columns;
+#[cfg(target_os = "linux")]
+mod cuda;
 mod damage;
 mod devices;
 mod golden;

@@ -56,7 +56,9 @@ fn decoding(criterion: &mut Criterion) {
             };
         }
         op!("widen_f16", |level, stores, out| ops::widen_f16::widen_f16(level, stores, &halves, &mut *out));
-        op!("widen_bf16", |level, stores, out| ops::widen_bf16::widen_bf16(level, stores, &brains, &mut *out));
+        op!("widen_bf16", |level, stores, out| ops::widen_bf16::widen_bf16(
+            level, stores, &brains, &mut *out
+        ));
         op!("affine_u8 chunk", |level, stores, out| {
             ops::affine_u8::affine_u8(level, stores, &codes, 0.01, -1.0, &mut *out)
         });

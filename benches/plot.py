@@ -4,9 +4,13 @@ import csv
 import html
 import statistics
 
-LEFT, BAR, STEP, TOP, WIDTH = 300, 18, 26, 48, 980
+LEFT, BAR, STEP, TOP, WIDTH = 320, 18, 26, 48, 1000
 SPAN = WIDTH - LEFT - 150
 COLOURS = {"cvc": "#1f77b4", "limit": "#999999", "other": "#d98c3f"}
+
+
+def shown(value):
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def draw(record, definition, path):
@@ -40,7 +44,7 @@ def draw(record, definition, path):
         cut = " (bar cut off)" if medians[name] > scale else ""
         # Behind the bar or the line, whichever is longer.
         x = max(LEFT + length, ends[1]) + 6
-        out.append(f'<text x="{x:.1f}" y="{y + 14}">{medians[name]:.3g}{cut}</text>')
+        out.append(f'<text x="{x:.1f}" y="{y + 14}">{shown(medians[name])}{cut}</text>')
     out.append("</svg>")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(out) + "\n", encoding="utf-8")

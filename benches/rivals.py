@@ -51,13 +51,14 @@ class Decompressed:
     """The package whose files `cvc` reads and writes; 0.1.0, or 2.x in an environment of its own."""
 
     def version(self, request):
-        import decompressed
+        from importlib.metadata import version
 
         backend = request.get("backend", "python")
         if backend == "cpp":
             # The package hides why its extension cannot be loaded.
             import decompressed._cvc_native  # noqa: F401
-        return f"decompressed {decompressed.__version__} {backend} backend"
+        # 2.1.1 says of itself that it is 0.1.0.
+        return f"decompressed {version('decompressed')} {backend} backend"
 
     def write(self, values, path, request):
         from decompressed import pack_cvc
@@ -65,11 +66,9 @@ class Decompressed:
         pack_cvc(values, path, compression=request["codec"])
 
     def load(self, path, request):
-        import decompressed
+        from decompressed import load_cvc
 
-        # 2.x makes torch tensors unless it is told otherwise; 0.1.0 has no such argument.
-        options = {} if decompressed.__version__.startswith("0.") else {"framework": "numpy"}
-        return decompressed.load_cvc(path, backend=request["backend"], **options)
+        return load_cvc(path, backend=request["backend"])
 
 
 class Blosc2:

@@ -11,7 +11,8 @@ pub(crate) fn run(args: &DevicesArgs) -> Result<(), Failure> {
     let auto = chosen.report.kind;
     // A device that was there until it was opened says why it was not taken.
     let found = |report: DeviceReport| {
-        let same = |passed: &&DeviceReport| (passed.kind, passed.number) == (report.kind, report.number);
+        let is_same = |passed: &DeviceReport| (passed.kind, passed.number) == (report.kind, report.number);
+        let same = |passed: &&DeviceReport| report.number.is_some() && is_same(passed);
         chosen.passed_over.iter().find(same).cloned().unwrap_or(report)
     };
     let reports: Vec<DeviceReport> = devices().into_iter().map(found).collect();

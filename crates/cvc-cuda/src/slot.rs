@@ -63,10 +63,23 @@ impl Slot {
 
     /// Puts the launches of what was [run](Slot::run) last on the stream.
     pub(crate) fn launch_again(&mut self, launcher: &Launcher, staged: &Staged) -> Result<(), DriverError> {
+        self.busy = true;
         // SAFETY: the copy came before, on this stream; the device memory is written only by copies on this stream and freed in
         // its order. `stage.rs` laid out the slot, and checked what each `aux` points to.
-        unsafe { launcher.launch(&self.stream, &staged.pieces, staged.lists) }?;
-        self.event.record(&self.stream)
+        let launched = unsafe { launcher.launch(&self.stream, &staged.pieces, staged.lists) };
+        self.recorded(launched)
+    }
+
+    /// Has the event stand behind what `work` put on the stream, of which a part may be there if it failed. Where it cannot, all
+    /// of the stream is waited for: `wait` must not pass at an older place.
+    fn recorded(&mut self, work: Result<(), DriverError>) -> Result<(), DriverError> {
+        let recorded = self.event.record(&self.stream);
+        if recorded.is_err() {
+            // If this fails, too, the device is lost and nothing runs any more.
+            self.stream.context().record_err(self.stream.synchronize());
+            self.busy = false;
+        }
+        work.and(recorded)
     }
 
     /// Puts the copy of the pinned memory's first bytes to device memory on the stream.
@@ -75,7 +88,7 @@ impl Slot {
         self.busy = true;
         // SAFETY: the memory is lent only by `host` and freed only by `host` and `drop`, all of which wait, as `busy` is set.
         let sent = unsafe { copy_to_device(&self.stream, pinned, to) };
-        sent.and_then(|()| self.event.record(&self.stream))
+        self.recorded(sent)
     }
 
     /// Puts the copy of device memory to the pinned memory on the stream; [`Slot::host`] then has it.
@@ -84,7 +97,7 @@ impl Slot {
         self.busy = true;
         // SAFETY: as in `send`.
         let sent = unsafe { copy_to_host(&self.stream, from, pinned) };
-        sent.and_then(|()| self.event.record(&self.stream))
+        self.recorded(sent)
     }
 }
 

@@ -107,6 +107,7 @@ fn copy_fields(
         Error::Decode { array: array.index().name.clone(), error }
     };
     out.reset(plan.widths().len(), 0);
+    out.fields.iter_mut().for_each(|field| field.bytes.clear());
     out.params = converted(params, to, array)?;
     let mut bytes = Vec::new();
     for rows in rows {

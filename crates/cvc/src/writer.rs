@@ -367,6 +367,8 @@ impl<T: Target> Writer<T> {
         self.check_rows(&rows)?;
         self.reserve(rows.first().map_or(0, ArrayRows::len) as u64)?;
         let sink = self.target.sink();
+        // Until it is known to be otherwise, also if the sink panics.
+        self.failed = true;
         let appended = match &mut self.body {
             Body::Native(body) => body.append(&rows, sink),
             Body::Cvcf(body) => {
@@ -377,7 +379,7 @@ impl<T: Target> Writer<T> {
                 body.append(&self.options, &values.collect::<Vec<_>>(), sink)
             }
         };
-        self.failed |= appended.is_err();
+        self.failed = appended.is_err();
         appended
     }
 
@@ -410,6 +412,7 @@ impl<T: Target> Writer<T> {
     /// one array at a time. Rows of a file come in this way or the other, never both.
     pub(crate) fn write_encoded(&mut self, rows: u32, parts: EncodedParts<'_>) -> Result<(), Error> {
         let sink = self.target.sink();
+        let failed_before = std::mem::replace(&mut self.failed, true);
         let put = match (&mut self.body, parts) {
             (Body::Native(body), EncodedParts::Native { array, chunk, block_rows, loss }) => {
                 body.put_encoded(array, rows, chunk, block_rows, loss, sink)
@@ -419,7 +422,7 @@ impl<T: Target> Writer<T> {
             }
             _ => unreachable!("the caller chose the layout"),
         };
-        self.failed |= put.is_err();
+        self.failed = failed_before || put.is_err();
         put
     }
 

@@ -16,8 +16,9 @@ use cvc::cuda::bench::{OUTPUTS, copies_to_device, copies_within, kernel};
 use cvc::{CudaBackend, Layout, Reader, RowSlice, WriteOptions, Writer};
 use cvc_codec::{
     Affine, Backend as _, Batch, BlockRun, ChunkId, ChunkShape, DType, DecodePlan, HostBuffer, Job, Load,
-    Parts, Payloads, ReferenceBackend, SourceError, Stream,
+    Packing, Parts, Payloads, ReferenceBackend, SourceError, Stream,
 };
+use cvc_conformance::native_chunk;
 
 const TURNS: usize = 15;
 const DIM: u32 = 768;
@@ -52,6 +53,7 @@ fn kernels() -> Vec<(&'static str, usize, Load)> {
         ("bf16", 2 * dim, Load::WidenBf16),
         ("int8, chunk", dim, Load::AffineU8(Affine::Chunk { scale: 0.1, min: -12.0 })),
         ("int8, dim", dim, Load::AffineU8(Affine::Dim { scale, min })),
+        ("int8, row", dim + 8, Load::AffineU8(Affine::Row)),
         ("raw f32", 4 * dim, Load::Copy(DType::F32)),
     ]
 }
@@ -63,8 +65,17 @@ fn time_kernel(
     rows: u32,
     out: DType,
 ) -> Result<(), Box<dyn Error>> {
-    let payload = bytes(rows as usize * width);
-    let parts = Arc::new(Parts::packed(rows, u32::try_from(width)?));
+    let (parts, payload) = match load {
+        Load::AffineU8(Affine::Row) => {
+            let parameters = |first: f32| -> Vec<u8> {
+                (0..rows).flat_map(|row| (first + (row % 1021) as f32 * 1e-4).to_le_bytes()).collect()
+            };
+            let codes = bytes(rows as usize * DIM as usize);
+            let fields = [(DIM, codes), (4, parameters(-1.0)), (4, parameters(0.01))];
+            native_chunk(rows, 8, &fields, &[], Packing::Zstd)
+        }
+        _ => (Arc::new(Parts::packed(rows, u32::try_from(width)?)), bytes(rows as usize * width)),
+    };
     let plan = DecodePlan::new(ChunkShape { rows, dim: DIM }, load.clone(), Stream::Stored, out, &parts)?;
     let times = kernel(backend, &plan, &payload, TURNS)?;
     // The first and the last rows, as the reference has them.
@@ -91,9 +102,14 @@ fn reference(
     struct InMemory<'a>(&'a [u8]);
     impl Payloads for InMemory<'_> {
         fn read(&self, run: &BlockRun<'_>, into: &mut [u8]) -> Result<(), SourceError> {
-            let range = run.ranges().next().expect("one field");
             let index = |at: u64| usize::try_from(at).expect("in memory");
-            into.copy_from_slice(&self.0[index(range.start)..index(range.end)]);
+            let mut rest = into;
+            for range in run.ranges() {
+                let bytes = &self.0[index(range.start)..index(range.end)];
+                let (here, after) = rest.split_at_mut(bytes.len());
+                here.copy_from_slice(bytes);
+                rest = after;
+            }
             Ok(())
         }
         fn borrow(&self, _: &BlockRun<'_>) -> Result<Option<&[u8]>, SourceError> {

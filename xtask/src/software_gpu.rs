@@ -13,6 +13,13 @@ use crate::repo;
 /// Debian's names, and Ubuntu's.
 const PACKAGES: [&str; 2] = ["mesa-vulkan-drivers", "libvulkan1"];
 
+/// Drivers of Mesa complain on a machine without a display where this variable is not set.
+pub(crate) fn hush(command: &mut Command) {
+    if env::var_os("XDG_RUNTIME_DIR").is_none() {
+        command.env("XDG_RUNTIME_DIR", env::temp_dir());
+    }
+}
+
 /// Whether lavapipe is here, installed if need be; or why not, with what would help.
 pub(crate) fn prepare() -> Result<(), String> {
     if !cfg!(target_os = "linux") {

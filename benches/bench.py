@@ -647,7 +647,7 @@ def machine():
         "cpu": found("/proc/cpuinfo", "model name") or platform.processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory": found("/proc/meminfo", "MemTotal"),
-        "system": f"{platform.system()} {platform.release().split("-")[0]} {platform.machine()}",
+        "system": f"{platform.system()} {platform.release().split('-')[0]} {platform.machine()}",
         "transparent huge pages": huge.read_text().strip() if huge.exists() else "",
         "load average before": f"{os.getloadavg()[0]:.2f}" if hasattr(os, "getloadavg") else "",
         "rustc": said("rustc", "--version"),

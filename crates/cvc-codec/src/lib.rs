@@ -21,6 +21,7 @@
 pub mod backend;
 pub mod codec;
 pub mod codecs;
+pub mod first_error;
 pub mod job;
 pub mod loops;
 pub mod loss;
@@ -41,6 +42,7 @@ pub use codec::{
     StoredChunk, find,
 };
 pub use cvc_format::{AffineParams, ChunkId, DType, Params, Parts};
+pub use first_error::FirstError;
 pub use job::{Batch, BatchError, Job};
 pub use loops::{Loops, Plain};
 pub use plan::{Affine, ChunkShape, DecodePlan, Load, PlanError, Stream};

@@ -99,9 +99,6 @@ pub fn finite_range(values: &[f32]) -> Option<(f32, f32)> {
 }
 
 /// [`Loops::codes`].
-///
-/// Adding 1.5 * 2^23 leaves no bits for a fraction, so the addition itself rounds, and the low byte of the sum is that of
-/// the integer. (Rounding by name is a call of the C library on processors from before SSE4.1, which x86-64 allows.)
 #[inline(always)]
 pub fn codes(values: &[f32], min: f32, divisor: f32, codes: &mut [u8]) {
     for (value, code_out) in values.iter().zip(codes) {
@@ -122,7 +119,16 @@ pub fn codes_of_dims(values: &[f32], mins: &[f32], divisors: &[f32], codes: &mut
 /// A value is never below `min`, and the quotient is above 255.5 only where the range was clipped.
 #[inline(always)]
 fn code(value: f32, min: f32, divisor: f32) -> u8 {
-    (lesser((value - min) / divisor, 255.0) + 12_582_912.0).to_bits().to_le_bytes()[0]
+    rounded_byte(lesser((value - min) / divisor, 255.0))
+}
+
+/// The low byte of the integer nearest to `quotient`, whose magnitude is below 2^22; ties go to the even one.
+///
+/// Adding 1.5 * 2^23 leaves no bits for a fraction, so the addition itself rounds, and the low byte of the sum is that of
+/// the integer. (Rounding by name is a call of the C library on processors from before SSE4.1, which x86-64 allows.)
+#[inline(always)]
+pub(crate) fn rounded_byte(quotient: f32) -> u8 {
+    (quotient + 12_582_912.0).to_bits().to_le_bytes()[0]
 }
 
 /// Both are what one instruction does: the second if the first is NaN.

@@ -239,6 +239,19 @@ impl DecodePlan {
         &self.widths
     }
 
+    /// Whether the rows are decoded like one long row: all of their values are wanted, those of every source lie side by
+    /// side, and no row or dim has parameters of its own.
+    pub fn rows_are_alike(&self) -> bool {
+        let alike = match &self.load {
+            Load::Copy(_) | Load::WidenF16 | Load::WidenBf16 | Load::LutU8(_) | Load::DictPlanes => true,
+            Load::AffineU8(Affine::Chunk { .. }) => true,
+            Load::AffineU8(Affine::Dim { .. } | Affine::Row) => false,
+            // Several stored planes take turns in their source, row by row.
+            Load::JoinPlanes { dtype, coded } => dtype.size() <= 1 + coded.count_ones() as usize,
+        };
+        alike && self.prefix == self.shape.dim
+    }
+
     /// Whether loaded f32 values are narrowed to f16 or bf16 on their way out.
     pub fn narrows(&self) -> bool {
         self.load.dtype() != self.out

@@ -22,14 +22,13 @@
 
 use std::cell::Cell;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use bytemuck::cast_slice_mut;
 use cvc_codec::ops::{DictPlanes, PayloadError};
 use cvc_codec::{
     Affine, Backend, Batch, BlockRun, ChunkId, DType, DecodeError, DecodePlan, DeviceBuffer, DeviceInfo,
-    DeviceKind, HostBuffer, Inflater, Load, Payloads, RunBytes, SourceError, Sources, Unsupported,
+    DeviceKind, FirstError, HostBuffer, Inflater, Load, Payloads, RunBytes, SourceError, Sources,
+    Unsupported,
 };
 
 use crate::level::Level;
@@ -187,8 +186,11 @@ impl CpuBackend {
         let sources = Sources::new(plan, &blocks, bytes, &mut kept.inflater, &mut kept.inflated);
         let sources = sources.map_err(of_payload)?;
         let (pieces, tile) = (&mut *run.pieces, &mut kept.tile);
-        let stores =
-            if self.stores.is_some() || streaming_pays(plan, pieces) { stores } else { Stores::Ordinary };
+        let stores = if self.stores.is_some() || streaming_pays(self.level, plan, pieces) {
+            stores
+        } else {
+            Stores::Ordinary
+        };
         match stores {
             Stores::Ordinary => self.decode_pieces(plan, &sources, pieces, Ordinary, tile),
             Stores::Streaming => {
@@ -346,7 +348,7 @@ impl CpuBackend {
                 let (codes, out) = ((source(0), stride), cast_slice_mut(out));
                 ops::affine_u8::affine_u8_dims(self.level, stores, codes, dims, (scale, min), out);
             }
-            _ if rows_are_alike(plan) && dims.len() == stride => {
+            _ if plan.rows_are_alike() && dims.len() == stride => {
                 let values = 0..rows.len() * stride;
                 self.load_values(plan, sources, rows, values, stores, out);
             }
@@ -360,7 +362,7 @@ impl CpuBackend {
         Ok(())
     }
 
-    /// Loads values of one row, or of several where [`rows_are_alike`], counted from the first on, into `out`.
+    /// Loads values of one row, or of several where [`DecodePlan::rows_are_alike`], counted from the first on, into `out`.
     fn load_values<'d>(
         &self,
         plan: &DecodePlan,
@@ -408,25 +410,17 @@ impl CpuBackend {
 }
 
 /// Whether streaming to these pieces of one run is worth it.
-fn streaming_pays(plan: &DecodePlan, pieces: &[Piece<'_, '_>]) -> bool {
+fn streaming_pays(level: Level, plan: &DecodePlan, pieces: &[Piece<'_, '_>]) -> bool {
     let len: usize = pieces.iter().map(|piece| piece.out.len()).sum();
+    // What is narrowed is loaded from a tile that was stored before, behind the streaming stores: rule 3 of `ops::stores`. Two
+    // threads on a processor without AVX-512 made 9 GB/s of f16 so, and 12 with ordinary stores; with AVX-512 it was 1.1 to 1.2 times as
+    // fast (`rates_against_copying`).
+    if plan.narrows() && !level.has_avx512() {
+        return false;
+    }
     // Rows meet in a tile where they are narrowed.
     let call_len = if plan.narrows() { TILE * plan.out().size() } else { len / pieces.len() };
     call_len >= STREAMED_CALL_LEN && len >= STREAMED_RUN_LEN
-}
-
-/// Whether the rows of a plan are decoded like one long row: all of their values are wanted, those of every source lie
-/// side by side, and no row has parameters of its own.
-fn rows_are_alike(plan: &DecodePlan) -> bool {
-    let alike = match plan.load() {
-        Load::Copy(_) | Load::WidenF16 | Load::WidenBf16 | Load::LutU8(_) => true,
-        Load::AffineU8(Affine::Chunk { .. }) => true,
-        Load::AffineU8(Affine::Dim { .. } | Affine::Row) => false,
-        // Several stored planes take turns in their source, row by row.
-        Load::JoinPlanes { dtype, coded } => dtype.size() <= 1 + coded.count_ones() as usize,
-        Load::DictPlanes => false,
-    };
-    alike && plan.dim() == plan.shape().dim
 }
 
 /// Some consecutive rows of one job that are in one run, with the part of the destination that is theirs.
@@ -591,43 +585,6 @@ impl Kept {
         }
         KEPT.set(kept);
         result
-    }
-}
-
-/// The failure of the lowest destination row.
-struct FirstError {
-    /// That row; `u64::MAX` while there is no failure.
-    row: AtomicU64,
-    error: Mutex<Option<(u64, DecodeError)>>,
-}
-
-impl Default for FirstError {
-    fn default() -> Self {
-        FirstError { row: AtomicU64::new(u64::MAX), error: Mutex::new(None) }
-    }
-}
-
-impl FirstError {
-    /// Whether a failure before `row` is known, so that nothing need be done for the rows from there on.
-    fn is_before(&self, row: u64) -> bool {
-        // A stale value only means work for nothing; the lock in `note` decides.
-        self.row.load(Ordering::Relaxed) <= row
-    }
-
-    /// Work for destination rows from `row` on has failed.
-    fn note(&self, row: u64, error: DecodeError) {
-        let mut first = self.error.lock().unwrap_or_else(PoisonError::into_inner);
-        if first.as_ref().is_none_or(|(first_row, _)| row < *first_row) {
-            *first = Some((row, error));
-            self.row.store(row, Ordering::Relaxed);
-        }
-    }
-
-    fn into_result(self) -> Result<(), DecodeError> {
-        match self.error.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            Some((_, error)) => Err(error),
-            None => Ok(()),
-        }
     }
 }
 

@@ -46,6 +46,15 @@ impl Level {
         levels
     }
 
+    /// Whether it has AVX-512.
+    pub(crate) fn has_avx512(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512(_) => true,
+            _ => false,
+        }
+    }
+
     /// The name, one of [`Level::NAMES`].
     pub fn name(self) -> &'static str {
         match self {

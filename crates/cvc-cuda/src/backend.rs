@@ -16,7 +16,7 @@ use cudarc::driver::{CudaContext, CudaStream};
 use cvc_codec::ops::DictPlanes;
 use cvc_codec::{
     Affine, Backend, Batch, BlockRun, DType, DecodeError, DecodePlan, DeviceBuffer as _, DeviceInfo,
-    DeviceKind, HostBuffer, Load, Payloads, Stream, Unsupported,
+    DeviceKind, FirstError, HostBuffer, Load, Payloads, Stream, Unsupported,
 };
 
 use crate::buffer::CudaBuffer;
@@ -25,7 +25,7 @@ use crate::error::{self, Unavailable, failed};
 use crate::kernels;
 use crate::launch::{Launcher, MAX_VALUES, Piece};
 use crate::probe::{self, Card};
-use crate::retrace::{FirstError, retrace};
+use crate::retrace::retrace;
 use crate::slot::Slot;
 use crate::stage::{Layout, Scratch, room, room_of_window};
 use crate::unit::{Run, Span, Unit, units};

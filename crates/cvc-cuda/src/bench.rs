@@ -6,8 +6,7 @@ use cudarc::driver::CudaEvent;
 use cudarc::driver::result::DriverError;
 use cudarc::driver::sys::CUevent_flags;
 use cvc_codec::{
-    Batch, BlockRun, ChunkId, DType, DecodeError, DecodePlan, DeviceMemory as _, HostBuffer, Job, Payloads,
-    SourceError,
+    Batch, ChunkId, DType, DecodeError, DecodePlan, DeviceMemory as _, HostBuffer, Job, Payloads,
 };
 
 use crate::backend::CudaBackend;
@@ -23,44 +22,21 @@ use crate::unit::{Run, whole_chunk};
 pub struct KernelTimes {
     /// The values that it made, for a comparison with the reference.
     pub values: Vec<u8>,
-    /// Bytes that it read and wrote.
-    pub bytes: u64,
     /// Seconds of each launch.
     pub seconds: Vec<f64>,
 }
 
-/// Bytes in memory.
-struct InMemory<'a>(&'a [u8]);
-
-impl Payloads for InMemory<'_> {
-    fn read(&self, run: &BlockRun<'_>, into: &mut [u8]) -> Result<(), SourceError> {
-        let mut rest = into;
-        for range in run.ranges() {
-            let index = |at: u64| usize::try_from(at).expect("in memory");
-            let bytes = &self.0[index(range.start)..index(range.end)];
-            let (here, after) = rest.split_at_mut(bytes.len());
-            here.copy_from_slice(bytes);
-            rest = after;
-        }
-        Ok(())
-    }
-
-    fn borrow(&self, _: &BlockRun<'_>) -> Result<Option<&[u8]>, SourceError> {
-        Ok(None)
-    }
-}
-
-/// Decodes one chunk, which lies in device memory already, `turns` times.
+/// Decodes chunk 0 of `src`, which is brought to device memory before, `turns` times.
 ///
 /// # Errors
 /// The device fails.
 ///
 /// # Panics
-/// The plan's payload has lanes or no rows, or these are not its bytes.
+/// The plan's payload has lanes or no rows.
 pub fn kernel(
     backend: &CudaBackend,
     plan: &DecodePlan,
-    payload: &[u8],
+    src: &dyn Payloads,
     turns: usize,
 ) -> Result<KernelTimes, DecodeError> {
     let (rows, dim, out) = (plan.shape().rows, plan.dim(), plan.out());
@@ -71,7 +47,7 @@ pub fn kernel(
     let mut slot = Slot::new(backend.stream()).map_err(failed)?;
     let (host, device) = slot.host(room(&runs)).map_err(failed)?;
     let mut layout = Layout::new(host, device, dst.region());
-    layout.run(&runs[0], &InMemory(payload), &mut Scratch::default())?;
+    layout.run(&runs[0], src, &mut Scratch::default())?;
     let staged = layout.finish();
     let mut times = || -> Result<Vec<f64>, DriverError> {
         let timed = timed(backend)?;
@@ -87,7 +63,7 @@ pub fn kernel(
     };
     let seconds = times().map_err(failed)?;
     let values = values(backend, &dst)?;
-    Ok(KernelTimes { bytes: payload.len() as u64 + values.len() as u64, values, seconds })
+    Ok(KernelTimes { values, seconds })
 }
 
 fn values(backend: &CudaBackend, buffer: &CudaBuffer<'_>) -> Result<Vec<u8>, DecodeError> {

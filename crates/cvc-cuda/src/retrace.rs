@@ -4,9 +4,6 @@
 //! kernel only says that something was wrong. So the spans of a unit that failed are done again by the reference, in the
 //! order of their destination and block by block: what it meets first is what is reported. Failing is allowed to be slow.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
-
 use cvc_codec::{Backend as _, Batch, DecodeError, HostBuffer, Job, Load, Payloads, ReferenceBackend};
 
 use crate::unit::Unit;
@@ -47,42 +44,4 @@ pub(crate) fn retrace(unit: &Unit<'_>, src: &dyn Payloads) -> Option<(u64, Decod
 
 fn bytes_of(words: &mut [u64]) -> &mut [u8] {
     bytemuck::cast_slice_mut(words)
-}
-
-/// The failure of the lowest destination row.
-#[derive(Debug)]
-pub(crate) struct FirstError {
-    /// That row; `u64::MAX` while there is no failure.
-    row: AtomicU64,
-    error: Mutex<Option<(u64, DecodeError)>>,
-}
-
-impl Default for FirstError {
-    fn default() -> Self {
-        FirstError { row: AtomicU64::new(u64::MAX), error: Mutex::new(None) }
-    }
-}
-
-impl FirstError {
-    /// Whether a failure before `row` is known, so that nothing need be done for the rows from there on.
-    pub(crate) fn is_before(&self, row: u64) -> bool {
-        // A stale value only means work for nothing; the lock in `note` decides.
-        self.row.load(Ordering::Relaxed) <= row
-    }
-
-    /// Work for destination rows from `row` on has failed.
-    pub(crate) fn note(&self, row: u64, error: DecodeError) {
-        let mut first = self.error.lock().unwrap_or_else(PoisonError::into_inner);
-        if first.as_ref().is_none_or(|(first_row, _)| row < *first_row) {
-            *first = Some((row, error));
-            self.row.store(row, Ordering::Relaxed);
-        }
-    }
-
-    pub(crate) fn into_result(self) -> Result<(), DecodeError> {
-        match self.error.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            Some((_, error)) => Err(error),
-            None => Ok(()),
-        }
-    }
 }

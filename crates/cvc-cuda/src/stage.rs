@@ -233,7 +233,7 @@ impl<'a> Layout<'a> {
             }
             Load::DictPlanes => unreachable!("a unit of its own"),
         }
-        if rows_are_alike(plan) && u64::from(rows) * u64::from(dim) <= u64::from(MAX_VALUES) {
+        if plan.rows_are_alike() && u64::from(rows) * u64::from(dim) <= u64::from(MAX_VALUES) {
             (piece.rows, piece.dim) = (1, rows * dim);
         }
         let row_len =
@@ -327,18 +327,4 @@ pub(crate) fn room(runs: &[Run<'_>]) -> usize {
 /// Bytes that a window of `values` values of dictionaries needs in a slot, at most.
 pub(crate) fn room_of_window(values: u64) -> u64 {
     4 * (values + 256 + 2 * (2 * ALIGNMENT as u64 + BEYOND as u64)) + 4 * Dictionary::LEN as u64 + 128
-}
-
-/// Whether the rows of a plan are decoded like one long row: all of their values are wanted, those of every source lie
-/// side by side, and no row or column has parameters of its own.
-fn rows_are_alike(plan: &DecodePlan) -> bool {
-    let alike = match plan.load() {
-        Load::Copy(_) | Load::WidenF16 | Load::WidenBf16 | Load::LutU8(_) => true,
-        Load::AffineU8(Affine::Chunk { .. }) => true,
-        Load::AffineU8(Affine::Dim { .. } | Affine::Row) => false,
-        // Several stored planes take turns in their source, row by row.
-        Load::JoinPlanes { dtype, coded } => dtype.size() <= 1 + coded.count_ones() as usize,
-        Load::DictPlanes => true,
-    };
-    alike && plan.dim() == plan.shape().dim
 }

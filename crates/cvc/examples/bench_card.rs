@@ -15,10 +15,10 @@ use std::time::Instant;
 use cvc::cuda::bench::{OUTPUTS, copies_to_device, copies_within, kernel};
 use cvc::{CudaBackend, Layout, Reader, RowSlice, WriteOptions, Writer};
 use cvc_codec::{
-    Affine, Backend as _, Batch, BlockRun, ChunkId, ChunkShape, DType, DecodePlan, HostBuffer, Job, Load,
-    Packing, Parts, Payloads, ReferenceBackend, SourceError, Stream,
+    Affine, Backend as _, Batch, ChunkId, ChunkShape, DType, DecodePlan, HostBuffer, Job, Load, Packing,
+    Parts, ReferenceBackend, Stream,
 };
-use cvc_conformance::native_chunk;
+use cvc_conformance::{MemoryPayloads, native_chunk};
 
 const TURNS: usize = 15;
 const DIM: u32 = 768;
@@ -77,16 +77,18 @@ fn time_kernel(
         _ => (Arc::new(Parts::packed(rows, u32::try_from(width)?)), bytes(rows as usize * width)),
     };
     let plan = DecodePlan::new(ChunkShape { rows, dim: DIM }, load.clone(), Stream::Stored, out, &parts)?;
-    let times = kernel(backend, &plan, &payload, TURNS)?;
+    let read = payload.len();
+    let src = MemoryPayloads::new(&[payload]);
+    let times = kernel(backend, &plan, &src, TURNS)?;
     // The first and the last rows, as the reference has them.
     let row_len = DIM as usize * out.size();
     for rows in [0..rows.min(100), rows.saturating_sub(100)..rows] {
-        let expected = reference(&plan, &payload, rows.clone())?;
+        let expected = reference(&plan, &src, rows.clone())?;
         let found = &times.values[rows.start as usize * row_len..rows.end as usize * row_len];
         assert!(found == expected, "{name} as {out}: the card is wrong");
     }
     let seconds = median(times.seconds);
-    let moved = times.bytes as f64 / seconds;
+    let moved = (read + times.values.len()) as f64 / seconds;
     let written = times.values.len() as f64 / seconds;
     let name = format!("{name} to {out}");
     println!("{name:28} {:10.1} {:7.1}% {:10.1}", moved / 1e9, 100.0 * moved / copy, written / 1e9);
@@ -96,37 +98,16 @@ fn time_kernel(
 /// Rows as the reference decodes them.
 fn reference(
     plan: &DecodePlan,
-    payload: &[u8],
+    src: &MemoryPayloads,
     rows: std::ops::Range<u32>,
 ) -> Result<Vec<u8>, Box<dyn Error>> {
-    struct InMemory<'a>(&'a [u8]);
-    impl Payloads for InMemory<'_> {
-        fn read(&self, run: &BlockRun<'_>, into: &mut [u8]) -> Result<(), SourceError> {
-            let index = |at: u64| usize::try_from(at).expect("in memory");
-            let mut rest = into;
-            for range in run.ranges() {
-                let bytes = &self.0[index(range.start)..index(range.end)];
-                let (here, after) = rest.split_at_mut(bytes.len());
-                here.copy_from_slice(bytes);
-                rest = after;
-            }
-            Ok(())
-        }
-        fn borrow(&self, _: &BlockRun<'_>) -> Result<Option<&[u8]>, SourceError> {
-            Ok(None)
-        }
-    }
     let count = u64::from(rows.end - rows.start);
     let job = Job { plan, chunk: ChunkId(0), rows, dst_row: 0 };
     let batch = Batch::new(vec![job], count, DIM, plan.out())?;
     let len = usize::try_from(count)? * DIM as usize * plan.out().size();
     let mut words = vec![0u64; len.div_ceil(8)];
     let values = &mut bytemuck::cast_slice_mut::<u64, u8>(&mut words)[..len];
-    ReferenceBackend::default().decode(
-        &batch,
-        &InMemory(payload),
-        &mut HostBuffer::from_bytes(plan.out(), values)?,
-    )?;
+    ReferenceBackend::default().decode(&batch, src, &mut HostBuffer::from_bytes(plan.out(), values)?)?;
     Ok(values.to_vec())
 }
 

@@ -12,7 +12,7 @@ use cvc_format::{AffineParams, DType, Params};
 
 use super::blocks;
 use crate::codec::{Codec, CodecError, EncodeOptions, EncodedChunk, StoredChunk};
-use crate::loops::Loops;
+use crate::loops::{Loops, rounded_byte};
 use crate::ops::narrow::round_f32;
 use crate::plan::{Affine, DecodePlan, Load, Stream};
 use crate::rows::{Element, RowSlice, with_values};
@@ -135,15 +135,6 @@ pub(super) fn store_f32<T: Element>(values: &[T], min: f32, scale: f32, codes: &
             }
         }
     }
-}
-
-/// The low byte of the integer nearest to `quotient`, whose magnitude is below 2^22; ties go to the even one.
-///
-/// Adding 1.5 * 2^23 leaves no bits for a fraction, so the addition itself rounds, and the low byte of the sum is that of
-/// the integer.
-#[inline]
-fn rounded_byte(quotient: f32) -> u8 {
-    (quotient + 12_582_912.0).to_bits().to_le_bytes()[0]
 }
 
 /// Replaces `codes` by what `code` makes of each value.

@@ -117,11 +117,7 @@ pub fn fenced<'d, R>(level: Level, work: impl for<'s> FnOnce(Streaming<'s, 'd>) 
     }
     // Dropped at the end, and if `work` panics.
     let _fence = Fence;
-    let pause_len = match level {
-        #[cfg(target_arch = "x86_64")]
-        Level::Avx512(_) => LINE_LEN,
-        _ => 0,
-    };
+    let pause_len = if level.has_avx512() { LINE_LEN } else { 0 };
     work(Streaming { pause_len, lent: PhantomData, destination: PhantomData, of_this_thread: PhantomData })
 }
 

@@ -1,7 +1,7 @@
 //! `cvc info`
 
 use cvc::format::{ArrayIndex, Stored, json::Style};
-use cvc::{Array, ArrayDType, Json, Layout, Reader, choose};
+use cvc::{Array, ArrayDType, Json, Layout, Loss, Reader, choose};
 use serde_json::{Value, json};
 
 use crate::args::InfoArgs;
@@ -47,7 +47,7 @@ pub(crate) fn describe(reader: &Reader) -> Value {
             "block_rows": block_rows(index),
             "stored_len": index.stored_len(),
             "ratio": decoded_len(array).and_then(|len| ratio(index.stored_len(), len)),
-            "loss": Loss::of(reader, index).map(|loss| loss.to_json()),
+            "loss": array.loss().map(loss_json),
             "provenance": index.provenance.as_ref().map(strict),
         })
     });
@@ -91,44 +91,12 @@ fn block_rows(array: &ArrayIndex) -> Option<u32> {
     }
 }
 
-/// What encoding lost, over all chunks of an array.
-struct Loss {
-    max_abs_error: f32,
-    mse: f64,
-    min_cosine: f32,
-}
-
-impl Loss {
-    /// `None` if there is a chunk of which nobody knows, as in every CVCF file.
-    fn of(reader: &Reader, array: &ArrayIndex) -> Option<Loss> {
-        if reader.layout() != Layout::Native {
-            return None;
-        }
-        let mut total = Loss { max_abs_error: 0.0, mse: 0.0, min_cosine: 1.0 };
-        for chunk in &array.chunks {
-            let Stored::Blocked(blocked) = chunk.stored else { return None };
-            let loss = blocked.loss;
-            if loss.max_abs_error.is_nan() || loss.mse.is_nan() || loss.min_cosine.is_nan() {
-                return None;
-            }
-            total.max_abs_error = total.max_abs_error.max(loss.max_abs_error);
-            total.mse += f64::from(loss.mse) * (f64::from(chunk.row_count()) / array.rows as f64);
-            total.min_cosine = total.min_cosine.min(loss.min_cosine);
-        }
-        Some(total)
-    }
-
-    fn is_none(&self) -> bool {
-        self.max_abs_error == 0.0 && self.mse == 0.0 && self.min_cosine == 1.0
-    }
-
-    fn to_json(&self) -> Value {
-        json!({
-            "max_abs_error": number(self.max_abs_error),
-            "mse": if self.mse.is_finite() { json!(self.mse) } else { json!("Infinity") },
-            "min_cosine": number(self.min_cosine),
-        })
-    }
+fn loss_json(loss: Loss) -> Value {
+    json!({
+        "max_abs_error": number(loss.max_abs_error),
+        "mse": number(loss.mse),
+        "min_cosine": number(loss.min_cosine),
+    })
 }
 
 /// With the digits of an f32; infinity, for which JSON has no number, as metadata has it.
@@ -207,8 +175,8 @@ fn describe_array(reader: &Reader, array: Array<'_>) -> Vec<String> {
         stored += &format!(", {}", compared(index.stored_len(), len));
     }
     let mut lines = vec![format!("{what}, {codec}"), stored];
-    match Loss::of(reader, index) {
-        Some(loss) if loss.is_none() => lines.push("exact: every bit comes back".into()),
+    match array.loss() {
+        Some(Loss::NONE) => lines.push("exact: every bit comes back".into()),
         Some(Loss { max_abs_error, mse, min_cosine }) => lines.push(format!(
             "largest error {max_abs_error:.2e}, mean square {mse:.2e}, least cosine {min_cosine}"
         )),

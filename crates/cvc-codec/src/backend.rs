@@ -206,6 +206,12 @@ impl<'a> HostBuffer<'a> {
         Ok(HostBuffer { dtype, bytes, resident: true })
     }
 
+    /// The same buffer, over memory that was allocated a moment ago and never written, as [`HostBuffer::fresh`] makes one.
+    #[must_use]
+    pub fn never_written(self) -> Self {
+        HostBuffer { resident: false, ..self }
+    }
+
     /// Whether its pages are in memory, as far as is known: all but [fresh](HostBuffer::fresh) buffers.
     pub fn is_resident(&self) -> bool {
         self.resident

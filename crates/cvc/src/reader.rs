@@ -13,8 +13,8 @@ use cvc_codec::{
 };
 use cvc_cpu::CpuBackend;
 use cvc_format::{
-    ArrayDType, ArrayIndex, ChunkEntry, ChunkId, DType, FileIndex, Json, Layout, Limits, Opening, Section,
-    Step, Stored,
+    ArrayDType, ArrayIndex, BlockedChunk, ChunkEntry, ChunkId, DType, FileIndex, Json, Layout, Limits, Loss,
+    Opening, Section, Step, Stored,
 };
 
 use crate::checks::{self, BadFrame, Checksums, FrameChecks};
@@ -358,6 +358,27 @@ impl<'r> Array<'r> {
             rows: entry.rows.clone(),
             metadata: metadata.get(id.index()).and_then(Option::as_ref),
         })
+    }
+
+    /// What encoding lost, over all chunks, as it was measured when they were written. `None` if there is a chunk of which
+    /// nobody knows, as in every CVCF file.
+    pub fn loss(&self) -> Option<Loss> {
+        if self.reader.layout() != Layout::Native {
+            return None;
+        }
+        let (mut total, mut mse) = (Loss::NONE, 0.0);
+        for chunk in &self.index.chunks {
+            let Stored::Blocked(BlockedChunk { loss, .. }) = chunk.stored else { return None };
+            if loss.max_abs_error.is_nan() || loss.mse.is_nan() || loss.min_cosine.is_nan() {
+                return None;
+            }
+            total.max_abs_error = total.max_abs_error.max(loss.max_abs_error);
+            total.min_cosine = total.min_cosine.min(loss.min_cosine);
+            mse += f64::from(loss.mse) * (f64::from(chunk.row_count()) / self.index.rows as f64);
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "the mean of numbers that were rounded to f32")]
+        let mse = mse as f32;
+        Some(Loss { mse, ..total })
     }
 
     /// How chunk `chunk` is decoded to values of `out`.

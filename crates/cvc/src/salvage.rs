@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use cvc_codec::ops::PayloadError;
 use cvc_codec::strings::Strings;
-use cvc_codec::{BlockRun, ChunkId, DecodeError, Element, HostBuffer, SourceError};
+use cvc_codec::{BlockRun, ChunkId, DType, DecodeError, DeviceBuffer as _, Element, HostBuffer, SourceError};
 use cvc_cpu::CpuBackend;
 use cvc_format::native::MAX_BLOCK_LEN;
 
@@ -48,25 +48,72 @@ impl Array<'_> {
         if on_damage == OnDamage::Skip || lost.is_empty() {
             return Ok(Salvaged { values: self.read(kept)?, lost });
         }
-        self.check_filled(&lost, u64::from(self.dim()) * T::DTYPE.size() as u64, |chunk| {
-            self.plan(chunk, T::DTYPE).map(drop)
-        })?;
+        self.check_filled_values(&lost, T::DTYPE)?;
         let mut values = vec![T::zeroed(); self.value_count(&ranges, T::DTYPE)?];
-        if T::DTYPE.is_float() {
-            // All bits set is a quiet NaN in each of the float formats.
-            bytemuck::cast_slice_mut(&mut values).fill(0xffu8);
-        }
-        let dim = self.dim() as usize;
+        self.fill(&ranges, &lost, &mut HostBuffer::new(&mut values))?;
+        Ok(Salvaged { values, lost })
+    }
+
+    /// As [`Array::salvage`] with [`OnDamage::Fill`], into memory of the caller, whose dtype it has. Returns the rows that are
+    /// lost.
+    ///
+    /// # Errors
+    /// As [`Array::salvage`], and if the buffer is not exactly as long as the rows need.
+    pub fn salvage_into(
+        &self,
+        rows: impl Into<Rows>,
+        dst: &mut HostBuffer<'_>,
+    ) -> Result<Vec<Range<u64>>, Error> {
+        let out = dst.dtype();
+        self.check_dtype(out)?;
+        let ranges = rows.into().resolve(self.rows())?;
+        let lost = self.lost_rows(&ranges)?;
+        self.check_filled_values(&lost, out)?;
+        let expected = (self.value_count(&ranges, out)? * out.size()) as u64;
+        DecodeError::check_destination(dst, out, expected)
+            .map_err(|error| Error::Decode { array: self.index().name.clone(), error })?;
+        self.fill(&ranges, &lost, dst)?;
+        Ok(lost)
+    }
+
+    /// Those of `rows` whose bytes are whole, in the order asked for.
+    ///
+    /// # Errors
+    /// As [`Array::lost_rows`].
+    pub fn whole_rows(&self, rows: impl Into<Rows>) -> Result<Rows, Error> {
+        let ranges = rows.into().resolve(self.rows())?;
+        let lost = self.lost_rows(&ranges)?;
+        Ok(Rows::from(without(&ranges, &lost)))
+    }
+
+    fn check_filled_values(&self, lost: &[Range<u64>], out: DType) -> Result<(), Error> {
+        self.check_filled(lost, u64::from(self.dim()) * out.size() as u64, |chunk| {
+            self.plan(chunk, out).map(drop)
+        })
+    }
+
+    /// Reads what is not lost of `ranges`, and fills the rest. The buffer is as long as all of them need.
+    fn fill(
+        &self,
+        ranges: &[Range<u64>],
+        lost: &[Range<u64>],
+        dst: &mut HostBuffer<'_>,
+    ) -> Result<(), Error> {
+        let out = dst.dtype();
+        // All bits set is a quiet NaN in each of the float formats.
+        let filler = if out.is_float() { 0xff } else { 0 };
+        dst.bytes_mut().fill(filler);
+        let row_len = self.dim() as usize * out.size();
         let mut at = 0;
         for range in ranges {
-            for kept in without(std::slice::from_ref(&range), &lost) {
-                let start = at + length(range.start..kept.start) * dim;
-                let values = &mut values[start..start + length(kept.clone()) * dim];
-                self.decode(&CpuBackend::new(), kept, T::DTYPE, &mut HostBuffer::new(values))?;
+            for kept in without(std::slice::from_ref(range), lost) {
+                let start = at + length(range.start..kept.start) * row_len;
+                let bytes = &mut dst.bytes_mut()[start..start + length(kept.clone()) * row_len];
+                self.decode(&CpuBackend::new(), kept, out, &mut HostBuffer::from_bytes(out, bytes)?)?;
             }
-            at += length(range) * dim;
+            at += length(range.clone()) * row_len;
         }
-        Ok(Salvaged { values, lost })
+        Ok(())
     }
 
     /// As [`Array::read_strings`], but damaged rows are skipped or filled rather than an error.

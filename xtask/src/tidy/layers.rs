@@ -11,6 +11,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("cvc-wgpu", &["cvc-codec"]),
     ("cvc", &["cvc-format", "cvc-codec", "cvc-cpu", "cvc-cuda", "cvc-wgpu"]),
     ("cvc-cli", &["cvc"]),
+    ("cvc-python", &["cvc"]),
     // Unpublished; it tests what it likes.
     ("cvc-conformance", &["cvc-format", "cvc-codec", "cvc-cpu", "cvc"]),
     ("cvc-cuda-standin", &[]),

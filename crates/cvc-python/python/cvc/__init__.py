@@ -1,0 +1,49 @@
+"""A compressed vector container.
+
+>>> import cvc, numpy as np
+>>> vectors = np.random.default_rng(0).normal(size=(1000, 64)).astype("f4")
+>>> packed = cvc.pack([(vectors[:600], {"source": "wiki"}), (vectors[600:], {"source": "arxiv"})], codec="int8")
+>>> with cvc.open(packed) as f:
+...     arxiv = f.vectors[f.where(source="arxiv")]
+>>> arxiv.shape, arxiv.dtype
+((400, 64), dtype('float32'))
+"""
+
+from ._cvc import Array, File, Selection, Writer, __version__, devices, open
+from ._errors import (
+    ArgumentError,
+    CorruptedChunkError,
+    CvcError,
+    DeviceError,
+    EncodeError,
+    FormatError,
+    InternalError,
+    LimitError,
+    SystemFailure,
+    UnsupportedError,
+)
+from ._metadata import Damage, Section
+from ._pack import pack
+
+__all__ = [
+    "ArgumentError",
+    "Array",
+    "CorruptedChunkError",
+    "CvcError",
+    "Damage",
+    "DeviceError",
+    "EncodeError",
+    "File",
+    "FormatError",
+    "InternalError",
+    "LimitError",
+    "Section",
+    "Selection",
+    "SystemFailure",
+    "UnsupportedError",
+    "Writer",
+    "__version__",
+    "devices",
+    "open",
+    "pack",
+]

@@ -1,0 +1,83 @@
+"""What can go wrong: one class for each culprit."""
+
+from __future__ import annotations
+
+
+class CvcError(Exception):
+    """The base of all errors of this package that have to do with files, rows or devices."""
+
+
+class SystemFailure(CvcError, OSError):
+    """The operating system refused: no space, no permission, a broken disk."""
+
+
+class MissingFileError(SystemFailure, FileNotFoundError):
+    """There is no such file or folder."""
+
+
+class ForbiddenError(SystemFailure, PermissionError):
+    """The file may not be read or written."""
+
+
+class FileInTheWayError(SystemFailure, FileExistsError):
+    """There is a file of that name, and it was not to be replaced."""
+
+
+class NotAFileError(SystemFailure, IsADirectoryError):
+    """The path is that of a folder."""
+
+
+class SourceError(SystemFailure):
+    """Bytes could not be had from the object that was opened; its own exception is in the message."""
+
+
+class FormatError(CvcError, ValueError):
+    """The file is not what its layout demands: not a `.cvc` file, cut, or damaged outside its chunks."""
+
+
+class CorruptedChunkError(FormatError):
+    """Bytes of a chunk are not those that were written. The message says which rows and bytes."""
+
+
+class UnsupportedError(CvcError, NotImplementedError):
+    """A newer version of cvc made this file in a way that this one does not know."""
+
+
+class ArgumentError(CvcError, ValueError):
+    """The call makes no sense, or another one is needed; the message says which."""
+
+
+class EncodeError(ArgumentError):
+    """Values that the codec cannot represent; the message says which row and column, and what to do."""
+
+
+class LimitError(ArgumentError, MemoryError):
+    """More memory would be needed than `max_bytes` allows."""
+
+
+class DeviceError(CvcError, RuntimeError):
+    """The device cannot be had, cannot run what the file needs, or failed."""
+
+
+class InternalError(CvcError, RuntimeError):
+    """A bug of cvc. Nothing was written under the final name."""
+
+
+_OF_SYSTEM = (
+    (FileNotFoundError, MissingFileError),
+    (PermissionError, ForbiddenError),
+    (FileExistsError, FileInTheWayError),
+    (IsADirectoryError, NotAFileError),
+)
+
+
+def of_system(errno: int | None, message: str, path: str | None) -> SystemFailure:
+    """The exception for what the system said, with its number and the path."""
+    if errno is None:
+        return SystemFailure(message)
+    # `OSError` knows which subclass belongs to a number.
+    kind = type(OSError(errno, message))
+    ours = next((ours for theirs, ours in _OF_SYSTEM if issubclass(kind, theirs)), SystemFailure)
+    error = ours(errno, message)
+    error.filename = path
+    return error

@@ -1,0 +1,59 @@
+"""Small types, and what is easier said in Python than in Rust."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+
+class Section(NamedTuple):
+    """Rows `start` to `stop` (exclusive), and what is known of them."""
+
+    start: int
+    stop: int
+    metadata: Any
+
+
+class Damage(NamedTuple):
+    """A damaged part of a file."""
+
+    array: str
+    chunk: int
+    rows: tuple[int, int]
+    """The rows that are lost: start and stop."""
+    bytes: list[tuple[int, int]]
+    """Where in the file some bytes are wrong: starts and stops."""
+    what: str
+
+
+def plain(value: Any) -> Any:
+    """A scalar or an array of NumPy as plain numbers, for `json`; what `json` cannot take otherwise is refused."""
+    for method in ("item", "tolist"):
+        if hasattr(value, "dtype") and hasattr(value, method):
+            if method == "item" and getattr(value, "ndim", 0):
+                continue
+            return getattr(value, method)()
+    raise TypeError(
+        f"metadata holds a {type(value).__name__}, which JSON has no form for: "
+        "use None, bool, int, float, str, lists and dicts of these"
+    )
+
+
+def open_url(url: str) -> Any:
+    """A file object for a URL."""
+    if url.startswith("file://"):
+        from urllib.parse import urlsplit
+        from urllib.request import url2pathname
+
+        return open(url2pathname(urlsplit(url).path), "rb")  # closed when it is let go of
+    try:
+        import fsspec
+    except ImportError:
+        raise ImportError(f"{url}: URLs are opened by fsspec, which is not installed: pip install fsspec") from None
+    return fsspec.open(url, "rb").open()
+
+
+def iterate(array: Any) -> Iterator[Any]:
+    """The rows of an array one by one, decoded a chunk at a time."""
+    for chunk in array.chunks:
+        yield from array[chunk.start : chunk.stop]

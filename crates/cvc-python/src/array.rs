@@ -1,0 +1,547 @@
+//! One array of an open file, and how rows of it become arrays of Python.
+
+use std::ops::Range;
+use std::str::FromStr as _;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use cvc::{AnyBackend, ArrayDType, DType, DeviceChoice, HostBuffer, OnDamage, Reader, Rows};
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList, PyTuple};
+
+use crate::errors::{detached, raised};
+use crate::file::{Handle, no_such_array};
+use crate::memory::Memory;
+use crate::numpy::Numpy;
+use crate::rows::{Picked, pick};
+use crate::{dtype, json};
+
+/// Bytes that are decoded before Python is asked whether somebody pressed Ctrl-C, and told how far it is.
+const WINDOW_LEN: u64 = 256 << 20;
+
+/// An array of an open file. Nothing is read before rows are asked for: `array[10:20]`, `array[[3, 1, 7]]`,
+/// `numpy.asarray(array)`, `array.read(...)`.
+#[pyclass(frozen, sequence, module = "cvc")]
+pub(crate) struct Array {
+    handle: Handle,
+    position: usize,
+}
+
+impl Array {
+    pub(crate) fn at(handle: Handle, position: usize) -> Array {
+        Array { handle, position }
+    }
+
+    pub(crate) fn named(py: Python<'_>, handle: &Handle, name: &str) -> PyResult<Array> {
+        let reader = handle.reader()?;
+        match reader.array_names().position(|other| other == name) {
+            Some(position) => Ok(Array::at(handle.clone(), position)),
+            None => Err(reader.array(name).map_or_else(|error| no_such_array(py, error), |_| unreachable!())),
+        }
+    }
+
+    pub(crate) fn vectors(py: Python<'_>, handle: &Handle) -> PyResult<Array> {
+        let reader = handle.reader()?;
+        let name = reader.vectors().map_err(|error| no_such_array(py, error))?.index().name.clone();
+        Array::named(py, handle, &name)
+    }
+
+    /// Does something with the array of the reader.
+    fn with<T>(&self, f: impl FnOnce(cvc::Array<'_>) -> T) -> PyResult<T> {
+        let reader = self.handle.reader()?;
+        Ok(f(of(&reader, self.position)))
+    }
+
+    /// The rows that `key` picks, as `read` gives them but for a single row, which has no axis of rows.
+    fn get<'py>(&self, py: Python<'py>, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let reader = self.handle.reader()?;
+        let array = of(&reader, self.position);
+        let rows = array.rows();
+        let Ok(keys) = key.cast::<PyTuple>() else {
+            return self.picked(py, &reader, pick(key, rows)?, None);
+        };
+        // `array[rows, dims]`: the first values of rows are read as such, all else is for NumPy.
+        let mut keys = keys.iter();
+        let Some(first) = keys.next() else { return self.picked(py, &reader, Picked::Many(Rows::ALL), None) };
+        let rest: Vec<Bound<'py, PyAny>> = keys.collect();
+        let picked = pick(&first, rows)?;
+        if array.index().inner.len() == 1
+            && let [dims] = rest.as_slice()
+            && let Some(prefix) = prefix(dims, array.dim())
+        {
+            return self.picked(py, &reader, picked, Some(prefix));
+        }
+        let lone = matches!(picked, Picked::One(_));
+        let values = self.picked(py, &reader, picked, None)?;
+        let mut key = rest;
+        if !lone {
+            key.insert(0, pyo3::types::PySlice::full(py).into_any());
+        }
+        values.get_item(PyTuple::new(py, key)?)
+    }
+
+    fn picked<'py>(
+        &self,
+        py: Python<'py>,
+        reader: &Arc<Reader>,
+        picked: Picked,
+        prefix: Option<u32>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        match picked {
+            Picked::Many(rows) => {
+                read(py, reader, self.position, &Wanted { rows, prefix, ..Wanted::default() })
+            }
+            Picked::One(row) => {
+                let wanted = Wanted { rows: Rows::from(row..row + 1), prefix, ..Wanted::default() };
+                read(py, reader, self.position, &wanted)?.get_item(0)
+            }
+        }
+    }
+}
+
+/// Array `position` of a file.
+fn of(reader: &Reader, position: usize) -> cvc::Array<'_> {
+    reader.arrays().nth(position).expect("a position among the arrays")
+}
+
+/// How many of the first values of each row `dims` asks for, if it is `:n` and nothing else.
+fn prefix(dims: &Bound<'_, PyAny>, dim: u32) -> Option<u32> {
+    let slice = dims.cast::<pyo3::types::PySlice>().ok()?;
+    let indices = slice.indices(isize::try_from(dim).ok()?).ok()?;
+    let all_from_start = indices.start == 0 && indices.step == 1 && indices.slicelength > 0;
+    if all_from_start { u32::try_from(indices.slicelength).ok() } else { None }
+}
+
+/// What to read.
+pub(crate) struct Wanted<'a, 'py> {
+    pub(crate) rows: Rows,
+    pub(crate) prefix: Option<u32>,
+    pub(crate) dtype: Option<DType>,
+    pub(crate) out: Option<&'a Bound<'py, PyAny>>,
+    pub(crate) backend: Option<&'a AnyBackend>,
+    /// Called with the rows that are done and all rows.
+    pub(crate) progress: Option<&'a Bound<'py, PyAny>>,
+}
+
+impl Default for Wanted<'_, '_> {
+    fn default() -> Self {
+        Wanted { rows: Rows::ALL, prefix: None, dtype: None, out: None, backend: None, progress: None }
+    }
+}
+
+/// Rows of an array as a NumPy array: of values, or of objects if they are strings.
+pub(crate) fn read<'py>(
+    py: Python<'py>,
+    reader: &Arc<Reader>,
+    position: usize,
+    wanted: &Wanted<'_, 'py>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let mut array = of(reader, position);
+    if array.index().dtype == ArrayDType::Utf8 {
+        return read_strings(py, reader, position, wanted);
+    }
+    let fail = |error| raised(py, error);
+    if let Some(prefix) = wanted.prefix {
+        array = array.prefix(prefix).map_err(fail)?;
+    }
+    let out_dtype = match (wanted.dtype, wanted.out) {
+        (Some(dtype), _) => dtype,
+        (None, Some(out)) => dtype::of_numpy(&out.getattr("dtype")?)?,
+        (None, None) => array.dtype().map_err(fail)?,
+    };
+    let ranges = wanted.rows.resolve(array.rows()).map_err(fail)?;
+    let row_count = count(&ranges);
+    // Earned: the file has the bytes that so many rows need, before any memory is asked for.
+    let rows = wanted.rows.clone();
+    let len = detached(py, || array.decoded_len(rows, out_dtype))? as u64;
+    let mut shape: Vec<u64> = array.index().inner.iter().map(|len| u64::from(*len)).collect();
+    if let (Some(prefix), Some(last)) = (wanted.prefix, shape.last_mut()) {
+        *last = u64::from(prefix);
+    }
+    shape.insert(0, row_count);
+    let values = match wanted.out {
+        Some(out) => {
+            check_out(out, out_dtype, &shape)?;
+            out.clone()
+        }
+        None => new_array(py, &shape, out_dtype)?,
+    };
+    if len == 0 {
+        return Ok(values);
+    }
+    let mut memory = Memory::writable(&viewable(&values, out_dtype)?)?;
+    let window_rows = (WINDOW_LEN / (len / row_count).max(1)).max(1);
+    let mut bytes = memory.bytes_mut();
+    let (row_len, mut done) = (usize::try_from(len / row_count)?, 0);
+    for window in windows(&ranges, window_rows) {
+        let rows = count(&window);
+        let (part, rest) = bytes.split_at_mut(row_len * usize::try_from(rows)?);
+        bytes = rest;
+        let (fresh, backend) = (wanted.out.is_none(), wanted.backend);
+        detached(py, || {
+            let mut part = HostBuffer::from_bytes(out_dtype, part)?;
+            if fresh {
+                part = part.never_written();
+            }
+            match backend {
+                Some(backend) => backend.read_into(&array, window, out_dtype, &mut part),
+                None => array.decode(&cvc::CpuBackend::new(), window, out_dtype, &mut part),
+            }
+        })?;
+        done += rows;
+        if row_count > window_rows {
+            py.check_signals()?;
+        }
+        if let Some(progress) = wanted.progress {
+            progress.call1((done, row_count))?;
+        }
+    }
+    Ok(values)
+}
+
+fn read_strings<'py>(
+    py: Python<'py>,
+    reader: &Arc<Reader>,
+    position: usize,
+    wanted: &Wanted<'_, 'py>,
+) -> PyResult<Bound<'py, PyAny>> {
+    if wanted.dtype.is_some() || wanted.out.is_some() || wanted.prefix.is_some() {
+        return Err(PyTypeError::new_err(
+            "the array holds strings: they have no dtype, and need memory of their own",
+        ));
+    }
+    let array = of(reader, position);
+    let rows = wanted.rows.clone();
+    let strings = detached(py, || array.read_strings(rows))?;
+    Numpy::objects(py, PyList::new(py, strings.iter())?.into_any())
+}
+
+/// Refuses a destination that is not an array of exactly these values.
+fn check_out(out: &Bound<'_, PyAny>, of: DType, shape: &[u64]) -> PyResult<()> {
+    if !out.is_instance(Numpy::get(out.py())?.ndarray.bind(out.py()))? {
+        return Err(PyTypeError::new_err("out must be a numpy.ndarray"));
+    }
+    let given: Vec<u64> = out.getattr("shape")?.extract()?;
+    let given_dtype = out.getattr("dtype")?;
+    let native: bool = given_dtype.getattr("isnative")?.extract()?;
+    if given != shape || dtype::of_numpy(&given_dtype)? != of || !native {
+        let problem = format!(
+            "out has shape {given:?} and dtype {given_dtype}; shape {shape:?} and dtype {} are needed",
+            dtype::numpy_name(of)
+        );
+        return Err(PyValueError::new_err(problem));
+    }
+    Ok(())
+}
+
+/// The same memory, as an array whose dtype the buffer protocol can describe.
+pub(crate) fn viewable<'py>(values: &Bound<'py, PyAny>, of: DType) -> PyResult<Bound<'py, PyAny>> {
+    if of == DType::Bf16 { values.call_method1("view", ("uint16",)) } else { Ok(values.clone()) }
+}
+
+pub(crate) fn count(ranges: &[Range<u64>]) -> u64 {
+    ranges.iter().map(|range| range.end - range.start).sum()
+}
+
+/// The ranges, cut into lists of at most `most` rows.
+fn windows(ranges: &[Range<u64>], most: u64) -> Vec<Vec<Range<u64>>> {
+    let mut windows = vec![Vec::new()];
+    let mut room = most;
+    for range in ranges {
+        let mut start = range.start;
+        while start < range.end {
+            if room == 0 {
+                windows.push(Vec::new());
+                room = most;
+            }
+            let end = range.end.min(start + room);
+            room -= end - start;
+            windows.last_mut().expect("there is one").push(start..end);
+            start = end;
+        }
+    }
+    windows
+}
+
+/// The backend of this name, opened once: a card takes its time to open.
+fn backend(py: Python<'_>, name: &str) -> PyResult<Option<Arc<AnyBackend>>> {
+    static OPEN: Mutex<Vec<(String, Arc<AnyBackend>)>> = Mutex::new(Vec::new());
+    if name == "cpu" || name == "auto" {
+        // To memory of the host the processor is the shortest way: a card would send decoded rows over the bus.
+        return Ok(None);
+    }
+    let chosen = detached(py, || {
+        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, backend)) = open.iter().find(|(known, _)| known == name) {
+            return Ok(backend.clone());
+        }
+        let chosen = cvc::choose(&DeviceChoice::from_str(name)?)?;
+        let backend = Arc::new(chosen.backend);
+        open.push((name.to_owned(), backend.clone()));
+        Ok(backend)
+    })?;
+    Ok(Some(chosen))
+}
+
+/// What is known of every device, in the order of automatic choice: a list of dicts.
+#[pyfunction]
+pub(crate) fn devices<'py>(py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+    let reports = py.detach(cvc::devices);
+    let reports = reports.into_iter().map(|report| {
+        let dict = PyDict::new(py);
+        dict.set_item("backend", report.kind.name())?;
+        dict.set_item("number", report.number)?;
+        dict.set_item("name", report.name)?;
+        dict.set_item("available", report.available)?;
+        dict.set_item("automatic", report.automatic)?;
+        dict.set_item("reason", report.reason)?;
+        Ok(dict)
+    });
+    PyList::new(py, reports.collect::<PyResult<Vec<_>>>()?)
+}
+
+#[pymethods]
+impl Array {
+    /// The name in the file.
+    #[getter]
+    fn name(&self) -> PyResult<String> {
+        self.with(|array| array.index().name.clone())
+    }
+
+    /// Rows, and the shape of a row.
+    #[getter]
+    fn shape<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        PyTuple::new(py, self.with(|array| array.index().shape())?)
+    }
+
+    /// Number of axes.
+    #[getter]
+    fn ndim(&self) -> PyResult<usize> {
+        self.with(|array| array.index().shape().len())
+    }
+
+    /// Number of values.
+    #[getter]
+    fn size(&self) -> PyResult<u64> {
+        self.with(|array| array.index().shape().iter().product())
+    }
+
+    /// The dtype that reading gives unless another is asked for: that of NumPy, `object` for strings.
+    #[getter]
+    fn dtype<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let of = self.with(|array| match array.index().dtype {
+            ArrayDType::Utf8 => Ok(None),
+            _ => array.dtype().map(Some),
+        })?;
+        match of.map_err(|error| raised(py, error))? {
+            Some(of) => dtype::to_numpy(py, of),
+            None => Numpy::get(py)?.dtype.bind(py).call1(("O",)),
+        }
+    }
+
+    /// The name of the dtype that went in: `float32`, ..., or `str`.
+    #[getter]
+    fn stored_dtype(&self) -> PyResult<&'static str> {
+        self.with(|array| match array.index().dtype {
+            ArrayDType::Values(of) => dtype::numpy_name(of),
+            ArrayDType::Utf8 => "str",
+            ArrayDType::Unknown => "unknown",
+        })
+    }
+
+    /// What the file calls the codec.
+    #[getter]
+    fn codec(&self) -> PyResult<String> {
+        self.with(|array| array.index().codec.to_string())
+    }
+
+    /// What the file says of the codec beside its name.
+    #[getter]
+    fn codec_options<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        json::to_python(py, &self.with(|array| array.index().codec_options.clone())?)
+    }
+
+    /// Where the values come from, if the file says so.
+    #[getter]
+    fn provenance<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let provenance = self.with(|array| array.index().provenance.clone())?;
+        provenance.map(|provenance| json::to_python(py, &provenance)).transpose()
+    }
+
+    /// Bytes of all values, decoded.
+    #[getter]
+    fn nbytes(&self, py: Python<'_>) -> PyResult<u64> {
+        let len =
+            self.with(|array| Ok(array.rows() * u64::from(array.dim()) * array.dtype()?.size() as u64))?;
+        len.map_err(|error| raised(py, error))
+    }
+
+    /// Bytes that the chunks of the array take in the file.
+    #[getter]
+    fn stored_len(&self) -> PyResult<u64> {
+        self.with(|array| array.index().stored_len())
+    }
+
+    /// What encoding lost, measured when it was written: `max_abs_error`, `mse`, `min_cosine`; `None` where nobody knows.
+    #[getter]
+    fn loss<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        let Some(loss) = self.with(|array| array.loss())? else { return Ok(None) };
+        let dict = PyDict::new(py);
+        dict.set_item("max_abs_error", loss.max_abs_error)?;
+        dict.set_item("mse", loss.mse)?;
+        dict.set_item("min_cosine", loss.min_cosine)?;
+        Ok(Some(dict))
+    }
+
+    /// The ranges of rows that were encoded together, in order.
+    #[getter]
+    fn chunks<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        let range = py.get_type::<pyo3::types::PyRange>();
+        let chunks = self.with(|array| array.chunks().map(|chunk| chunk.rows.clone()).collect::<Vec<_>>())?;
+        chunks.into_iter().map(|rows| range.call1((rows.start, rows.end))).collect()
+    }
+
+    fn __len__(&self) -> PyResult<usize> {
+        Ok(usize::try_from(self.with(|array| array.rows())?)?)
+    }
+
+    fn __getitem__<'py>(&self, py: Python<'py>, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        self.get(py, key)
+    }
+
+    /// The rows, a chunk at a time.
+    fn __iter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.py().import("cvc._metadata")?.call_method1("iterate", (slf,))
+    }
+
+    /// Rows as a NumPy array; of strings, as an array of objects.
+    ///
+    /// `rows` is all that stands in brackets; `dims` reads only the first values of each row; `dtype` asks for another float
+    /// dtype (`float16`, `bfloat16`, `float32`); `out` is filled instead of new memory. `backend` chooses what decodes:
+    /// `cpu`, `cuda`, `wgpu`, or one of several like `wgpu:1`. Damaged rows are an error, unless `on_damage` is `skip` (they are
+    /// left out) or `fill` (they are NaN, 0 or empty). `progress` is called with the rows done and the rows wanted.
+    #[pyo3(signature = (rows=None, *, dims=None, dtype=None, out=None, backend="auto", on_damage="raise", progress=None))]
+    #[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
+    fn read<'py>(
+        &self,
+        py: Python<'py>,
+        rows: Option<&Bound<'py, PyAny>>,
+        dims: Option<u32>,
+        dtype: Option<&Bound<'py, PyAny>>,
+        out: Option<&Bound<'py, PyAny>>,
+        backend: &str,
+        on_damage: &str,
+        progress: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let reader = self.handle.reader()?;
+        let picked = rows.map(|rows| pick(rows, of(&reader, self.position).rows())).transpose()?;
+        let rows = match picked {
+            None => Rows::ALL,
+            Some(Picked::Many(rows)) => rows,
+            Some(Picked::One(row)) => Rows::from(row..row + 1),
+        };
+        let dtype = dtype.map(dtype::parse).transpose()?;
+        let rows = match on_damage {
+            "raise" => rows,
+            "skip" => detached(py, || of(&reader, self.position).whole_rows(rows))?,
+            "fill" => {
+                if dims.is_some() || out.is_some() {
+                    let problem =
+                        "on_damage=\"fill\" reads whole rows into new memory: leave out dims and out";
+                    return Err(PyValueError::new_err(problem));
+                }
+                return self.filled(py, &reader, rows, dtype);
+            }
+            other => {
+                let problem = format!("on_damage = {other:?}: one of raise, skip, fill is needed");
+                return Err(PyValueError::new_err(problem));
+            }
+        };
+        let backend = self::backend(py, backend)?;
+        let wanted = Wanted { rows, prefix: dims, dtype, out, backend: backend.as_deref(), progress };
+        read(py, &reader, self.position, &wanted)
+    }
+
+    /// Those of `rows` whose bytes are damaged, as ranges. Every block of them is read.
+    #[pyo3(signature = (rows=None))]
+    fn damaged_rows(&self, py: Python<'_>, rows: Option<&Bound<'_, PyAny>>) -> PyResult<Vec<(u64, u64)>> {
+        let reader = self.handle.reader()?;
+        let array = of(&reader, self.position);
+        let rows = match rows.map(|rows| pick(rows, array.rows())).transpose()? {
+            None => Rows::ALL,
+            Some(Picked::Many(rows)) => rows,
+            Some(Picked::One(row)) => Rows::from(row..row + 1),
+        };
+        let lost = detached(py, || array.lost_rows(&rows.resolve(array.rows())?))?;
+        Ok(lost.into_iter().map(|rows| (rows.start, rows.end)).collect())
+    }
+
+    /// NumPy's protocol: `numpy.asarray(array)` reads all rows. There is nothing to share, so `copy=False` is refused.
+    #[pyo3(signature = (dtype=None, copy=None))]
+    fn __array__<'py>(
+        &self,
+        py: Python<'py>,
+        dtype: Option<&Bound<'py, PyAny>>,
+        copy: Option<bool>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        if copy == Some(false) {
+            return Err(PyValueError::new_err(
+                "the array is encoded: it cannot be had without decoding it to new memory",
+            ));
+        }
+        let reader = self.handle.reader()?;
+        // What cannot be decoded to is for NumPy to convert to.
+        let wanted = dtype.and_then(|wanted| dtype::parse(wanted).ok());
+        let (stored, decoded) = self.with(|array| (array.index().dtype, array.dtype()))?;
+        let direct = wanted.filter(|wanted| {
+            stored != ArrayDType::Utf8 && decoded.is_ok() && wanted.is_float() && *wanted != DType::F64
+        });
+        let values = match read(py, &reader, self.position, &Wanted { dtype: direct, ..Wanted::default() }) {
+            Err(_) if direct.is_some() => read(py, &reader, self.position, &Wanted::default())?,
+            values => values?,
+        };
+        match dtype {
+            Some(dtype) => values.call_method1("astype", (dtype, "K", "unsafe", true, false)),
+            None => Ok(values),
+        }
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        slf.py().import("cvc._repr")?.call_method1("array_text", (slf,))?.extract()
+    }
+
+    fn _repr_html_(slf: &Bound<'_, Self>) -> PyResult<String> {
+        slf.py().import("cvc._repr")?.call_method1("array_html", (slf,))?.extract()
+    }
+}
+
+impl Array {
+    /// The rows, with those filled that are damaged.
+    fn filled<'py>(
+        &self,
+        py: Python<'py>,
+        reader: &Reader,
+        rows: Rows,
+        dtype: Option<DType>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let array = of(reader, self.position);
+        if array.index().dtype == ArrayDType::Utf8 {
+            let salvaged = detached(py, || array.salvage_strings(rows, OnDamage::Fill))?;
+            return Numpy::objects(py, PyList::new(py, salvaged.values.iter())?.into_any());
+        }
+        let fail = |error| raised(py, error);
+        let out = dtype.map_or_else(|| array.dtype().map_err(fail), Ok)?;
+        let mut shape = array.index().shape();
+        shape[0] = count(&rows.resolve(array.rows()).map_err(fail)?);
+        let values = new_array(py, &shape, out)?;
+        let mut memory = Memory::writable(&viewable(&values, out)?)?;
+        let bytes = memory.bytes_mut();
+        detached(py, || array.salvage_into(rows, &mut HostBuffer::from_bytes(out, bytes)?))?;
+        Ok(values)
+    }
+}
+
+/// An array of NumPy whose values are yet to be written.
+fn new_array<'py>(py: Python<'py>, shape: &[u64], of: DType) -> PyResult<Bound<'py, PyAny>> {
+    Numpy::get(py)?.empty.bind(py).call1((PyTuple::new(py, shape)?, dtype::to_numpy(py, of)?))
+}

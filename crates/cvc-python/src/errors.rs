@@ -1,0 +1,78 @@
+//! What went wrong, as exceptions of `cvc._errors`: one class for each culprit.
+
+use std::io;
+
+use cvc::Error;
+use cvc::codec::SourceError;
+use cvc::codec::{CodecError, DecodeError, PlanError};
+use pyo3::exceptions::PyOSError;
+use pyo3::prelude::*;
+
+/// The exception for `error`.
+pub(crate) fn raised(py: Python<'_>, error: Error) -> PyErr {
+    match exception(py, &error) {
+        Ok(exception) => PyErr::from_value(exception),
+        // Only if the package is broken; the message must not be lost.
+        Err(problem) => {
+            PyOSError::new_err(format!("{error} (and its exception could not be made: {problem})"))
+        }
+    }
+}
+
+fn exception<'py>(py: Python<'py>, error: &Error) -> PyResult<Bound<'py, PyAny>> {
+    let message = error.to_string();
+    if let Some((cause, path)) = io_cause(error) {
+        // `OSError` picks its subclass by the number: FileNotFoundError, PermissionError, ...
+        let errors = py.import("cvc._errors")?;
+        return errors.call_method1("of_system", (cause.raw_os_error(), message, path));
+    }
+    py.import("cvc._errors")?.getattr(class(error))?.call1((message,))
+}
+
+fn io_cause(error: &Error) -> Option<(&io::Error, Option<String>)> {
+    match error {
+        Error::Io { path, cause, .. } => Some((cause, Some(path.display().to_string()))),
+        Error::Output(cause) | Error::Spool(cause) => Some((cause, None)),
+        _ => None,
+    }
+}
+
+/// The name of the class in `cvc._errors`.
+fn class(error: &Error) -> &'static str {
+    match error {
+        Error::Source(SourceError::Read { .. }) => "SourceError",
+        Error::Decode { error: DecodeError::Source { error: SourceError::Read { .. }, .. }, .. } => {
+            "SourceError"
+        }
+        Error::Source(_) | Error::Head { .. } => "CorruptedChunkError",
+        Error::Chunk {
+            error: CodecError::Plan(PlanError::Output { .. } | PlanError::Prefix { .. }), ..
+        } => "ArgumentError",
+        Error::Chunk { error: CodecError::Unknown { .. }, .. } => "UnsupportedError",
+        Error::Decode { error, .. }
+            if matches!(error, DecodeError::Device { .. } | DecodeError::Unsupported(_)) =>
+        {
+            "DeviceError"
+        }
+        Error::Decode { error: DecodeError::Buffer { .. }, .. } => "ArgumentError",
+        Error::Chunk { .. } | Error::Decode { .. } => "CorruptedChunkError",
+        Error::Encode { .. } => "EncodeError",
+        Error::Format(_) if error.is_usage() => "ArgumentError",
+        Error::Format(_) => "FormatError",
+        Error::Newer { .. } => "UnsupportedError",
+        Error::Limit { .. } => "LimitError",
+        Error::Device { .. } | Error::Unsupported(_) => "DeviceError",
+        Error::Argument { .. } => "ArgumentError",
+        Error::Unreadable { .. } => "InternalError",
+        _ if error.is_usage() => "ArgumentError",
+        _ => "CvcError",
+    }
+}
+
+/// Runs `work` without the interpreter.
+pub(crate) fn detached<T: Send>(
+    py: Python<'_>,
+    work: impl FnOnce() -> Result<T, Error> + Send,
+) -> PyResult<T> {
+    py.detach(work).map_err(|error| raised(py, error))
+}

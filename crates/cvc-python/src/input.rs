@@ -1,0 +1,113 @@
+//! What is to be packed: anything that is an array, a tensor or a list of strings.
+
+use cvc::{DType, RowSlice, Strings};
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList, PySlice, PyString, PyTuple};
+
+use crate::array::viewable;
+use crate::dtype;
+use crate::memory::Memory;
+use crate::numpy::Numpy;
+
+/// Rows of one array that came from Python.
+pub(crate) enum Input<'py> {
+    /// An array of NumPy with at least one axis.
+    Values { values: Bound<'py, PyAny>, dtype: DType, inner: Vec<u32>, rows: usize },
+    /// Strings.
+    Strings(Strings),
+}
+
+/// Rows whose memory is held.
+pub(crate) enum Held<'i> {
+    Values { memory: Memory, dtype: DType, rows: usize, dim: usize },
+    Strings { strings: &'i Strings, rows: std::ops::Range<usize> },
+}
+
+impl<'py> Input<'py> {
+    /// What `object` is: a NumPy array, a tensor (DLPack), whatever `numpy.asarray` takes, a list of strings.
+    pub(crate) fn new(object: &Bound<'py, PyAny>) -> PyResult<Input<'py>> {
+        let py = object.py();
+        if let Ok(list) = object.cast::<PyList>()
+            && list.get_item(0).is_ok_and(|first| first.is_instance_of::<PyString>())
+        {
+            return Ok(Input::Strings(strings(list)?));
+        }
+        let numpy = Numpy::get(py)?;
+        let is_array = object.is_instance(numpy.ndarray.bind(py))?;
+        let values = if is_array {
+            object.clone()
+        } else if object.hasattr("__dlpack__")? && !object.hasattr("__array__")? {
+            numpy.from_dlpack.bind(py).call1((object,))?
+        } else {
+            Numpy::asarray(object)?
+        };
+        let kind: String = values.getattr("dtype")?.getattr("kind")?.extract()?;
+        if ["U", "O", "T"].contains(&kind.as_str()) {
+            let ndim: usize = values.getattr("ndim")?.extract()?;
+            if ndim != 1 {
+                return Err(PyValueError::new_err("an array of strings has one axis"));
+            }
+            return Ok(Input::Strings(strings(values.call_method0("tolist")?.cast::<PyList>()?)?));
+        }
+        let dtype = dtype::of_numpy(&values.getattr("dtype")?)?;
+        let shape: Vec<usize> = values.getattr("shape")?.extract()?;
+        let Some((rows, inner)) = shape.split_first() else {
+            return Err(PyValueError::new_err(
+                "a single value has no rows: an array with at least one axis is needed",
+            ));
+        };
+        let inner = inner.iter().map(|len| u32::try_from(*len)).collect::<Result<_, _>>()?;
+        Ok(Input::Values { values, dtype, inner, rows: *rows })
+    }
+
+    pub(crate) fn rows(&self) -> usize {
+        match self {
+            Input::Values { rows, .. } => *rows,
+            Input::Strings(strings) => strings.len(),
+        }
+    }
+
+    /// Rows `range`, in native byte order and one after another in memory: where they lie if they do, else copied.
+    pub(crate) fn hold(&self, py: Python<'py>, range: std::ops::Range<usize>) -> PyResult<Held<'_>> {
+        match self {
+            Input::Strings(strings) => Ok(Held::Strings { strings, rows: range }),
+            Input::Values { values, dtype, inner, .. } => {
+                let rows = range.len();
+                let slice = PySlice::new(py, range.start.cast_signed(), range.end.cast_signed(), 1);
+                let options = PyDict::new(py);
+                options.set_item("requirements", ("C", "A"))?;
+                let part = values.get_item(slice)?;
+                let native = part.getattr("dtype")?.call_method1("newbyteorder", ("=",))?;
+                options.set_item("dtype", native)?;
+                let part =
+                    Numpy::get(py)?.require.bind(py).call(PyTuple::new(py, [part])?, Some(&options))?;
+                let dim = inner.iter().map(|len| *len as usize).product();
+                Ok(Held::Values { memory: Memory::of(&viewable(&part, *dtype)?)?, dtype: *dtype, rows, dim })
+            }
+        }
+    }
+}
+
+impl Held<'_> {
+    pub(crate) fn rows(&self) -> Result<cvc::ArrayRows<'_>, cvc::Error> {
+        match self {
+            Held::Values { memory, dtype, rows, dim } => {
+                Ok(RowSlice::from_bytes(*dtype, *rows, *dim, memory.bytes())?.into())
+            }
+            Held::Strings { strings, rows } => Ok(cvc::ArrayRows::Strings { strings, rows: rows.clone() }),
+        }
+    }
+}
+
+fn strings(list: &Bound<'_, PyList>) -> PyResult<Strings> {
+    let mut strings = Strings::default();
+    for (row, item) in list.iter().enumerate() {
+        let Ok(text) = item.cast::<PyString>() else {
+            let name = item.get_type().name()?;
+            return Err(PyTypeError::new_err(format!("row {row} is a {name}, not a string")));
+        };
+        strings.push(&text.to_cow()?);
+    }
+    Ok(strings)
+}

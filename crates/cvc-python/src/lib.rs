@@ -1,0 +1,32 @@
+//! The native half of the Python package `cvc`: parses what Python hands over, calls the facade, converts what comes
+//! back. Everything that can be said in Python without costing time is in `python/cvc`.
+//!
+//! The interpreter is let go of in all work, and every object can be used from many threads.
+#![deny(unsafe_code)]
+
+mod array;
+mod dtype;
+mod errors;
+mod file;
+mod input;
+mod json;
+mod memory;
+mod numpy;
+mod rows;
+mod source;
+mod writer;
+
+use pyo3::prelude::*;
+
+/// Whatever `cvc/__init__.py` is made of.
+#[pymodule(gil_used = false)]
+fn _cvc(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add_class::<file::File>()?;
+    module.add_class::<array::Array>()?;
+    module.add_class::<rows::Selection>()?;
+    module.add_class::<writer::Writer>()?;
+    module.add_function(wrap_pyfunction!(file::open, module)?)?;
+    module.add_function(wrap_pyfunction!(array::devices, module)?)?;
+    Ok(())
+}

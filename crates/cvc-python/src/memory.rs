@@ -1,0 +1,56 @@
+//! Memory of Python objects, as slices. The only unsafe code of this crate that has to do with arrays.
+#![allow(unsafe_code, reason = "the buffer protocol hands out pointers; the proofs are at each use")]
+
+use pyo3::buffer::PyUntypedBuffer;
+use pyo3::exceptions::{PyBufferError, PyValueError};
+use pyo3::prelude::*;
+
+/// Contiguous memory of an object that is kept alive and in place as long as this lives.
+///
+/// Python cannot promise that no other thread writes there meanwhile; as with every function of NumPy that lets go of
+/// the interpreter, that is the caller's part.
+pub(crate) struct Memory(PyUntypedBuffer);
+
+impl Memory {
+    /// The memory of anything with the buffer protocol, to be read.
+    ///
+    /// # Errors
+    /// The object has no such memory, or it is not contiguous in C order.
+    pub(crate) fn of(object: &Bound<'_, PyAny>) -> PyResult<Memory> {
+        let buffer = PyUntypedBuffer::get(object)?;
+        if buffer.is_c_contiguous() {
+            Ok(Memory(buffer))
+        } else {
+            Err(PyBufferError::new_err("the memory is not contiguous in C order"))
+        }
+    }
+
+    /// The same, to be written.
+    ///
+    /// # Errors
+    /// As [`Memory::of`], and if the memory is read-only.
+    pub(crate) fn writable(object: &Bound<'_, PyAny>) -> PyResult<Memory> {
+        let memory = Memory::of(object)?;
+        if memory.0.readonly() {
+            return Err(PyValueError::new_err("the memory is read-only"));
+        }
+        Ok(memory)
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        if self.0.len_bytes() == 0 {
+            return &[];
+        }
+        // SAFETY: the buffer is contiguous, so `len_bytes` bytes lie at `buf_ptr`; its object may neither move nor free
+        // them before it is released, which is when `self` is dropped.
+        unsafe { std::slice::from_raw_parts(self.0.buf_ptr().cast::<u8>(), self.0.len_bytes()) }
+    }
+
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        if self.0.len_bytes() == 0 {
+            return &mut [];
+        }
+        // SAFETY: as above; `writable` made sure that they may be written, and `&mut self` that we lend them once.
+        unsafe { std::slice::from_raw_parts_mut(self.0.buf_ptr().cast::<u8>(), self.0.len_bytes()) }
+    }
+}

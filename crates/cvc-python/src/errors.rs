@@ -49,9 +49,7 @@ fn class(error: &Error) -> &'static str {
             error: CodecError::Plan(PlanError::Output { .. } | PlanError::Prefix { .. }), ..
         } => "ArgumentError",
         Error::Chunk { error: CodecError::Unknown { .. }, .. } => "UnsupportedError",
-        Error::Decode { error, .. }
-            if matches!(error, DecodeError::Device { .. } | DecodeError::Unsupported(_)) =>
-        {
+        Error::Decode { error: DecodeError::Device { .. } | DecodeError::Unsupported(_), .. } => {
             "DeviceError"
         }
         Error::Decode { error: DecodeError::Buffer { .. }, .. } => "ArgumentError",

@@ -130,7 +130,7 @@ impl File {
     }
 
     fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        Ok(self.arrays(py)?.call_method0("__iter__")?)
+        self.arrays(py)?.call_method0("__iter__")
     }
 
     /// The names of the arrays.

@@ -34,7 +34,7 @@ enum Stage {
     /// No batch has come in yet; sections may have.
     Waiting(Vec<(u64, u64, cvc::Json)>),
     Open {
-        writer: Target,
+        writer: Box<Target>,
         names: Vec<String>,
     },
     Closed,
@@ -272,11 +272,11 @@ impl Writer {
         let mut state = self.state()?;
         let State { plan, stage, rows } = &mut *state;
         if let Stage::Waiting(sections) = stage {
-            let mut writer = plan.begin(py, &batch)?;
+            let mut writer = Box::new(plan.begin(py, &batch)?);
             let sections = std::mem::take(sections);
             detached(py, || {
                 sections.into_iter().try_for_each(|(start, stop, metadata)| {
-                    on!(&mut writer, writer => writer.add_section(start..stop, metadata))
+                    on!(&mut *writer, writer => writer.add_section(start..stop, metadata))
                 })
             })?;
             let names = batch.iter().map(|(name, _)| name.clone()).collect();
@@ -286,10 +286,10 @@ impl Writer {
         let inputs = in_order(names, &batch)?;
         if let Some(section) = section.filter(|_| count > 0) {
             let of = *rows..*rows + count as u64;
-            detached(py, || on!(writer, writer => writer.add_section(of, section)))?;
+            detached(py, || on!(&mut **writer, writer => writer.add_section(of, section)))?;
         }
         // No more at a time than keeps the cores busy: in between Python can be told and can interrupt.
-        let step = on!(writer, writer => writer.batch_rows()).max(1) * STEPS;
+        let step = on!(&mut **writer, writer => writer.batch_rows()).max(1) * STEPS;
         let mut start = 0;
         loop {
             let stop = count.min(start + step);
@@ -299,7 +299,7 @@ impl Writer {
                 .collect::<PyResult<Vec<Held<'_>>>>()?;
             detached(py, || {
                 let rows = held.iter().map(Held::rows).collect::<Result<Vec<_>, _>>()?;
-                on!(writer, writer => writer.write(&rows))
+                on!(&mut **writer, writer => writer.write(&rows))
             })?;
             *rows += (stop - start) as u64;
             start = stop;
@@ -329,7 +329,7 @@ impl Writer {
                 Ok(())
             }
             Stage::Open { writer, .. } => {
-                detached(py, || on!(writer, writer => writer.add_section(start..stop, metadata)))
+                detached(py, || on!(&mut **writer, writer => writer.add_section(start..stop, metadata)))
             }
             Stage::Closed => Err(closed()),
         }
@@ -362,7 +362,7 @@ impl Writer {
             Input::Strings(_) => ArrayOptions::strings(name, codec.unwrap_or("zstd")),
         };
         let held = input.hold(py, 0..input.rows())?;
-        detached(py, || on!(writer, writer => writer.attach(array, held.rows()?)))
+        detached(py, || on!(&mut **writer, writer => writer.attach(array, held.rows()?)))
     }
 
     /// Rows that came in.
@@ -375,14 +375,16 @@ impl Writer {
     fn finish<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
         let mut state = self.state()?;
         match std::mem::replace(&mut state.stage, Stage::Closed) {
-            Stage::Open { writer: Target::File(writer), .. } => {
-                detached(py, || writer.finish())?;
-                Ok(None)
-            }
-            Stage::Open { writer: Target::Memory(writer), .. } => {
-                let bytes = detached(py, || writer.finish_bytes())?;
-                Ok(Some(PyBytes::new(py, &bytes)))
-            }
+            Stage::Open { writer, .. } => match *writer {
+                Target::File(writer) => {
+                    detached(py, || writer.finish())?;
+                    Ok(None)
+                }
+                Target::Memory(writer) => {
+                    let bytes = detached(py, || writer.finish_bytes())?;
+                    Ok(Some(PyBytes::new(py, &bytes)))
+                }
+            },
             Stage::Waiting(_) => Err(PyValueError::new_err(
                 "no rows were written: write at least an array of 0 rows, which has a shape",
             )),

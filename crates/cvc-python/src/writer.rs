@@ -17,7 +17,7 @@ use crate::json;
 ///
 /// `with cvc.Writer("all.cvc", codec="int8") as w: w.write(batch)`. Leaving the block gives the file its name; leaving it
 /// by an exception leaves nothing behind. `codec`, `block_rows`, `scope`, `nonfinite` and `provenance` are for all arrays, or
-/// dicts by the name of the array. Without a path the file is made in memory, and `finish` returns its bytes.
+/// dicts by the name of the array; one codec for several arrays is for those of floats. Without a path the file is made in memory, and `finish` returns its bytes.
 #[pyclass(frozen, module = "cvc")]
 pub(crate) struct Writer {
     state: Mutex<State>,
@@ -105,23 +105,25 @@ fn named<T: Copy>(option: &Bound<'_, PyAny>, what: &str, known: &[(&str, T)]) ->
 }
 
 impl Plan {
-    /// An array as these rows need it.
-    fn array(&self, py: Python<'_>, name: &str, input: &Input<'_>) -> PyResult<ArrayOptions> {
+    /// An array as these rows need it, alone in the file or with others.
+    fn array(&self, py: Python<'_>, name: &str, input: &Input<'_>, alone: bool) -> PyResult<ArrayOptions> {
         let codec =
             option(py, self.codec.as_ref(), name)?.map(|codec| codec.extract::<String>()).transpose()?;
+        let by_name = self.codec.as_ref().is_some_and(|codec| codec.bind(py).is_instance_of::<PyDict>());
+        // One codec for all of several arrays is meant for vectors: labels and names take it only if it is for them, too.
+        let for_all = ["raw", "none", "zstd", "gzip"];
+        let fits = |codec: &String| alone || by_name || for_all.contains(&codec.as_str());
         let mut array = match input {
             Input::Values { dtype, inner, .. } => {
-                let codec = codec.unwrap_or_else(|| default_codec(self.layout, *dtype).into());
-                ArrayOptions::values(name, *dtype, inner, codec)
+                let codec = codec.filter(|codec| dtype.is_float() || fits(codec));
+                ArrayOptions::values(
+                    name,
+                    *dtype,
+                    inner,
+                    codec.unwrap_or_else(|| default_codec(self.layout, *dtype).into()),
+                )
             }
-            Input::Strings(_) => {
-                // A codec for all arrays is one for vectors.
-                let for_strings = ["raw", "zstd", "gzip"];
-                let of_all =
-                    self.codec.as_ref().is_some_and(|codec| !codec.bind(py).is_instance_of::<PyDict>());
-                let codec = codec.filter(|codec| !of_all || for_strings.contains(&codec.as_str()));
-                ArrayOptions::strings(name, codec.as_deref().unwrap_or("zstd"))
-            }
+            Input::Strings(_) => ArrayOptions::strings(name, codec.filter(fits).as_deref().unwrap_or("zstd")),
         };
         if let Some(rows) = option(py, self.block_rows.as_ref(), name)? {
             array = array.block_rows(rows.extract()?);
@@ -153,7 +155,7 @@ impl Plan {
         }
         let mut options = WriteOptions::new(self.layout).overwrite(self.overwrite);
         for (name, input) in batch {
-            options = options.with_array(self.array(py, name, input)?).map_err(fail)?;
+            options = options.with_array(self.array(py, name, input, batch.len() == 1)?).map_err(fail)?;
         }
         if let Some(rows) = self.chunk_rows {
             options = options.chunk_rows(rows).map_err(fail)?;
@@ -176,7 +178,7 @@ fn check_names(option: &Bound<'_, PyAny>, batch: &[(String, Input<'_>)]) -> PyRe
         let name: String = name.extract()?;
         if !batch.iter().any(|(known, _)| *known == name) {
             let names: Vec<&str> = batch.iter().map(|(name, _)| name.as_str()).collect();
-            return Err(PyKeyError::new_err(format!("no array {name:?} among {}", names.join(", "))));
+            return Err(PyKeyError::new_err(format!("no array '{name}' among {}", names.join(", "))));
         }
     }
     Ok(())

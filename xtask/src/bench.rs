@@ -8,17 +8,19 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{repo, venv};
+use crate::{python, repo, venv};
 
 pub(crate) fn run(name: Option<&str>) -> Result<()> {
     let program = repo::build_program(&["--package", "cvc-cli"], "cvc")?;
     // The features that the `cvc` program has.
     let features = ["--package", "cvc", "--features", "input,mmap,rayon", "--example", "bench_engine"];
     let engine = repo::build_program(&features, "bench_engine")?;
-    let mut bench = Command::new(python("")?);
+    let interpreter = environment("")?;
+    python::install_for_benches(&interpreter)?;
+    let mut bench = Command::new(interpreter);
     bench.arg("benches/bench.py").current_dir(repo::root());
     bench.args(["--cvc", &program, "--engine", &engine]);
-    bench.arg("--python-2x").arg(python("-2x")?).args(name);
+    bench.arg("--python-2x").arg(environment("-2x")?).args(name);
     let status = bench.status().context("cannot start the Python of benches/.venv")?;
     if !status.success() {
         bail!("benches/bench.py ended with {status}");
@@ -27,7 +29,7 @@ pub(crate) fn run(name: Option<&str>) -> Result<()> {
 }
 
 /// The interpreter of `benches/.venv`, with the packages of `benches/requirements.txt`, or of the pair of that name.
-fn python(pair: &str) -> Result<PathBuf> {
+fn environment(pair: &str) -> Result<PathBuf> {
     let benches = repo::root().join("benches");
     let requirements = benches.join(format!("requirements{pair}.txt"));
     venv::with_requirements(&benches.join(format!(".venv{pair}")), &requirements, &[])

@@ -18,6 +18,8 @@ const UPSTREAM: &str = "decompressed==2.1.1";
 enum Kind {
     /// For tests here: with the profile of all other tests, for the system that this is.
     Test,
+    /// For measurements here: optimised, for the system that this is.
+    Bench,
     /// For others: optimised, for every Linux with glibc 2.28 or newer, if this is one.
     Release,
 }
@@ -49,6 +51,7 @@ fn wheel(kind: Kind, out: &Path, interpreter: Option<&str>) -> Result<PathBuf> {
     maturin.arg("--target-dir").arg(repo::root().join("target")).current_dir(repo::root().join(PACKAGE));
     match kind {
         Kind::Test => maturin.args(["--profile", "dev", "--compatibility", "linux"]),
+        Kind::Bench => maturin.args(["--release", "--compatibility", "linux"]),
         Kind::Release if cfg!(target_os = "linux") => {
             maturin.args(["--release", "--zig", "--compatibility", "manylinux_2_28"])
         }
@@ -67,7 +70,7 @@ fn wheel(kind: Kind, out: &Path, interpreter: Option<&str>) -> Result<PathBuf> {
     let mut new = listed(out);
     new.sort_by_key(|path| fs::metadata(path).and_then(|metadata| metadata.modified()).ok());
     let made = new.pop().with_context(|| format!("no wheel came into {}", out.display()))?;
-    for old in before.into_iter().filter(|old| kind == Kind::Test && *old != made) {
+    for old in before.into_iter().filter(|old| kind != Kind::Release && *old != made) {
         fs::remove_file(old)?;
     }
     Ok(made)
@@ -95,6 +98,13 @@ pub(crate) fn install(full: bool) -> Result<Installed> {
     }
     repo::run(pip.arg(wheel)).context("is the index of Python's packages within reach?")?;
     Ok(Installed { python })
+}
+
+/// Builds the package with optimisation and installs it into the environment of `python`.
+pub(crate) fn install_for_benches(python: &Path) -> Result<()> {
+    let wheel = wheel(Kind::Bench, &repo::root().join("target/python/bench"), None)?;
+    let mut pip = venv::pip_install(python);
+    repo::run(pip.args(["--force-reinstall", "--no-deps"]).arg(wheel))
 }
 
 impl Installed {

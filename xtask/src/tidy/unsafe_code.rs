@@ -22,6 +22,8 @@ const ALLOWED: &[&str] = &[
     // A shared library with a C interface, and loading it.
     "crates/cvc-cuda-standin/src/exports.rs",
     "crates/cvc-cuda-standin/src/handle.rs",
+    // Memory of objects of Python, by the buffer protocol.
+    "crates/cvc-python/src/memory.rs",
     // A memory map, which another program can change under us.
     "crates/cvc/src/io/mmap.rs",
     // Advice on memory that was just allocated.

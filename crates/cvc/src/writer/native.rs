@@ -4,6 +4,7 @@
 //! out when its last row has come in; of two that end with the same row, that of the first array goes first. The chunks
 //! that are not full follow, in the order of the arrays.
 
+use std::collections::VecDeque;
 use std::io::Write;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,11 +23,14 @@ use cvc_format::{ArrayDType, Limits, Loss, Section};
 use super::{ArrayOptions, ArrayRows, DEFAULT_CHUNK_LEN, SMALL_BATCH_LEN, WriteOptions, encode_error};
 use crate::aligned::AlignedBytes;
 use crate::error::Error;
-use crate::par;
+use crate::par::{self, Next};
 
 /// Strings to a chunk unless another number is asked for, and bytes of text with which a chunk is full before that.
 const DEFAULT_STRINGS: usize = 1 << 16;
 const DEFAULT_TEXT: usize = 16 << 20;
+
+/// Bytes of values that are worth handing to another thread.
+const GROUP_LEN: usize = 1 << 20;
 
 /// Bytes of decoded values that are compared at a time with those that went in: both stay in the L2 cache.
 const MEASURED_LEN: usize = 128 << 10;
@@ -34,15 +38,22 @@ const MEASURED_LEN: usize = 128 << 10;
 /// Rows on their way into a native file.
 pub(super) struct Body {
     columns: Vec<Column>,
-    chunks: Vec<ChunkSpec>,
     /// Rows that have come in, of every column.
     rows: u64,
     /// Whole arrays that go behind the columns: their chunks, encoded.
     attached: Vec<Attached>,
-    began: bool,
-    /// Chunks that were encoded and are written while the next are.
-    ready: Vec<Encoded>,
+    out: Out,
     spare: Spare,
+}
+
+/// The file as far as it is there.
+#[derive(Default)]
+struct Out {
+    began: bool,
+    /// What was written.
+    chunks: Vec<ChunkSpec>,
+    /// What comes next, some chunks at a time: encoded, and written while others are.
+    ready: VecDeque<Vec<Encoded>>,
 }
 
 /// An array of which every call brings as many rows as of the others.
@@ -102,11 +113,9 @@ impl Body {
         let columns = options.arrays.iter().map(|array| Column::new(array, options.chunk_rows));
         Ok(Body {
             columns: columns.collect::<Result<_, _>>()?,
-            chunks: Vec::new(),
             rows: 0,
             attached: Vec::new(),
-            began: false,
-            ready: Vec::new(),
+            out: Out::default(),
             spare: Spare::default(),
         })
     }
@@ -128,7 +137,7 @@ impl Body {
     }
 
     pub(super) fn chunk_count(&self) -> usize {
-        self.chunks.len()
+        self.out.chunks.len()
     }
 
     pub(super) fn reserve(&self, rows: u64) -> Result<(), Error> {
@@ -144,33 +153,21 @@ impl Body {
         Err(Error::argument("chunk rows", self.chunk_rows(), problem))
     }
 
+    /// Encodes and writes the chunks that these rows fill, and keeps the rest of them. Some of the chunks are written by the next
+    /// call, while that one's are encoded.
     pub(super) fn append(&mut self, rows: &[ArrayRows<'_>], sink: &mut dyn Write) -> Result<(), Error> {
         let count = rows.first().map_or(0, ArrayRows::len);
-        let batch_rows = self.batch_rows();
-        let mut next = 0;
-        while next < count {
-            let take = (count - next).min(batch_rows);
-            let batch: Vec<ArrayRows<'_>> = rows.iter().map(|rows| rows.slice(next..next + take)).collect();
-            self.append_batch(&batch, sink)?;
-            next += take;
-        }
-        Ok(())
-    }
-
-    /// Encodes the chunks that these rows fill, and keeps the rest of them.
-    fn append_batch(&mut self, batch: &[ArrayRows<'_>], sink: &mut dyn Write) -> Result<(), Error> {
-        let count = batch.first().map_or(0, ArrayRows::len);
         // First what completes the chunk that is pending, then whole chunks from where they lie, then the rest.
-        let mut began = Vec::with_capacity(batch.len());
-        for (column, rows) in self.columns.iter_mut().zip(batch) {
+        let mut began = Vec::with_capacity(self.columns.len());
+        for (column, rows) in self.columns.iter_mut().zip(rows) {
             let full = if column.pending.is_empty() { Some(0) } else { column.until_full(rows, 0, true) };
             let take = full.unwrap_or(count);
             column.pending.extend(&rows.slice(0..take));
             began.push((take, full.is_some() && !column.pending.is_empty()));
         }
         let mut work = Vec::new();
-        let mut rests = Vec::with_capacity(batch.len());
-        for (position, ((column, rows), begun)) in self.columns.iter().zip(batch).zip(&began).enumerate() {
+        let mut rests = Vec::with_capacity(self.columns.len());
+        for (position, ((column, rows), begun)) in self.columns.iter().zip(rows).zip(&began).enumerate() {
             let (mut at, pending_is_full) = *begun;
             if column.has_no_bytes() {
                 // Rows of no values have no chunks.
@@ -188,15 +185,11 @@ impl Body {
             }
             rests.push(at..count);
         }
-        let ready = std::mem::take(&mut self.ready);
-        let encode = || encode_all(&self.columns, work, &self.spare);
-        let put = || put(ready, &mut self.began, &mut self.chunks, &self.spare, sink);
-        let (encoded, put) = par::beside(encode, put);
-        put?;
-        self.ready = encoded?;
+        work.sort_by_key(|work| (work.end_row, work.column));
+        self.out.encode_and_put(&self.columns, &work, &self.spare, sink)?;
         self.rows += count as u64;
         for (((column, rows), rest), (_, pending_is_full)) in
-            self.columns.iter_mut().zip(batch).zip(rests).zip(began)
+            self.columns.iter_mut().zip(rows).zip(rests).zip(began)
         {
             if pending_is_full || column.has_no_bytes() {
                 column.pending.clear();
@@ -260,10 +253,8 @@ impl Body {
 
     /// Writes what is ready, and then these chunks.
     fn put(&mut self, encoded: Vec<Encoded>, sink: &mut dyn Write) -> Result<(), Error> {
-        for chunks in [std::mem::take(&mut self.ready), encoded] {
-            put(chunks, &mut self.began, &mut self.chunks, &self.spare, sink)?;
-        }
-        Ok(())
+        self.out.ready.push_back(encoded);
+        self.out.put_all(&self.spare, sink)
     }
 
     /// Encodes what is left and writes everything that follows the chunks. Returns the length of the file.
@@ -292,14 +283,14 @@ impl Body {
         let contents = Contents {
             arrays: &specs,
             rows: &rows,
-            chunks: &self.chunks,
+            chunks: &self.out.chunks,
             sections,
             sections_from_chunks: options.sections_from_chunks,
             metadata: &options.metadata,
         };
         let suffix = contents.suffix()?;
         sink.write_all(&suffix).map_err(Error::Output)?;
-        let chunks: u64 = self.chunks.iter().map(|chunk| chunk.len).sum();
+        let chunks: u64 = self.out.chunks.iter().map(|chunk| chunk.len).sum();
         Ok(PRELUDE_LEN + chunks + suffix.len() as u64)
     }
 
@@ -314,24 +305,79 @@ impl Body {
     }
 }
 
-/// Writes chunks, after the prelude if nothing was written before.
-fn put(
-    encoded: Vec<Encoded>,
-    began: &mut bool,
-    written: &mut Vec<ChunkSpec>,
-    spare: &Spare,
-    sink: &mut dyn Write,
-) -> Result<(), Error> {
-    if !*began {
-        sink.write_all(&Contents::prelude()).map_err(Error::Output)?;
-        *began = true;
+impl Out {
+    /// Encodes chunks on all cores, and writes those that are ready at the same time. There are never more than two for each
+    /// core that are ready or being encoded, or as many groups of small ones.
+    ///
+    /// Of several failures, of encoding or of writing, the first in the order of the file is reported; what stands before it
+    /// in the file is written, and nothing after it.
+    fn encode_and_put(
+        &mut self,
+        columns: &[Column],
+        work: &[Work<'_>],
+        spare: &Spare,
+        sink: &mut dyn Write,
+    ) -> Result<(), Error> {
+        let groups = groups(work);
+        let most = 2 * par::workers();
+        let encode = |group: &&[Work<'_>]| {
+            let mut lent = spare.lend();
+            let encode = |work: &Work<'_>| encode_one(&columns[work.column], work, &mut lent.scratch, spare);
+            group.iter().map(encode).collect::<Result<Vec<Encoded>, Error>>()
+        };
+        par::in_order(&groups, encode, |encoded| {
+            loop {
+                match encoded.next(most.saturating_sub(self.ready.len()), self.ready.is_empty()) {
+                    Next::Result(Ok(chunks)) => self.ready.push_back(chunks),
+                    Next::Result(Err(error)) => return self.put_all(spare, sink).and(Err(error)),
+                    Next::Later => self.put_next(spare, sink)?,
+                    Next::Done => return Ok(()),
+                }
+            }
+        })
     }
-    for chunk in encoded {
-        sink.write_all(&chunk.bytes).map_err(Error::Output)?;
-        written.push(chunk.spec);
-        spare.give_back(chunk.bytes);
+
+    /// Writes all that is ready.
+    fn put_all(&mut self, spare: &Spare, sink: &mut dyn Write) -> Result<(), Error> {
+        while !self.ready.is_empty() {
+            self.put_next(spare, sink)?;
+        }
+        Ok(())
     }
-    Ok(())
+
+    /// Writes the first that is ready, after the prelude if nothing was written before.
+    fn put_next(&mut self, spare: &Spare, sink: &mut dyn Write) -> Result<(), Error> {
+        if !self.began {
+            sink.write_all(&Contents::prelude()).map_err(Error::Output)?;
+            self.began = true;
+        }
+        for chunk in self.ready.pop_front().unwrap_or_default() {
+            sink.write_all(&chunk.bytes).map_err(Error::Output)?;
+            self.chunks.push(chunk.spec);
+            spare.give_back(chunk.bytes);
+        }
+        Ok(())
+    }
+}
+
+/// Chunks that follow each other, together where they are so small that handing over each by itself would be felt.
+fn groups<'w, 'a>(work: &'w [Work<'a>]) -> Vec<&'w [Work<'a>]> {
+    let mut groups = Vec::new();
+    let mut rest = work;
+    while !rest.is_empty() {
+        let mut len = 0;
+        let full = rest.iter().position(|work| {
+            len += match &work.rows {
+                ArrayRows::Values(values) => values.bytes().len(),
+                ArrayRows::Strings { strings, rows } => rows.clone().map(|row| strings.get(row).len()).sum(),
+            };
+            len >= GROUP_LEN
+        });
+        let (group, after) = rest.split_at(full.map_or(rest.len(), |last| last + 1));
+        groups.push(group);
+        rest = after;
+    }
+    groups
 }
 
 /// Refuses rows that are not those of the array.

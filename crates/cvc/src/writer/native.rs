@@ -30,9 +30,6 @@ const DEFAULT_TEXT: usize = 16 << 20;
 /// Bytes of values that are worth handing to another thread.
 const GROUP_LEN: usize = 1 << 20;
 
-/// Bytes of decoded values that are encoded, and compared with those that went in, at a time: all of it stays in the L2 cache.
-const RUN_LEN: usize = 128 << 10;
-
 /// Rows on their way into a native file.
 pub(super) struct Body {
     columns: Vec<Column>,
@@ -666,7 +663,7 @@ impl Values<'_> {
     /// How many rows are in the cache at a time: whole blocks.
     fn run_rows(&self) -> u32 {
         let row_len = (self.values.dim() * size_of::<f32>()).max(1);
-        let blocks = RUN_LEN / row_len / self.options.block_rows as usize;
+        let blocks = CpuLoops::RUN_LEN / row_len / self.options.block_rows as usize;
         u32::try_from(blocks)
             .expect("no more than the run has bytes")
             .max(1)

@@ -740,17 +740,17 @@ fn after_a_failed_write_there_is_no_file() {
 fn what_stands_before_rows_that_cannot_be_encoded_is_written_and_nothing_after_them() {
     let options = native().chunk_rows(1 << 10).unwrap().vectors(DType::F32, 256, "int8").unwrap();
     let (count, dim) = (9 << 10, 256);
-    let mut values = ramp(1 << 15).repeat(count * dim >> 15);
+    let mut values = ramp(1 << 15).repeat(count * dim / (1 << 15));
     let whole = file(options.clone(), &[rows(&values, dim).into()]);
     let reader = Reader::from_bytes(whole.clone()).unwrap();
     let chunks = reader.index().arrays[0].chunks.clone();
     for bad in [8, 3, 0] {
         // Several are bad from the second round on; the first in order is the one that is named.
-        values[((bad << 10) + 5) * dim + 7] = f32::INFINITY;
+        values[((bad << 10) + 700) * dim + 7] = f32::INFINITY;
         let mut sent = Vec::new();
         let mut writer = Writer::to_sink(&mut sent, options.clone()).unwrap();
         let error = writer.write_vectors(rows(&values, dim)).unwrap_err().to_string();
-        assert!(error.contains(&format!("(row {}, column 7)", (bad << 10) + 5)), "{error}");
+        assert!(error.contains(&format!("(row {}, column 7)", (bad << 10) + 700)), "{error}");
         drop(writer);
         let end = usize::try_from(chunks[bad].bytes.start).unwrap();
         // The prelude goes out with the first chunk.

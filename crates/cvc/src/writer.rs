@@ -3,7 +3,7 @@
 //! A native file is written front to back: chunks as they fill, then the index. In the CVCF layouts the header stands
 //! first and holds facts about every chunk, so encoded chunks are put aside in a temporary sibling until all are
 //! known; then the header and they are written to the file that takes the final name. Memory holds at most one chunk
-//! of rows for each worker and array, and their encoded bytes.
+//! of rows for each worker and array, and their encoded bytes; of a native file those of two chunks for each worker.
 
 mod cvcf;
 mod native;

@@ -735,6 +735,29 @@ fn after_a_failed_write_there_is_no_file() {
     }
 }
 
+/// Whatever the threads do first: chunks are large enough for each to be handed over alone.
+#[test]
+fn what_stands_before_rows_that_cannot_be_encoded_is_written_and_nothing_after_them() {
+    let options = native().chunk_rows(1 << 10).unwrap().vectors(DType::F32, 256, "int8").unwrap();
+    let (count, dim) = (9 << 10, 256);
+    let mut values = ramp(1 << 15).repeat(count * dim / (1 << 15));
+    let whole = file(options.clone(), &[rows(&values, dim).into()]);
+    let reader = Reader::from_bytes(whole.clone()).unwrap();
+    let chunks = reader.index().arrays[0].chunks.clone();
+    for bad in [8, 3, 0] {
+        // Several are bad from the second round on; the first in order is the one that is named.
+        values[((bad << 10) + 700) * dim + 7] = f32::INFINITY;
+        let mut sent = Vec::new();
+        let mut writer = Writer::to_sink(&mut sent, options.clone()).unwrap();
+        let error = writer.write_vectors(rows(&values, dim)).unwrap_err().to_string();
+        assert!(error.contains(&format!("(row {}, column 7)", (bad << 10) + 700)), "{error}");
+        drop(writer);
+        let end = usize::try_from(chunks[bad].bytes.start).unwrap();
+        // The prelude goes out with the first chunk.
+        assert!(sent == whole[..if bad == 0 { 0 } else { end }], "{} bytes were sent", sent.len());
+    }
+}
+
 #[test]
 fn more_chunks_than_a_file_lists_are_refused_before_any_work() {
     let options = native()

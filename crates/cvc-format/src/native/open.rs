@@ -45,7 +45,7 @@ struct Trailer {
 
 impl Native {
     /// Begins with the first bytes (64, or all there are) and the tail, the last bytes from `tail_start` on.
-    pub(crate) fn new(
+    pub(crate) fn begin(
         file_len: u64,
         limits: Limits,
         front: &[u8],

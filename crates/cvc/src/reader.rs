@@ -406,7 +406,7 @@ impl<'r> Array<'r> {
             .map_err(|(chunk, error)| self.head_error(chunk, error))
     }
 
-    fn inside(&self, chunk: ChunkId) -> &'r Inside {
+    pub(crate) fn inside(&self, chunk: ChunkId) -> &'r Inside {
         self.reader.insides.get(self.position, chunk)
     }
 

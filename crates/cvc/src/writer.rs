@@ -20,8 +20,11 @@ use cvc_codec::{CodecError, EncodedChunk, RowSlice};
 use cvc_format::cvcf::Contents;
 use cvc_format::{Json, Layout, Loss, Section};
 
+use crate::copy;
 use crate::error::Error;
 use crate::io::atomic_file::AtomicFile;
+use crate::reader::Array;
+use crate::select::Rows;
 
 pub use options::{ArrayOptions, WriteOptions};
 
@@ -424,6 +427,33 @@ impl<T: Target> Writer<T> {
         };
         self.failed = failed_before || put.is_err();
         put
+    }
+
+    /// Appends rows of native files to array `array` as they are encoded there: not a bit of what they decode to changes.
+    /// Rows of a file come in this way or the other, never both.
+    ///
+    /// # Errors
+    /// They are not rows of such an array with the same codec, do not exist or are damaged, or the disk is full, after which the
+    /// file can no longer be finished.
+    pub fn copy_rows(&mut self, array: usize, from: &[(Array<'_>, Rows)]) -> Result<(), Error> {
+        let Some(of) = self.options.arrays.get(array).cloned() else {
+            let problem = format!("the file has {} arrays", self.options.arrays.len());
+            return Err(Error::argument("array", array, problem));
+        };
+        let most = self.chunk_rows() as u64;
+        let failed_before = std::mem::replace(&mut self.failed, true);
+        copy::copy_in_chunks(
+            &of.codec,
+            of.dtype,
+            of.dim(),
+            from,
+            most,
+            &mut |rows, chunk, block_rows, loss| {
+                self.write_encoded(rows, EncodedParts::Native { array, chunk, block_rows, loss })
+            },
+        )?;
+        self.failed = failed_before;
+        Ok(())
     }
 
     /// Says something of rows `rows`, which may come later; of a native file with several arrays, rows of the first and

@@ -71,7 +71,7 @@ impl Writer {
             first: state.commit,
             end: fresh.end.next_multiple_of(SECTOR),
             checkpoint_end: fresh.end,
-            allocated: fresh.end,
+            allocated: fresh.end.next_multiple_of(SECTOR),
             crc: fresh.crc,
             file: fresh.file,
             durable: state.commit,
@@ -283,7 +283,7 @@ impl Writer {
         self.first = state.commit;
         self.checkpoint_end = fresh.end;
         self.end = fresh.end.next_multiple_of(SECTOR);
-        self.allocated = fresh.end;
+        self.allocated = self.end;
         self.crc = fresh.crc;
         self.file = fresh.file;
         self.durable = state.commit;
@@ -355,11 +355,14 @@ impl Fresh {
         };
         let crc = end_record(&head, &mut record);
         bytes.append(&mut record);
+        let end = bytes.len() as u64;
+        // What is written later begins in a sector of its own, the zeros that make the file longer, too.
+        bytes.resize(bytes.len().next_multiple_of(usize::try_from(SECTOR).expect("4096")), 0);
         let file = layer.create(&temporary).map_err(Error::io(path(), "cannot be made"))?;
         file.write_at(0, &bytes).map_err(Error::io(path(), "cannot be written"))?;
         file.sync().map_err(Error::io(path(), "cannot be synced"))?;
         layer.rename(&temporary, &name).map_err(Error::io(path(), "cannot take its name"))?;
         layer.sync_names().map_err(Error::io(layer.path(""), "cannot be synced"))?;
-        Ok(Fresh { file, end: bytes.len() as u64, crc })
+        Ok(Fresh { file, end, crc })
     }
 }

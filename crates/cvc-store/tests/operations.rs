@@ -247,7 +247,8 @@ fn a_batch_is_one_commit_or_none() {
     let names = std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let segments: Vec<String> = names.filter(|name| name.ends_with(".cvc")).collect();
     let pieces = ["b", "c"].map(|name| store.array(name).unwrap().pieces());
-    assert!(segments.len() <= 2, "{segments:?} {pieces:?}");
+    assert_eq!(pieces, [(2, 2), (2, 2)]);
+    assert!(segments.len() == 3 && !segments.contains(&"seg-0000000000000002.cvc".into()), "{segments:?}");
 }
 
 #[test]

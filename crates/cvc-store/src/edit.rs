@@ -163,7 +163,7 @@ impl<'a> Editor<'a> {
         if len as u64 > self.inner.options.inline_len {
             let segment = write_segment(self.inner, name, spec, |writer| {
                 writer.reserve(rows.len() as u64)?;
-                writer.write(std::slice::from_ref(rows))
+                writer.write_last(std::slice::from_ref(rows))
             })?;
             self.pending.push(segment.number);
             self.push(Change::Segment(Arc::clone(&segment)));

@@ -201,6 +201,7 @@ impl StoredArray {
         }
         let count = index(rows.count(self.rows())?) * self.dim() as usize;
         let mut values = vec![T::zeroed(); count];
+        cvc::huge_pages::advise(bytemuck::cast_slice_mut(&mut values));
         self.read_bytes(rows, bytemuck::cast_slice_mut(&mut values))?;
         Ok(values)
     }

@@ -50,7 +50,7 @@ pub mod checks;
 mod convert;
 mod copy;
 pub mod error;
-mod huge_pages;
+pub mod huge_pages;
 #[cfg(feature = "input")]
 pub mod input;
 mod inside;

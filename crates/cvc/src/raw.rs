@@ -12,6 +12,7 @@ use cvc_format::{ArrayDType, Layout, Stored};
 
 use crate::checks::Checksums;
 use crate::error::Error;
+use crate::inside::Inside;
 use crate::reader::Array;
 
 /// The rows of an array that can be had as bytes of the file. Made by [`Array::raw_rows`].
@@ -20,8 +21,22 @@ pub struct RawRows<'r> {
     array: Array<'r>,
     row_len: usize,
     checked: bool,
+    /// Rows of every chunk but the last, if all are alike; else of the first.
+    chunk_rows: u64,
     /// The chunk that was looked at last.
-    last: Cell<usize>,
+    last: Cell<Option<Current<'r>>>,
+}
+
+/// A chunk that rows are taken of.
+#[derive(Clone, Copy, Debug)]
+struct Current<'r> {
+    chunk: ChunkId,
+    first: u64,
+    end: u64,
+    inside: &'r Inside,
+    block_rows: u32,
+    /// The bytes of its rows.
+    bytes: &'r [u8],
 }
 
 impl<'r> Array<'r> {
@@ -43,7 +58,8 @@ impl<'r> Array<'r> {
         }
         let checked = self.reader().options().checksums != Checksums::Never;
         let row_len = index.dim as usize * dtype.size();
-        Ok(Some(RawRows { array: *self, row_len, checked, last: Cell::new(0) }))
+        let chunk_rows = first.rows.end;
+        Ok(Some(RawRows { array: *self, row_len, checked, chunk_rows, last: Cell::new(None) }))
     }
 }
 
@@ -57,7 +73,20 @@ impl<'r> RawRows<'r> {
     ///
     /// # Errors
     /// A row that does not exist, or that is damaged.
+    #[inline]
     pub fn piece(&self, rows: Range<u64>) -> Result<&'r [u8], Error> {
+        if let Some(current) = self.last.get()
+            && current.first <= rows.start
+            && rows.start < rows.end
+            && rows.start < current.end
+            && rows.end <= self.array.index().rows
+        {
+            return self.piece_of(&current, rows);
+        }
+        self.piece_elsewhere(rows)
+    }
+
+    fn piece_elsewhere(&self, rows: Range<u64>) -> Result<&'r [u8], Error> {
         let index = self.array.index();
         if rows.start > rows.end || rows.end > index.rows {
             let value = format!("{}..{}", rows.start, rows.end);
@@ -66,42 +95,63 @@ impl<'r> RawRows<'r> {
         if rows.is_empty() {
             return Ok(&[]);
         }
-        let mut position = self.last.get();
-        if !index.chunks[position].rows.contains(&rows.start) {
-            position = index.chunk_of(rows.start).index();
-            self.array.load_insides([chunk_id(position)])?;
-            self.last.set(position);
-        } else if position == 0 {
-            // It may be the first look at all.
-            self.array.load_insides([ChunkId(0)])?;
-        }
-        let (chunk, entry) = (chunk_id(position), &index.chunks[position]);
-        let inside = self.array.inside(chunk);
-        let parts = &inside.parts;
-        let within =
-            |row: u64| u32::try_from(row - entry.rows.start).expect("a chunk has fewer than 2^32 rows");
-        let (start, end) = (within(rows.start), within(rows.end.min(entry.rows.end)));
-        let ([field], Stored::Blocked(_)) = (parts.fields(), &entry.stored) else {
-            // Only a file that is damaged with right checksums has others; the plan says so properly.
-            self.array.plan(chunk, self.array.dtype()?)?;
-            unreachable!("a chunk of raw values has one field")
+        let current = self.find(rows.start)?;
+        self.last.set(Some(current));
+        self.piece_of(&current, rows)
+    }
+
+    fn find(&self, row: u64) -> Result<Current<'r>, Error> {
+        let index = self.array.index();
+        let guess = usize::try_from(row / self.chunk_rows).unwrap_or(usize::MAX);
+        let chunk = match index.chunks.get(guess) {
+            Some(entry) if entry.rows.contains(&row) => chunk_id(guess),
+            _ => index.chunk_of(row),
         };
-        if field.width as usize != self.row_len {
-            self.array.plan(chunk, self.array.dtype()?)?;
-            unreachable!("a row of raw values has the bytes of its values")
-        }
-        let source = self.array.reader().source();
+        let entry = &index.chunks[chunk.index()];
+        let inside = self.array.loaded_inside(chunk)?;
+        let field = match (inside.parts.fields(), &entry.stored) {
+            ([field], Stored::Blocked(_)) if field.width as usize == self.row_len => field,
+            _ => {
+                // Only a file that is damaged with right checksums has others; the plan says so properly.
+                self.array.plan(chunk, self.array.dtype()?)?;
+                unreachable!("a chunk of raw values is one field of rows")
+            }
+        };
+        let start = entry.bytes.start + field.offset;
+        let len = u64::from(inside.parts.rows()) * u64::from(field.width);
+        let bytes = self.array.reader().source().borrow(start..start + len).expect("it was in memory before");
+        let Range { start: first, end } = entry.rows;
+        Ok(Current { chunk, first, end, inside, block_rows: inside.parts.block_rows(), bytes })
+    }
+
+    #[inline]
+    fn piece_of(&self, current: &Current<'r>, rows: Range<u64>) -> Result<&'r [u8], Error> {
+        let end = rows.end.min(current.end);
         if self.checked {
-            let run = BlockRun { chunk, parts, blocks: parts.blocks_of(start..end) };
-            if !inside.all_good(&run) {
-                let bytes = source.borrow(entry.bytes.clone()).expect("it was in memory before");
-                inside.check(&run, RunBytes::Chunk(bytes), entry.bytes.start).map_err(|error| {
-                    Error::Decode { array: index.name.clone(), error: DecodeError::Source { chunk, error } }
-                })?;
+            let (first, last) = (rows.start - current.first, end - 1 - current.first);
+            let (first, last) = (first / u64::from(current.block_rows), last / u64::from(current.block_rows));
+            for block in first..=last {
+                let block = u32::try_from(block).expect("a chunk has fewer than 2^32 rows");
+                if !current.inside.is_good(block) {
+                    self.check(current, block)?;
+                }
             }
         }
-        let at = |row: u32| entry.bytes.start + field.offset + u64::from(row) * u64::from(field.width);
-        Ok(source.borrow(at(start)..at(end)).expect("it was in memory before"))
+        let at = |row: u64| usize::try_from(row - current.first).expect("it is in memory") * self.row_len;
+        Ok(&current.bytes[at(rows.start)..at(end)])
+    }
+
+    #[cold]
+    fn check(&self, current: &Current<'r>, block: u32) -> Result<(), Error> {
+        let Current { chunk, inside, .. } = *current;
+        let (index, source) = (self.array.index(), self.array.reader().source());
+        let entry = &index.chunks[chunk.index()];
+        let run = BlockRun { chunk, parts: &inside.parts, blocks: block..block + 1 };
+        let bytes = source.borrow(entry.bytes.clone()).expect("it was in memory before");
+        inside.check(&run, RunBytes::Chunk(bytes), entry.bytes.start).map_err(|error| Error::Decode {
+            array: index.name.clone(),
+            error: DecodeError::Source { chunk, error },
+        })
     }
 }
 

@@ -363,6 +363,19 @@ impl<T: Target> Writer<T> {
     /// Rows unlike the arrays, which are as if they had never been given; rows that the codec cannot take, or a
     /// disk that is full, after which the file can no longer be finished.
     pub fn write<'a, R: Into<ArrayRows<'a>> + Clone>(&mut self, rows: &[R]) -> Result<(), Error> {
+        self.write_rows(rows, false)
+    }
+
+    /// As [`Writer::write`], of rows after which none will come: they need not be kept to be put together with others. The file
+    /// is the same.
+    ///
+    /// # Errors
+    /// As [`Writer::write`].
+    pub fn write_last<'a, R: Into<ArrayRows<'a>> + Clone>(&mut self, rows: &[R]) -> Result<(), Error> {
+        self.write_rows(rows, true)
+    }
+
+    fn write_rows<'a, R: Into<ArrayRows<'a>> + Clone>(&mut self, rows: &[R], last: bool) -> Result<(), Error> {
         if self.failed {
             return Err(self.rows_lost());
         }
@@ -373,6 +386,7 @@ impl<T: Target> Writer<T> {
         // Until it is known to be otherwise, also if the sink panics.
         self.failed = true;
         let appended = match &mut self.body {
+            Body::Native(body) if last => body.append_last(&rows, sink),
             Body::Native(body) => body.append(&rows, sink),
             Body::Cvcf(body) => {
                 let values = rows.iter().map(|rows| match rows {

@@ -16,6 +16,7 @@ use cvc_codec::{
 use cvc_cpu::{CpuBackend, CpuLoops};
 use cvc_format::native::{
     ALIGN, ArraySpec, ChunkParts, ChunkSpec, Contents, LaneBytes, PRELUDE_LEN, encode_chunk,
+    encode_field_head,
 };
 use cvc_format::{ArrayDType, Limits, Loss, Section};
 
@@ -147,7 +148,7 @@ impl Body {
     pub(super) fn append(&mut self, rows: &[ArrayRows<'_>], sink: &mut dyn Write) -> Result<(), Error> {
         let count = rows.first().map_or(0, ArrayRows::len);
         let batch_rows = self.batch_rows();
-        let mut next = 0;
+        let mut next = self.append_as_they_lie(rows, false, sink)?;
         while next < count {
             let take = (count - next).min(batch_rows);
             let batch: Vec<ArrayRows<'_>> = rows.iter().map(|rows| rows.slice(next..next + take)).collect();
@@ -155,6 +156,62 @@ impl Body {
             next += take;
         }
         Ok(())
+    }
+
+    /// As [`Body::append`], of rows after which none will come.
+    pub(super) fn append_last(&mut self, rows: &[ArrayRows<'_>], sink: &mut dyn Write) -> Result<(), Error> {
+        let done = self.append_as_they_lie(rows, true, sink)?;
+        let count = rows.first().map_or(0, ArrayRows::len);
+        let rest: Vec<ArrayRows<'_>> = rows.iter().map(|rows| rows.slice(done..count)).collect();
+        self.append(&rest, sink)
+    }
+
+    /// Writes whole chunks of the only array from where the rows lie, if they are stored as they are: there is nothing to
+    /// encode, and each copy of a large array costs as much as writing it. Returns how many rows were written; `last` says
+    /// that a chunk may be shorter than others at the end.
+    fn append_as_they_lie(
+        &mut self,
+        rows: &[ArrayRows<'_>],
+        last: bool,
+        sink: &mut dyn Write,
+    ) -> Result<usize, Error> {
+        let ([column], [ArrayRows::Values(values)]) = (self.columns.as_slice(), rows) else { return Ok(0) };
+        let How::Values(codec, options) = column.how else { return Ok(0) };
+        let plain = codec.name() == "raw" && cfg!(target_endian = "little") && values.dtype() != DType::Bool;
+        if !plain || column.has_no_bytes() || !column.pending.is_empty() {
+            return Ok(0);
+        }
+        let chunk_rows = column.chunk_rows;
+        let mut chunks = Vec::new();
+        let mut done = 0;
+        while values.len() - done >= if last { 1 } else { chunk_rows } {
+            let end = values.len().min(done + chunk_rows);
+            chunks.push(values.slice(done..end));
+            done = end;
+        }
+        let width = u32::try_from(column.options.row_len()).unwrap_or(u32::MAX);
+        let heads = par::try_map(
+            &chunks,
+            || (),
+            |(), chunk| {
+                let Ok(rows) = u32::try_from(chunk.len()) else {
+                    let problem = "a chunk holds fewer than 2^32 rows";
+                    return Err(Error::argument("chunk rows", chunk.len(), problem));
+                };
+                Ok(encode_field_head(0, rows, options.block_rows, width, chunk.bytes())?)
+            },
+        )?;
+        if !heads.is_empty() {
+            self.put(Vec::new(), sink)?;
+        }
+        for ((head, padding, spec), chunk) in heads.into_iter().zip(chunks) {
+            for bytes in [&head[..], chunk.bytes(), &[0; ALIGN as usize][..padding]] {
+                sink.write_all(bytes).map_err(Error::Output)?;
+            }
+            self.chunks.push(spec);
+        }
+        self.rows += done as u64;
+        Ok(done)
     }
 
     /// Encodes the chunks that these rows fill, and keeps the rest of them.

@@ -844,3 +844,29 @@ fn sections_speak_of_the_first_array_and_of_those_with_as_many_rows() {
         &["speak of the first array", "10 rows", "50"],
     );
 }
+
+#[test]
+fn rows_that_are_written_as_they_lie_make_the_same_file() {
+    use cvc::{DType, Layout, RowSlice, WriteOptions, Writer};
+    let values: Vec<f32> = (0..7001u16 * 3).map(f32::from).collect();
+    let rows = RowSlice::new(&values, 3).unwrap();
+    let write = |splits: &[usize], last: bool| {
+        let options = WriteOptions::new(Layout::Native).array("v", DType::F32, 3, "raw").unwrap();
+        let mut writer = Writer::in_memory(options.chunk_rows(1000).unwrap()).unwrap();
+        let mut start = 0;
+        for end in splits {
+            writer.write(&[rows.slice(start..*end)]).unwrap();
+            start = *end;
+        }
+        let rest = [rows.slice(start..7001)];
+        if last { writer.write_last(&rest).unwrap() } else { writer.write(&rest).unwrap() }
+        writer.finish_bytes().unwrap()
+    };
+    // One row at a time first: nothing is written from where it lies.
+    let expected = write(&[1, 2, 999, 1001, 2500, 6500], false);
+    for splits in [&[][..], &[1000], &[1000, 3000], &[3, 1003], &[6999]] {
+        for last in [false, true] {
+            assert_eq!(write(splits, last), expected, "{splits:?}, last {last}");
+        }
+    }
+}

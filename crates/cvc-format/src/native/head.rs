@@ -246,6 +246,52 @@ impl<'o> OpenChunk<'o> {
     }
 }
 
+/// The head of a chunk that is one field without parameters, whose bytes can then be written from where they lie: the chunk is
+/// the head, `bytes`, and so many zeros. The same bytes as [`encode_chunk`] makes.
+///
+/// # Errors
+/// As [`encode_chunk`].
+///
+/// # Panics
+/// As [`encode_chunk`].
+pub fn encode_field_head(
+    array: u16,
+    rows: u32,
+    block_rows: u32,
+    width: u32,
+    bytes: &[u8],
+) -> Result<(Vec<u8>, usize, ChunkSpec), FormatError> {
+    assert!(rows > 0 && block_rows > 0 && width > 0, "a chunk has rows, and a row has bytes");
+    assert_eq!(bytes.len() as u64, u64::from(rows) * u64::from(width), "bytes of a field");
+    if u64::from(width) > MAX_ROW_LEN {
+        return cannot(format!("a field of {width} bytes a row; {MAX_ROW_LEN} are possible"));
+    }
+    let block_count = rows.div_ceil(block_rows);
+    let Ok(head_len) = u32::try_from(head_len(1, 0, block_count, 0)) else {
+        return cannot("a chunk whose head is too large; use fewer rows a chunk or more a block".into());
+    };
+    let placed = lay_out(head_len, rows, [width].into_iter(), core::iter::empty::<Vec<u32>>())
+        .expect("all of it is in memory");
+    let padding = to_usize(placed.fields[0].end - placed.fields[0].offset) - bytes.len();
+    let mut out = Vec::with_capacity(head_len as usize);
+    out.extend(0u32.to_le_bytes());
+    out.extend(1u16.to_le_bytes());
+    out.extend(0u16.to_le_bytes());
+    out.extend(width.to_le_bytes());
+    let block_len = u64::from(block_rows) * u64::from(width);
+    for block in bytes.chunks(usize::try_from(block_len).unwrap_or(usize::MAX)) {
+        let mut crc = Crc32c::default();
+        crc.update(block);
+        if block.as_ptr_range().end == bytes.as_ptr_range().end {
+            crc.update(&[0; ALIGN as usize][..padding]);
+        }
+        out.extend(crc.finish().to_le_bytes());
+    }
+    out.resize(head_len as usize, 0);
+    let head_crc = crc32c(&out);
+    Ok((out, padding, ChunkSpec { array, rows, block_rows, head_len, head_crc, len: placed.len, loss: Loss::NONE }))
+}
+
 /// Reads the head of chunk `id` of an array; `bytes` are the first `head_len` bytes of `entry`.
 ///
 /// # Errors

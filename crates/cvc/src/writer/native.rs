@@ -15,7 +15,9 @@ use cvc_codec::{
     EncodedChunk, HostBuffer, Job, Params, Payloads, RowSlice, SourceError, StoredChunk, find, loss,
 };
 use cvc_cpu::{CpuBackend, CpuLoops};
-use cvc_format::native::{ArraySpec, ChunkOf, ChunkSpec, Contents, LaneBytes, OpenChunk, PRELUDE_LEN};
+use cvc_format::native::{
+    ALIGN, ArraySpec, ChunkOf, ChunkSpec, Contents, LaneBytes, OpenChunk, PRELUDE_LEN, encode_field_head,
+};
 use cvc_format::{ArrayDType, FormatError, Limits, Loss, Section};
 
 use super::{ArrayOptions, ArrayRows, DEFAULT_CHUNK_LEN, SMALL_BATCH_LEN, WriteOptions, encode_error};
@@ -151,6 +153,65 @@ impl Body {
     /// Encodes and writes the chunks that these rows fill, and keeps the rest of them. Some of the chunks are written by the next
     /// call, while that one's are encoded.
     pub(super) fn append(&mut self, rows: &[ArrayRows<'_>], sink: &mut dyn Write) -> Result<(), Error> {
+        let done = self.append_as_they_lie(rows, false, sink)?;
+        self.append_encoded(&after(rows, done), sink)
+    }
+
+    /// As [`Body::append`], of rows after which none will come.
+    pub(super) fn append_last(&mut self, rows: &[ArrayRows<'_>], sink: &mut dyn Write) -> Result<(), Error> {
+        let done = self.append_as_they_lie(rows, true, sink)?;
+        self.append_encoded(&after(rows, done), sink)
+    }
+
+    /// Writes whole chunks of the only array from where the rows lie, if they are stored as they are: there is nothing to
+    /// encode, and each copy of a large array costs as much as writing it. Returns how many rows were written; `last` says
+    /// that a chunk may be shorter than others at the end.
+    fn append_as_they_lie(
+        &mut self,
+        rows: &[ArrayRows<'_>],
+        last: bool,
+        sink: &mut dyn Write,
+    ) -> Result<usize, Error> {
+        let ([column], [ArrayRows::Values(values)]) = (self.columns.as_slice(), rows) else { return Ok(0) };
+        let How::Values(codec, options) = column.how else { return Ok(0) };
+        let plain = codec.name() == "raw" && cfg!(target_endian = "little") && values.dtype() != DType::Bool;
+        if !plain || column.has_no_bytes() || !column.pending.is_empty() {
+            return Ok(0);
+        }
+        let chunk_rows = column.chunk_rows;
+        let mut chunks = Vec::new();
+        let mut done = 0;
+        while values.len() - done >= if last { 1 } else { chunk_rows } {
+            let end = values.len().min(done + chunk_rows);
+            chunks.push(values.slice(done..end));
+            done = end;
+        }
+        let width = u32::try_from(column.options.row_len()).unwrap_or(u32::MAX);
+        let heads = par::try_map(
+            &chunks,
+            || (),
+            |(), chunk| {
+                let Ok(rows) = u32::try_from(chunk.len()) else {
+                    let problem = "a chunk holds fewer than 2^32 rows";
+                    return Err(Error::argument("chunk rows", chunk.len(), problem));
+                };
+                Ok(encode_field_head(0, rows, options.block_rows, width, chunk.bytes())?)
+            },
+        )?;
+        if !heads.is_empty() {
+            self.put(Vec::new(), sink)?;
+        }
+        for ((head, padding, spec), chunk) in heads.into_iter().zip(chunks) {
+            for bytes in [&head[..], chunk.bytes(), &[0; ALIGN as usize][..padding]] {
+                sink.write_all(bytes).map_err(Error::Output)?;
+            }
+            self.out.chunks.push(spec);
+        }
+        self.rows += done as u64;
+        Ok(done)
+    }
+
+    fn append_encoded(&mut self, rows: &[ArrayRows<'_>], sink: &mut dyn Write) -> Result<(), Error> {
         let count = rows.first().map_or(0, ArrayRows::len);
         // First what completes the chunk that is pending, then whole chunks from where they lie, then the rest.
         let mut began = Vec::with_capacity(self.columns.len());
@@ -353,6 +414,11 @@ impl Out {
         }
         Ok(())
     }
+}
+
+/// The rows after the first `done` of each array.
+fn after<'a>(rows: &[ArrayRows<'a>], done: usize) -> Vec<ArrayRows<'a>> {
+    rows.iter().map(|rows| rows.slice(done..rows.len())).collect()
 }
 
 /// Chunks that follow each other, together where they are so small that handing over each by itself would be felt.

@@ -225,6 +225,12 @@ impl ArrayOptions {
         ArrayOptions { nonfinite, ..self }
     }
 
+    /// Adds options of the codec as another file said them, to be said again; for rows that are copied as they are.
+    #[must_use]
+    pub fn codec_options(self, options: Json) -> Self {
+        ArrayOptions { codec_options: Some(options), ..self }
+    }
+
     /// Says where the values come from: an object. The keys `model`, `revision`, `normalized`, `prefix` and `dimension` are
     /// reserved for what they say.
     #[must_use]

@@ -110,7 +110,8 @@ def test_filters_give_what_upstream_gives_or_what_is_right(golden, each):
         return
     found = cvc.load_cvc_range(golden.path, **asked)
     same_bits(found, right)
-    bugs = ("sections_twomatch", "section_value=None", "[3, 1, 1]")
+    # Two sections of high quality meet in a chunk, of which upstream gives the first.
+    bugs = ("sections_twomatch", "quality", "section_value=None", "[3, 1, 1]")
     if not any(bug in golden.entry["file"] + each["call"] for bug in bugs):
         same_bits(found, golden.npy(each["expected"]))
 

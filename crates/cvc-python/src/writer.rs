@@ -209,6 +209,26 @@ fn default_codec(layout: Layout, dtype: DType) -> &'static str {
 }
 
 impl Writer {
+    /// A writer of a native file that has arrays already.
+    pub(crate) fn of(writer: cvc::Writer, path: PathBuf, names: Vec<String>) -> Writer {
+        let plan = Plan {
+            path: Some(path),
+            layout: Layout::Native,
+            codec: None,
+            block_rows: None,
+            scope: None,
+            nonfinite: None,
+            provenance: None,
+            chunk_rows: None,
+            metadata: None,
+            chunk_metadata: Vec::new(),
+            overwrite: Overwrite::Allow,
+        };
+        let rows = writer.rows();
+        let stage = Stage::Open { writer: Target::File(writer), names };
+        Writer { state: Mutex::new(State { plan, stage, rows }) }
+    }
+
     /// # Errors
     /// Another call is at work: of another thread, or the one that called `progress`.
     fn state(&self) -> PyResult<MutexGuard<'_, State>> {

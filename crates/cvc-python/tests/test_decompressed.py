@@ -600,6 +600,7 @@ def test_an_edit_that_fails_leaves_everything_as_it_was(path):
     path.write_bytes(file)
     for call in (
         lambda: cvc.delete_column(path, "text"),
+        lambda: cvc.add_column(path, "more", normal(50)),
         lambda: cvc.rename_column(path, "text", "words", output_path=path.with_name("other.cvc")),
     ):
         with pytest.raises(cvc.CorruptedChunkError, match="chunk 3"):
@@ -764,9 +765,44 @@ def test_edits_copy_encoded_bytes(path):
         assert encoded(untouched) == before
 
 
+@row("6.2 modify without repacking")
+def test_edits_of_native_files_copy_too(path):
+    rng = np.random.default_rng(0)
+    data = {"text": normal(50, 6), "image": normal(50, 4, seed=1), "id": np.arange(50), "half": normal(50, 2).astype("f2")}
+    words = [str(number) for number in rng.integers(0, 1000, 50)]
+    sections = [(0, 20, {"source": "wiki"}), (20, 50, {"source": "arxiv"})]
+    codecs = {"text": "fp16", "image": "int8", "id": "zstd", "half": "bf16"}
+    cvc.pack({**data, "words": words}, path, codecs, sections=sections, metadata={"model": "m"}, chunk_rows=16)
+
+    def seen(*names):
+        with cvc.open(path) as file:
+            arrays = {name: file[name] for name in names}
+            said = {name: (each.codec, each.loss, each.chunks, each.stored_len) for name, each in arrays.items()}
+            values = {name: each.read(dtype="float32" if name == "half" else None).tolist() for name, each in arrays.items()}
+            return said, values, file.sections, file.metadata
+
+    before = seen("image", "id", "half", "words")
+    cvc.add_column(path, "flag", np.arange(50) % 2 == 0)
+    cvc.update_column(path, "text", normal(50, 3, seed=3))
+    cvc.rename_column(path, "flag", "even")
+    assert seen("image", "id", "half", "words") == before
+    assert [column["name"] for column in cvc.list_columns(path)] == ["image", "id", "half", "words", "even", "text"]
+    cvc.delete_column(path, "words")
+    assert cvc.load_cvc_columns(path, ["text"], section_key="source", section_value="wiki")["text"].shape == (20, 3)
+    with pytest.raises(cvc.ArgumentError, match="nonfinite = 'upstream'"):
+        cvc.add_column(path, "more", normal(50), nonfinite="upstream")
+    with pytest.raises(cvc.EncodeError, match="row 7"):
+        cvc.add_column(path, "more", np.where(np.arange(50) == 7, np.nan, 1), compression="int8")
+    for name in ("image", "id", "half", "even"):
+        cvc.delete_column(path, name)
+    cvc.update_column(path, "text", normal(50, 2), compression="lossless")
+    assert seen("text")[2:] == before[2:]
+    assert np.array_equal(cvc.load_cvc(path), normal(50, 2))
+    assert os.listdir(path.parent) == ["file.cvc"]
+
+
 # 6.3
 
-FLIPPED = 17
 
 
 @pytest.fixture

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
+from .._cvc import Writer
 from .._errors import ArgumentError
 from . import frames
 from .frames import Frames, Path, opened, opened_frames
-from .info import info_of
+from .info import columns_of
 from .load import columnar_arrays
 from .pack import as_array, encoded
 
@@ -23,13 +24,7 @@ def list_columns(path: Path) -> list[dict[str, Any]]:
     """
     with opened(path) as file:
         columnar_arrays(file)
-        info = info_of(file, file.file_len)
-        if "columns" in info:
-            return list(info["columns"])
-        # A native file that one array was packed into.
-        array = next(iter(file.arrays.values()))
-        dimension = info["dimension"]
-        return [{"name": array.name, "dtype": array.stored_dtype, "dimension": dimension, "compression": info["compression"]}]
+        return columns_of(file)
 
 
 def add_column(
@@ -41,7 +36,7 @@ def add_column(
     *,
     nonfinite: str = "refuse",
 ) -> None:
-    """Adds a column to a columnar file, after all others.
+    """Adds a column to a columnar or native file, after all others.
 
     `data`: an array of shape `(rows, dim)` or `(rows,)`, with as many rows as the file. `compression` and `nonfinite` are those
     of `pack_cvc_columns`. The encoded bytes of other columns are copied, with their checksums compared; chunks and sections stay.
@@ -50,11 +45,13 @@ def add_column(
     Raises `ArgumentError` (a `ValueError`) if there is a column of that name or the rows are not as many, `CorruptedChunkError` if
     a chunk is damaged, and what `pack_cvc` raises.
     """
-    with _editable(path) as cvcf:
-        if column_name in _names(cvcf):
+    with opened(path) as file:
+        arrays = columnar_arrays(file)
+        if column_name in arrays:
             raise ArgumentError(f"Column {column_name!r} already exists: use update_column()")
-        rows = _rows(cvcf, data, "New column")
-        _write(cvcf, path, output_path, [*_names(cvcf), column_name], {}, {column_name: (rows, compression, nonfinite)})
+        rows = _rows(data, "New column", next(iter(arrays.values())))
+        fresh = _Fresh(column_name, rows, compression, nonfinite)
+        _write(file, path, output_path, {**{name: name for name in arrays}, column_name: fresh})
 
 
 def update_column(
@@ -66,17 +63,19 @@ def update_column(
     *,
     nonfinite: str = "refuse",
 ) -> None:
-    """Replaces the rows of a column, which keeps its place and, unless `compression` says otherwise, its compression.
+    """Replaces the rows of a column, which keeps its compression unless `compression` says otherwise.
 
-    Its dtype and dimension become those of `data`. All else is as for `add_column`; `ArgumentError` (a `ValueError`) is raised if
-    there is no such column.
+    Its dtype and dimension become those of `data`. It keeps its place in a columnar file; in a native one it goes behind the
+    others. All else is as for `add_column`; `ArgumentError` (a `ValueError`) is raised if there is no such column.
     """
-    with _editable(path) as cvcf:
-        _check(cvcf, column_name)
-        rows = _rows(cvcf, data, "Updated column")
+    with opened(path) as file:
+        arrays = columnar_arrays(file)
+        _check(arrays, column_name)
+        rows = _rows(data, "Updated column", arrays[column_name])
         if compression is None:
-            compression = next(col["compression"] for col in cvcf.header["columns"] if col["name"] == column_name)
-        _write(cvcf, path, output_path, _names(cvcf), {}, {column_name: (rows, compression, nonfinite)})
+            compression = next(column["compression"] for column in columns_of(file) if column["name"] == column_name)
+        fresh = _Fresh(column_name, rows, compression, nonfinite)
+        _write(file, path, output_path, {name: fresh if name == column_name else name for name in arrays})
 
 
 def delete_column(path: Path, column_name: str, output_path: Path | None = None) -> None:
@@ -84,12 +83,12 @@ def delete_column(path: Path, column_name: str, output_path: Path | None = None)
 
     Raises `ArgumentError` (a `ValueError`) if there is no such column, or no other.
     """
-    with _editable(path) as cvcf:
-        _check(cvcf, column_name)
-        names = [name for name in _names(cvcf) if name != column_name]
-        if not names:
+    with opened(path) as file:
+        arrays = columnar_arrays(file)
+        _check(arrays, column_name)
+        if len(arrays) == 1:
             raise ArgumentError("Cannot delete the last column: a file has at least one")
-        _write(cvcf, path, output_path, names, {}, {})
+        _write(file, path, output_path, {name: name for name in arrays if name != column_name})
 
 
 def rename_column(path: Path, old_name: str, new_name: str, output_path: Path | None = None) -> None:
@@ -97,67 +96,95 @@ def rename_column(path: Path, old_name: str, new_name: str, output_path: Path | 
 
     Raises `ArgumentError` (a `ValueError`) if there is no column `old_name`, or one `new_name`.
     """
-    with _editable(path) as cvcf:
-        _check(cvcf, old_name)
-        if new_name in _names(cvcf):
-            raise ArgumentError(f"Column {new_name!r} already exists")
-        names = [new_name if name == old_name else name for name in _names(cvcf)]
-        _write(cvcf, path, output_path, names, {new_name: old_name}, {})
-
-
-def _editable(path: Path) -> Any:
     with opened(path) as file:
-        columnar_arrays(file)
-        if file.layout == "native":
-            raise ArgumentError(
-                f"{os.fspath(path)}: columns are edited in files of layout v2, this one is native; cvc.open(path).convert() "
-                "makes one of the other where v2 can hold what is in it"
-            )
-    return opened_frames(path)
+        arrays = columnar_arrays(file)
+        _check(arrays, old_name)
+        if new_name in arrays:
+            raise ArgumentError(f"Column {new_name!r} already exists")
+        _write(file, path, output_path, {new_name if name == old_name else name: name for name in arrays})
 
 
-def _names(cvcf: Frames) -> list[str]:
-    return [column["name"] for column in cvcf.header["columns"]]
+def _check(arrays: dict[str, Any], name: str) -> None:
+    if name not in arrays:
+        raise ArgumentError(f"Column {name!r} not found. Available: {list(arrays)}")
 
 
-def _check(cvcf: Frames, name: str) -> None:
-    if name not in _names(cvcf):
-        raise ArgumentError(f"Column {name!r} not found. Available: {_names(cvcf)}")
-
-
-def _rows(cvcf: Frames, data: Any, what: str) -> np.ndarray[Any, Any]:
+def _rows(data: Any, what: str, like: Any) -> np.ndarray[Any, Any]:
     rows = as_array(data)
-    if len(rows) != cvcf.header["num_vectors"]:
-        raise ArgumentError(f"{what} must have {cvcf.header['num_vectors']} vectors, got {len(rows)}")
+    if len(rows) != len(like):
+        raise ArgumentError(f"{what} must have {len(like)} vectors, got {len(rows)}")
     return rows
 
 
-def _write(
-    cvcf: Frames,
-    path: Path,
-    output_path: Path | None,
-    names: list[str],
-    renamed: dict[str, str],
-    fresh: dict[str, tuple[np.ndarray[Any, Any], str | None, str]],
-) -> None:
-    """Writes a file of the columns `names`: those of `fresh` are encoded, all others copied."""
+class _Fresh:
+    """A column that is to be encoded."""
+
+    def __init__(self, name: str, rows: np.ndarray[Any, Any], compression: str | None, nonfinite: str) -> None:
+        self.name = name
+        self.rows = rows
+        self.compression = compression
+        self.nonfinite = nonfinite
+
+    def chunk(self, start: int, stop: int) -> tuple[dict[str, Any], dict[str, Any], bytes]:
+        """What the header says of the column, what it says of the chunk of these rows, and the bytes of that."""
+        compressions = {} if self.compression is None else {self.name: self.compression}
+        return encoded(self.name, self.rows[start:stop], compressions, self.nonfinite, start)
+
+
+# What the columns of the new file are, in their order: columns of the old one by name, or fresh ones.
+_Plan = dict[str, "str | _Fresh"]
+
+
+def _write(file: Any, path: Path, output_path: Path | None, plan: _Plan) -> None:
+    # A link keeps pointing at what it points at.
+    final = os.path.realpath(path) if output_path is None else output_path
+    if file.layout == "native":
+        _write_native(file, final, plan)
+    else:
+        # Nothing may have a file open that is replaced, on Windows.
+        file.close()
+        with frames.replaced(final) as out, opened_frames(path) as cvcf:
+            _write_columnar(cvcf, out, plan)
+
+
+def _write_native(file: Any, path: Path, plan: _Plan) -> None:
+    kept = [(source, name) for name, source in plan.items() if isinstance(source, str)]
+    fresh = [source for source in plan.values() if isinstance(source, _Fresh)]
+    for column in fresh:
+        if column.nonfinite != "refuse":
+            raise ArgumentError(f"nonfinite = {column.nonfinite!r}: columns of native files are only added with refuse")
+    codecs = {column.name: "raw" if column.compression == "none" else column.compression for column in fresh}
+    if kept:
+        with file._copy_arrays(path, kept) as writer:
+            for column in fresh:
+                writer.attach(column.name, column.rows, codec=codecs[column.name])
+            file.close()
+        return
+    # The only column is replaced: nothing is left to attach it to.
+    given = {name: codec for name, codec in codecs.items() if codec is not None}
+    with Writer(path, codec=given, metadata=file.metadata) as writer:
+        for section in file.sections:
+            writer.add_section(section.start, section.stop, section.metadata, may_be_empty=True)
+        writer.write({column.name: column.rows for column in fresh})
+        file.close()
+
+
+def _write_columnar(cvcf: Frames, out: BinaryIO, plan: _Plan) -> None:
+    """Writes a file whose chunks have the same rows, and the bytes of the columns that were there."""
     # The header stands before the chunks, so fresh columns are encoded twice rather than kept in memory.
     said = {column["name"]: column for column in cvcf.header["columns"]}
-    columns, chunks = [], []
-    for name in names:
-        if name not in fresh:
-            columns.append({**said[renamed.get(name, name)], "name": name})
-    parts_of = {name: _Fresh(name, *of_column) for name, of_column in fresh.items()}
+    columns: list[dict[str, Any]] = []
+    chunks = []
     start = 0
-    for index, chunk in enumerate(cvcf.header["chunks"]):
+    for chunk in cvcf.header["chunks"]:
         stop, offset, parts = start + chunk["rows"], 0, {}
-        for name in names:
-            if name in parts_of:
-                column, part, _ = parts_of[name].chunk(start, stop)
-                if index == 0:
-                    columns.insert(names.index(name), column)
+        columns.clear()
+        for name, source in plan.items():
+            if isinstance(source, _Fresh):
+                column, part, _ = source.chunk(start, stop)
             else:
-                part = chunk["columns"][renamed.get(name, name)]
+                column, part = said[source], chunk["columns"][source]
+            columns.append({**column, "name": name})
             parts[name] = {**part, "offset": offset}
             offset += part["size"]
         chunks.append({**chunk, "columns": parts})
@@ -169,29 +196,13 @@ def _write(
             stop = start + chunk["rows"]
             payload = cvcf.payload(index)
             pieces = []
-            for name in names:
-                if name in parts_of:
-                    pieces.append(parts_of[name].chunk(start, stop)[2])
+            for source in plan.values():
+                if isinstance(source, _Fresh):
+                    pieces.append(source.chunk(start, stop)[2])
                 else:
-                    part = chunk["columns"][renamed.get(name, name)]
+                    part = chunk["columns"][source]
                     pieces.append(payload[part["offset"] : part["offset"] + part["size"]])
             yield b"".join(pieces)
             start = stop
 
-    header = {**cvcf.header, "columns": columns, "chunks": chunks}
-    frames.write(path if output_path is None else output_path, "v2", header, payloads())
-
-
-class _Fresh:
-    """A column that is encoded for this file."""
-
-    def __init__(self, name: str, rows: np.ndarray[Any, Any], compression: str | None, nonfinite: str) -> None:
-        self._name = name
-        self._rows = rows
-        self._compressions = {} if compression is None else {name: compression}
-        self._nonfinite = nonfinite
-
-    def chunk(self, start: int, stop: int) -> tuple[dict[str, Any], dict[str, Any], bytes]:
-        """What the header says of the column, what it says of the chunk of these rows, and the bytes of that."""
-        rows = self._rows[start:stop]
-        return encoded(self._name, rows, self._compressions, self._nonfinite, start)
+    frames.write(out, "v2", {**cvcf.header, "columns": columns, "chunks": chunks}, payloads())

@@ -175,13 +175,12 @@ def frame_head(layout: str, length: int, crc32: int | None) -> bytes:
     return head if layout == "v0" else head + (crc32 or 0).to_bytes(4, "little")
 
 
-def write(path: Path, layout: str, header: dict[str, Any], payloads: Iterable[bytes], *, overwrite: bool = True) -> None:
-    """Writes a CVCF file. It gets its name when it is complete; if anything fails nothing is left."""
-    with replaced(path, overwrite=overwrite) as file:
-        file.write(prefix(layout, header))
-        for payload in payloads:
-            file.write(frame_head(layout, len(payload), zlib.crc32(payload)))
-            file.write(payload)
+def write(out: BinaryIO, layout: str, header: dict[str, Any], payloads: Iterable[bytes]) -> None:
+    """Writes a CVCF file of these chunks."""
+    out.write(prefix(layout, header))
+    for payload in payloads:
+        out.write(frame_head(layout, len(payload), zlib.crc32(payload)))
+        out.write(payload)
 
 
 def beside(path: Path) -> str:

@@ -70,7 +70,7 @@ def info_of(file: Any, file_size: int) -> dict[str, Any]:
             for index, (rows, metadata, of_chunk) in enumerate(zip(chunks, said, of_chunks))
         ]
     else:
-        info["columns"] = header["columns"] if cvcf else [_column(array) for array in arrays.values()]
+        info["columns"] = columns_of(file)
         info["chunks"] = [
             {"index": index, "rows": len(rows), "columns": list(arrays)} for index, rows in enumerate(chunks)
         ]
@@ -85,6 +85,13 @@ def info_of(file: Any, file_size: int) -> dict[str, Any]:
             for section in file.sections
         ]
     return info
+
+
+def columns_of(file: Any) -> list[dict[str, Any]]:
+    """What is known of each column of a columnar or native file."""
+    if file.layout == "v2":
+        return list(file.header["columns"])
+    return [_column(array) for array in file.arrays.values()]
 
 
 def _dimension(array: Any) -> int:
@@ -263,11 +270,11 @@ def upgrade_cvc(input_path: Path, output_path: Path, verbose: bool = False, *, l
 
 
 def _copy(input_path: Path, output_path: Path) -> None:
-    with opened_frames(input_path) as cvcf:
+    with frames.replaced(output_path, overwrite=False) as out, opened_frames(input_path) as cvcf:
         layout = "v2" if cvcf.layout == "v2" else "v1"
         header = {key: value for key, value in cvcf.header.items() if key != "mmap_optimized"}
         header["chunks"] = [
             {key: value for key, value in chunk.items() if key != "file_offset"} for chunk in header["chunks"]
         ]
         payloads = (cvcf.payload(chunk) for chunk in range(len(cvcf.frames)))
-        frames.write(output_path, layout, header, payloads, overwrite=False)
+        frames.write(out, layout, header, payloads)

@@ -323,9 +323,11 @@ class _Guard:
             rows = rows.astype(np.float32)
         if self._codec not in ("fp16", "int8") or rows.dtype.kind not in "fiub" or not rows.size:
             return
+        # In parts that stay in the cache for the second look at them.
+        step = max(1, _PART_LEN // max(1, rows[:1].nbytes))
         start = 0
         while start < len(rows):
-            stop = min(len(rows), start + self._chunk_size - self._rows % self._chunk_size)
+            stop = min(len(rows), start + step, start + self._chunk_size - self._rows % self._chunk_size)
             part = rows[start:stop]
             with np.errstate(over="ignore"):
                 low, high = np.float32(part.min()), np.float32(part.max())
@@ -372,13 +374,14 @@ class _Guard:
         )
 
 
+_PART_LEN = 1 << 19
 # What is at least this rounds to an infinity of binary16.
 _HALF_LIMIT = 65520.0
 
 
 def _say_where_chunks_lie(plain: Path, path: Path) -> None:
     """Writes a v1 file again with the offset of each frame in its header."""
-    with opened_frames(plain) as cvcf:
+    with frames.replaced(path) as out, opened_frames(plain) as cvcf:
         header = {**cvcf.header, "mmap_optimized": True}
         lengths = [8 + frame.length for frame in cvcf.frames]
         # The header is longer for the digits of the offsets, which grow with the header: this ends as digits only get more.
@@ -392,4 +395,4 @@ def _say_where_chunks_lie(plain: Path, path: Path) -> None:
             header["chunks"] = chunks
             found = len(frames.prefix("v1", header))
         payloads = (cvcf.payload(chunk) for chunk in range(len(cvcf.frames)))
-        frames.write(path, "v1", header, payloads)
+        frames.write(out, "v1", header, payloads)

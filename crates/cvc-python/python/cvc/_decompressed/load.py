@@ -44,30 +44,19 @@ def load_cvc(
     to = target(device, framework, backend)
     if on_corruption not in ("raise", "skip", "warn"):
         raise ArgumentError(f"on_corruption = {on_corruption!r}: one of raise, skip, warn is needed")
-    if on_corruption != "raise" and is_path(path):
-        return _load_what_is_whole(path, to, on_corruption == "warn", fill_value)
-    with opened(path) as file:
-        _warn_of_v0(file)
-        array = only_array(file)
-        try:
-            return to.read(array, dtype=float_dtype(array))
-        except CorruptedChunkError as error:
-            if on_corruption != "raise":
-                return _filled(array, len(array), to, on_corruption == "warn", fill_value)
-            raise _with_rows(array, error) from None
-
-
-def _load_what_is_whole(path: Any, to: Target, warn: bool, fill_value: float) -> Any:
+    warn = on_corruption == "warn"
     try:
         with opened(path) as file:
-            _warn_of_v0(file, stacklevel=4)
+            _warn_of_v0(file)
             array = only_array(file)
             try:
                 return to.read(array, dtype=float_dtype(array))
-            except CorruptedChunkError:
+            except CorruptedChunkError as error:
+                if on_corruption == "raise":
+                    raise _with_rows(array, error) from None
                 return _filled(array, len(array), to, warn, fill_value)
     except CorruptedChunkError:
-        missing = cut(path)
+        missing = cut(path) if on_corruption != "raise" and is_path(path) else None
         if missing is None:
             raise
     with open_file(missing.whole) as file:
@@ -99,7 +88,7 @@ def _filled(array: Any, total: int, to: Target, warn: bool, fill_value: float) -
         start = lost_stop
     for lost_start, lost_stop in lost if warn else ():
         warnings.warn(
-            f"rows {lost_start} to {lost_stop} are corrupted and filled with {fill_value}", RuntimeWarning, stacklevel=4
+            f"rows {lost_start} to {lost_stop} are corrupted and filled with {fill_value}", RuntimeWarning, stacklevel=3
         )
     return to.moved(values)
 
@@ -338,10 +327,10 @@ def _column_dtype(array: Any) -> str | None:
     return None if array.codec in _AS_STORED else float_dtype(array)
 
 
-def _warn_of_v0(file: Any, stacklevel: int = 3) -> None:
+def _warn_of_v0(file: Any) -> None:
     if file.layout == "v0":
         warnings.warn(
             "the file is in the legacy layout v0, which has no checksums; upgrade_cvc() writes one that has",
             DeprecationWarning,
-            stacklevel=stacklevel,
+            stacklevel=3,
         )

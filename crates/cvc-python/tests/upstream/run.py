@@ -1,22 +1,26 @@
-"""Runs the tests of `decompressed` itself, of its unpacked source distribution, with `cvc` in its place.
+"""Runs the tests of `decompressed` itself, of its source distribution, with `cvc` in its place.
 
-    python -m pip download --no-deps --no-binary decompressed decompressed==2.1.1 && tar xf decompressed-2.1.1.tar.gz
-    python crates/cvc-python/tests/upstream/run.py decompressed-2.1.1
+    python -m pip download --no-deps --no-binary decompressed decompressed==2.1.1
+    python crates/cvc-python/tests/upstream/run.py decompressed-2.1.1.tar.gz
 
-`cvc`, NumPy and pytest must be importable. Exits with 0 if every test passes, is skipped for want of a GPU, or fails as
+The folder that the archive unpacks to will do as well. `cvc`, NumPy and pytest must be importable. Exits with 0 if every test passes, is skipped for want of a GPU, or fails as
 `EXPECTED` says.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import sys
+import tarfile
 import tempfile
 from pathlib import Path
 
 import pytest
 
+# Of the archive, as it is code that runs here.
+SHA256 = "975641352765d46ed1b0a626ba68a092965b047188f68dce826e5566c0c82bfc"
 # The test, and the row of formats/cvcf.md section 6 that says why it cannot pass.
 EXPECTED: dict[str, str] = {}
 # Fewer tests than this mean that they were not found.
@@ -45,14 +49,24 @@ class Plugin:
             self.counts["xfailed" if expected else report.outcome] += 1
 
 
-def main(folder: Path) -> int:
-    if not (folder / "tests").is_dir():
-        print(f"{folder} has no folder `tests`: the unpacked source distribution of decompressed is needed", file=sys.stderr)
-        return 2
+def put_tests(source: Path, into: Path) -> None:
+    """The folder `tests` of the source distribution, away from the package, which they would put in front of the shim."""
+    if source.is_dir():
+        shutil.copytree(source / "tests", into)
+        return
+    found = hashlib.sha256(source.read_bytes()).hexdigest()
+    if found != SHA256:
+        sys.exit(f"{source} is not the archive of decompressed 2.1.1 that is known: its sha256 is {found}")
+    with tempfile.TemporaryDirectory() as unpacked, tarfile.open(source) as archive:
+        archive.extractall(unpacked, filter="data")
+        (package,) = Path(unpacked).iterdir()
+        shutil.copytree(package / "tests", into)
+
+
+def main(source: Path) -> int:
     with tempfile.TemporaryDirectory() as temporary:
-        # Away from the package, which the tests would put in front of the shim.
         tests = Path(temporary) / "tests"
-        shutil.copytree(folder / "tests", tests)
+        put_tests(source, tests)
         sys.path.insert(0, str(Path(__file__).parent / "shim"))
         sys.dont_write_bytecode = True
         os.chdir(temporary)

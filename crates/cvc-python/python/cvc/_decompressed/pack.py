@@ -329,7 +329,7 @@ class _Guard:
         while start < len(rows):
             stop = min(len(rows), start + step, start + self._chunk_size - self._rows % self._chunk_size)
             part = rows[start:stop]
-            with np.errstate(over="ignore"):
+            with np.errstate(over="ignore", invalid="ignore"):
                 low, high = np.float32(part.min()), np.float32(part.max())
             if self._codec == "fp16":
                 # A NaN compares as false, and is kept; what is beside it needs a closer look.

@@ -4,6 +4,7 @@ list of its bugs, named after the row.
 The list is that of the format notes: 6.1 for what 0.1.0 and 2.1.1 share, 6.2 for 2.x, 6.3 for errors.
 """
 
+import contextlib
 import importlib
 import inspect
 import json
@@ -24,7 +25,7 @@ import pytest
 
 import cvc
 import cvc._decompressed
-from cvc._decompressed import backends, pack
+from cvc._decompressed import backends, frames, load, pack
 
 PACKAGE = Path(__file__).parents[1]
 GOLDEN = PACKAGE.parent / "cvc-conformance" / "data" / "golden" / "decompressed"
@@ -219,7 +220,9 @@ def test_chunks_come_as_asked_for(path, layout):
     cvc.pack_cvc(rows, path, chunk_size=3, layout=layout)
     parts = [rows[0:3], rows[3:6], rows[6:9], rows[9:]]
     wanted = [3, 1, 1, 0]
-    assert np.array_equal(cvc.load_cvc_range(path, chunk_indices=iter(wanted)), np.concatenate([parts[i] for i in wanted]))
+    assert np.array_equal(
+        cvc.load_cvc_range(path, chunk_indices=iter(wanted)), np.concatenate([parts[i] for i in wanted])
+    )
     found = list(cvc.load_cvc_chunked(path, chunk_indices=iter(wanted)))
     assert [index for index, _ in found] == wanted
     assert all(np.array_equal(part, parts[index]) for index, part in found)
@@ -310,6 +313,16 @@ def test_chunks_that_are_too_large_are_refused_first(path):
     assert os.listdir(path.parent) == []
 
 
+@row("6.1-8 headers and chunks that others made too large")
+def test_lengths_have_32_bits(monkeypatch):
+    monkeypatch.setattr(frames, "_LEN_LIMIT", 100)
+    assert frames.frame_head("v1", 99, 7) == b"c\0\0\0\7\0\0\0"
+    with pytest.raises(cvc.ArgumentError, match="100 bytes.*smaller chunks"):
+        frames.frame_head("v1", 100, 7)
+    with pytest.raises(cvc.ArgumentError, match="larger chunks"):
+        frames.prefix("v0", {"key": "x" * 100})
+
+
 @row("6.1-9 annotations of all Python versions")
 def test_every_annotation_can_be_evaluated():
     declared = tomllib.loads((PACKAGE / "pyproject.toml").read_text())["project"]["requires-python"]
@@ -332,6 +345,8 @@ def test_every_console_script_exists():
 class FakeArray:
     """What a `cvc.Array` does on a machine with a card."""
 
+    stored_dtype = "float32"
+
     def read(self, rows=None, *, device, dtype=None):
         return "memory", device, rows
 
@@ -344,6 +359,10 @@ def card(monkeypatch):
     for name in ("torch", "cupy"):
         module = types.ModuleType(name)
         module.from_dlpack = lambda memory, name=name: (name, memory)
+        # Each in its own way; neither may be used for what was decoded on the card.
+        module.from_numpy = lambda values: types.SimpleNamespace(to=lambda device: ("torch", device, values))
+        module.cuda = types.SimpleNamespace(Device=lambda number: contextlib.nullcontext(number))
+        module.asarray = lambda values: ("cupy", values)
         monkeypatch.setitem(sys.modules, name, module)
 
 
@@ -353,6 +372,11 @@ def card(monkeypatch):
 def test_device_arrays_are_adopted_not_copied(card, framework, backend):
     to = backends.target("cuda:1", framework, backend)
     assert to.read(FakeArray(), slice(2, 5)) == (framework, ("memory", "cuda:1", slice(2, 5)))
+    # Rows that do not lie side by side are read in one piece as well.
+    found, (memory, device, rows) = load._read_ranges(FakeArray(), [range(3), range(8, 10), range(10, 11)], to, None)
+    assert (found, memory, device, rows.tolist()) == (framework, "memory", "cuda:1", [0, 1, 2, 8, 9, 10])
+    assert load._read_ranges(FakeArray(), [range(3, 3)], to, None)[1][2].tolist() == []
+    assert to.moved(7) == (("torch", "cuda:1", 7) if framework == "torch" else ("cupy", 7))
 
 
 @row("6.1-11 CuPy arrays are the memory that was decoded to")
@@ -455,7 +479,12 @@ def test_files_have_the_frames_of_their_layout(path):
     header = b'{"num_vectors": 1, "dimension": 1, "compression": "int8", "chunks": [{"rows": 1, "compression": "int8", "min": -1.5, "scale": 1.0}]}'
     assert path.read_bytes() == b"CVCF\x84\0\0\0" + header + b"\1\0\0\0\0"
     cvc.pack_cvc(row, path, "int8")
-    header = {"chunks": [{"compression": "int8", "min": -1.5, "rows": 1, "scale": 1.0}], "compression": "int8", "dimension": 1, "num_vectors": 1}
+    header = {
+        "chunks": [{"compression": "int8", "min": -1.5, "rows": 1, "scale": 1.0}],
+        "compression": "int8",
+        "dimension": 1,
+        "num_vectors": 1,
+    }
     text = json.dumps(header, separators=(",", ":")).encode()
     crc32 = zlib.crc32(b"\0").to_bytes(4, "little")
     assert path.read_bytes() == b"CVCF\1\0\0\0" + len(text).to_bytes(4, "little") + text + b"\1\0\0\0" + crc32 + b"\0"
@@ -485,7 +514,9 @@ def test_auto_never_falls_back(path, monkeypatch):
 @pytest.mark.parametrize("compression", ["fp16", "lossless"])
 def test_mapped_files_of_any_number_of_chunks(path, chunks, compression):
     rows = normal(chunks * 3 - 1, 4)
-    cvc.pack_cvc(rows, path, compression, chunk_size=3, mmap_optimized=True, chunk_metadata=[{"n": n} for n in range(chunks)])
+    cvc.pack_cvc(
+        rows, path, compression, chunk_size=3, mmap_optimized=True, chunk_metadata=[{"n": n} for n in range(chunks)]
+    )
     right = rows if compression == "lossless" else rows.astype("f2").astype("f4")
     assert np.array_equal(cvc.load_cvc(path), right)
     assert np.array_equal(cvc.load_cvc_range(path, chunk_indices=[chunks - 1]), right[chunks * 3 - 3 :])
@@ -523,7 +554,9 @@ def test_mapped_files_of_upstream_are_read_by_all_functions():
 @row("6.2 none columns")
 @pytest.mark.parametrize("layout", ["v2", "native"])
 def test_columns_keep_their_dtype(path, layout):
-    data = {name: (np.arange(40) * 3).astype(name) for name in ("int64", "int32", "int8", "uint8", "float32", "float16")}
+    data = {
+        name: (np.arange(40) * 3).astype(name) for name in ("int64", "int32", "int8", "uint8", "float32", "float16")
+    }
     data["int32"][:] = 2**24 + 1 + np.arange(40)
     data["matrix"] = normal(40, 3)
     cvc.pack_cvc_columns(data, path, dict.fromkeys(data, "none"), chunk_size=7, layout=layout)
@@ -594,7 +627,10 @@ def test_edits_keep_sections_and_chunks(path):
         after = cvc.get_cvc_info(path)
         assert after["sections"] == before["sections"]
         assert [chunk["rows"] for chunk in after["chunks"]] == [16, 16, 16, 2]
-        assert cvc.load_cvc_columns(path, ["image"], section_key="source", section_value="arxiv")["image"].shape == (30, 4)
+        assert cvc.load_cvc_columns(path, ["image"], section_key="source", section_value="arxiv")["image"].shape == (
+            30,
+            4,
+        )
         assert cvc.validate_cvc(path)["valid"] and cvc.validate_cvc_integrity(path)["valid"]
 
 
@@ -647,7 +683,12 @@ def test_columnar_files_are_valid(path, capsys):
     columns_file(path)
     report = cvc.validate_cvc(path)
     assert report["valid"] and report["version"] == "v2.0"
-    assert report["num_vectors"] == 50 and [column["name"] for column in report["columns"]] == ["text", "image", "id", "score"]
+    assert report["num_vectors"] == 50 and [column["name"] for column in report["columns"]] == [
+        "text",
+        "image",
+        "id",
+        "score",
+    ]
     assert cvc.validate_cvc_integrity(path)["valid"]
     assert cvc.validate_cvc_version(path)["version"] == "v2.0"
     assert capsys.readouterr().out == "", "nothing is printed that nobody asked for"
@@ -701,6 +742,7 @@ def test_all_files_can_be_mapped(path, layout, compression):
     with pytest.raises(RuntimeError, match="not opened"):
         loader.load()
     with loader:
+        loader.open()  # It is already.
         assert not loader.is_mmap_optimized
         assert np.array_equal(loader.load(), whole)
         assert np.array_equal(loader.load_chunk(1), whole[8:16])
@@ -788,7 +830,12 @@ def test_edits_copy_encoded_bytes(path):
 @row("6.2 modify without repacking")
 def test_edits_of_native_files_copy_too(path):
     rng = np.random.default_rng(0)
-    data = {"text": normal(50, 6), "image": normal(50, 4, seed=1), "id": np.arange(50), "half": normal(50, 2).astype("f2")}
+    data = {
+        "text": normal(50, 6),
+        "image": normal(50, 4, seed=1),
+        "id": np.arange(50),
+        "half": normal(50, 2).astype("f2"),
+    }
     words = [str(number) for number in rng.integers(0, 1000, 50)]
     sections = [(0, 20, {"source": "wiki"}), (20, 50, {"source": "arxiv"})]
     codecs = {"text": "fp16", "image": "int8", "id": "zstd", "half": "bf16"}
@@ -798,7 +845,9 @@ def test_edits_of_native_files_copy_too(path):
         with cvc.open(path) as file:
             arrays = {name: file[name] for name in names}
             said = {name: (each.codec, each.loss, each.chunks, each.stored_len) for name, each in arrays.items()}
-            values = {name: each.read(dtype="float32" if name == "half" else None).tolist() for name, each in arrays.items()}
+            values = {
+                name: each.read(dtype="float32" if name == "half" else None).tolist() for name, each in arrays.items()
+            }
             return said, values, file.sections, file.metadata
 
     before = seen("image", "id", "half", "words")
@@ -822,7 +871,6 @@ def test_edits_of_native_files_copy_too(path):
 
 
 # 6.3
-
 
 
 @pytest.fixture
@@ -941,7 +989,11 @@ def test_a_flipped_bit(path, layout):
     path.write_bytes(file)
     (damage,) = cvc.open(path).verify()
     start, stop = damage.rows
-    for call in (lambda: cvc.load_cvc(path), lambda: list(cvc.load_cvc_chunked(path)), lambda: cvc.load_cvc_range(path, rows=slice(None))):
+    for call in (
+        lambda: cvc.load_cvc(path),
+        lambda: list(cvc.load_cvc_chunked(path)),
+        lambda: cvc.load_cvc_range(path, rows=slice(None)),
+    ):
         with pytest.raises(cvc.CorruptedChunkError, match="corrupted.*CRC32"):
             call()
     with pytest.raises(cvc.CorruptedChunkError, match=f"rows {start} to {stop} are corrupted"):
@@ -1012,13 +1064,23 @@ def test_a_missing_key(path, whole, key):
 @row("6.3 unknown compression in file")
 def test_an_unknown_compression(path, whole):
     header, _, payloads = split(whole)
-    refused(path, cvcf({**header, "compression": "zstd"}, *payloads), cvc.FormatError, 'compression is "zstd", expected one of')
+    refused(
+        path,
+        cvcf({**header, "compression": "zstd"}, *payloads),
+        cvc.FormatError,
+        'compression is "zstd", expected one of',
+    )
 
 
 @row("6.3 major 3..10")
 @pytest.mark.parametrize("major", [3, 10])
 def test_a_newer_version(path, whole, major):
-    refused(path, whole[:4] + bytes([major]) + whole[5:], cvc.FormatError, f"unknown layout version {major}.0.*newer version")
+    refused(
+        path,
+        whole[:4] + bytes([major]) + whole[5:],
+        cvc.FormatError,
+        f"unknown layout version {major}.0.*newer version",
+    )
 
 
 @row("6.3 unknown compression arg")
@@ -1079,7 +1141,9 @@ def test_a_framework_without_devices(path, whole):
 def test_chunks_that_are_not_there(path, whole, index):
     for function in (cvc.load_cvc_chunked, cvc.load_cvc_range):
         # At once, not when the first chunk is asked for.
-        with pytest.raises(cvc.ArgumentError, match=rf"Invalid chunk index {index}\. File has 5 chunks \(indices 0-4\)"):
+        with pytest.raises(
+            cvc.ArgumentError, match=rf"Invalid chunk index {index}\. File has 5 chunks \(indices 0-4\)"
+        ):
             function(path, chunk_indices=[0, index])
 
 
@@ -1118,7 +1182,129 @@ def test_a_chunk_without_rows(path):
     assert os.listdir(path.parent) == []
 
 
+@row("6.3 cut in payload")
+def test_columns_of_a_file_that_is_cut(path):
+    columns_file(path)
+    path.write_bytes(path.read_bytes()[:-1])
+    for function in (cvc.load_cvc_columns, cvc.list_columns, lambda path: cvc.delete_column(path, "text")):
+        with pytest.raises(cvc.CorruptedChunkError, match="chunk 3 is corrupted.*Rows 48 to 50"):
+            function(path)
+
+
 # What no row is about.
+
+
+@pytest.mark.parametrize("layout", ["v2", "native"])
+def test_edits_refuse_what_makes_no_sense(path, layout):
+    cvc.pack_cvc_columns({"a": normal(4, 2), "b": np.arange(4)}, path, layout=layout)
+    before = path.read_bytes()
+    wrong: list[tuple[str, Callable[[], None]]] = [
+        ("'a' already exists: use update_column", lambda: cvc.add_column(path, "a", normal(4))),
+        ("New column must have 4 vectors, got 3", lambda: cvc.add_column(path, "c", normal(3))),
+        ("Updated column must have 4 vectors, got 5", lambda: cvc.update_column(path, "b", normal(5))),
+        ("'c' not found", lambda: cvc.update_column(path, "c", normal(4))),
+        ("'c' not found", lambda: cvc.delete_column(path, "c")),
+        ("'c' not found", lambda: cvc.rename_column(path, "c", "d")),
+        ("'b' already exists", lambda: cvc.rename_column(path, "a", "b")),
+        ("'c' not found", lambda: cvc.load_cvc_columns(path, ["a", "c"])),
+        ("a list of names is needed", lambda: cvc.load_cvc_columns(path, "a")),
+        ("needs a section_key", lambda: cvc.load_cvc_columns(path, section_value=1)),
+        ("a single value has no rows", lambda: cvc.add_column(path, "c", 1.5)),
+    ]
+    for match, call in wrong:
+        with pytest.raises(cvc.ArgumentError, match=match):
+            call()
+    assert path.read_bytes() == before
+    cvc.delete_column(path, "a")
+    with pytest.raises(cvc.ArgumentError, match="last column"):
+        cvc.delete_column(path, "b")
+
+
+def test_edits_can_go_to_another_file(path):
+    for layout in ("v2", "native"):
+        cvc.pack_cvc_columns({"a": normal(4, 2), "b": np.arange(4)}, path, layout=layout)
+        before = path.read_bytes()
+        other = path.with_name("other.cvc")
+        cvc.rename_column(path, "b", "c", output_path=other)
+        assert path.read_bytes() == before
+        assert list(cvc.load_cvc_columns(other)) == ["a", "c"]
+
+
+def test_reports_are_printed_if_asked_for(path, capsys):
+    cvc.pack_cvc(normal(20, 4), path, chunk_size=8)
+    file = bytearray(path.read_bytes())
+    file[-1] ^= 1
+    path.write_bytes(file)
+    report = cvc.validate_cvc_integrity(path, verbose=True)
+    assert [detail["valid"] for detail in report["checksum_details"]] == [True, True, False]
+    assert report["checksum_details"][2]["expected_crc32"] != report["checksum_details"][2]["actual_crc32"]
+    assert "Chunk 2: CORRUPTED (rows 16 to 20)" in capsys.readouterr().out
+    with pytest.raises(cvc.CorruptedChunkError, match="chunk 2"):
+        cvc.upgrade_cvc(path, path.with_name("other.cvc"))
+    assert os.listdir(path.parent) == ["file.cvc"]
+    cvc.pack_cvc(normal(4, 4), path, layout="v0")
+    cvc.upgrade_cvc(path, path.with_name("other.cvc"), verbose=True)
+    assert "(v0.1)" in capsys.readouterr().out
+    with pytest.raises(cvc.ArgumentError, match="v1 or native"):
+        cvc.upgrade_cvc(path, path.with_name("third.cvc"), layout="v2")
+    native = path.with_name("native.cvc")
+    cvc.pack_cvc(normal(4, 4), native, layout="native")
+    with pytest.raises(cvc.ArgumentError, match="layout native"):
+        cvc.upgrade_cvc(native, path.with_name("third.cvc"))
+    assert not path.with_name("third.cvc").exists()
+
+
+def test_all_rows_if_none_are_chosen(path):
+    rows = normal(20, 4)
+    cvc.pack_cvc({"vectors": rows, "ids": np.arange(20)}["vectors"], path, "lossless")
+    assert np.array_equal(cvc.load_cvc_range(path), rows)
+    assert np.array_equal(cvc.load_cvc_range(path, rows=np.arange(20) % 2 == 1), rows[1::2])
+    cvc.pack({"ids": np.arange(20), "vectors": rows}, path)
+    assert cvc.load_cvc(path).shape == (20, 4), "the array of that name, if there are several"
+
+
+def test_bytes_and_files_are_loaded_too(path):
+    rows = normal(20, 4)
+    cvc.pack_cvc(rows, path, "lossless", chunk_size=8)
+    file = path.read_bytes()
+    assert np.array_equal(cvc.load_cvc(file), rows)
+    with open(path, "rb") as opened:
+        assert np.array_equal(cvc.load_cvc_range(opened, chunk_indices=[2]), rows[16:])
+    damaged = bytearray(file)
+    damaged[-1] ^= 1
+    assert np.array_equal(cvc.load_cvc(bytes(damaged), on_corruption="skip")[:16], rows[:16])
+    with pytest.raises(cvc.FormatError):
+        cvc.load_cvc(file[:-1], on_corruption="skip")
+
+
+def test_sections_in_chunks_that_are_damaged(path):
+    rows = normal(20, 4)
+    cvc.pack_cvc_sections(
+        [(rows[:4], 1), (rows[4:8], {"s": 1}), (rows[8:12], 2), (rows[12:], {"s": 1})], path, chunk_size=4
+    )
+    file = bytearray(path.read_bytes())
+    file[-1] ^= 1
+    path.write_bytes(file)
+    with pytest.raises(cvc.CorruptedChunkError, match="rows 16 to 20 are corrupted"):
+        cvc.load_cvc_range(path, section_key="s", section_value=1)
+
+
+def test_packing_takes_arrays_of_others(path):
+    class Tensor:
+        def __init__(self, rows):
+            self.__dlpack__ = rows.__dlpack__
+            self.__dlpack_device__ = rows.__dlpack_device__
+
+    rows = normal(4, 4)
+    cvc.pack_cvc(Tensor(rows), path, "lossless")
+    assert np.array_equal(cvc.load_cvc(path), rows)
+    cvc.pack_cvc(rows.tolist(), path)
+    assert cvc.load_cvc(path).shape == (4, 4)
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    brain = rows.astype(ml_dtypes.bfloat16)
+    brain[2, 1] = 1e30
+    with pytest.raises(cvc.EncodeError, match="row 2, column 1"):
+        cvc.pack_cvc(brain, path)
 
 
 def test_packing_refuses_what_makes_no_sense(path):
@@ -1130,6 +1316,8 @@ def test_packing_refuses_what_makes_no_sense(path):
         "same number of vectors": lambda: cvc.pack_cvc_columns({"a": rows, "b": rows[:2]}, path),
         "has the columns": lambda: cvc.pack_cvc_sections_columnar([({"a": rows}, 0), ({"b": rows}, 0)], path),
         "rows and dims are needed": lambda: cvc.pack_cvc(rows[0], path),
+        "section 1 has shape": lambda: cvc.pack_cvc_sections([(rows, 0), (rows[0], 1)], path),
+        "use pack_cvc_sections_columnar": lambda: cvc.pack_cvc_sections([(rows, 0)], path, layout="v2"),
         "must have 2 items": lambda: cvc.pack_cvc(rows, path, chunk_size=2, chunk_metadata=[{}]),
         "pack_cvc_columns": lambda: cvc.pack_cvc(rows, path, layout="v2"),
         "is a matter of layout v1": lambda: cvc.pack_cvc(rows, path, layout="native", mmap_optimized=True),
@@ -1180,7 +1368,12 @@ def test_half_floats_become_float32(path):
 
 
 def test_a_filled_file_of_no_whole_chunk_has_a_limit(path):
-    header = {"num_vectors": 2**50, "dimension": 8, "compression": "fp16", "chunks": [{"rows": 2**50, "compression": "fp16"}]}
+    header = {
+        "num_vectors": 2**50,
+        "dimension": 8,
+        "compression": "fp16",
+        "chunks": [{"rows": 2**50, "compression": "fp16"}],
+    }
     path.write_bytes(cvcf(header))
     with pytest.raises((cvc.LimitError, cvc.FormatError)):
         cvc.load_cvc(path, on_corruption="skip")

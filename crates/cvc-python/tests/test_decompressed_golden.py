@@ -1,4 +1,5 @@
-"""Files that the real `decompressed` wrote: they load to what it loads, or to what is right, and are packed to the same bytes."""
+"""Files that the real `decompressed` wrote: they load to what it loads, or to what is right, and are packed to the same
+bytes."""
 
 import ast
 import json
@@ -105,7 +106,7 @@ def test_filters_give_what_upstream_gives_or_what_is_right(golden, each):
     else:
         right = None if "error" in each else golden.npy(each["expected"])
     if right is None:
-        with pytest.raises(ValueError, match=f"found with {list(asked.values())[0]}="):
+        with pytest.raises(ValueError, match=f"found with {next(iter(asked.values()))}="):
             cvc.load_cvc_range(golden.path, **asked)
         return
     found = cvc.load_cvc_range(golden.path, **asked)
@@ -142,7 +143,9 @@ def test_mapped_files_of_upstream_are_read(golden):
 REPACKED = [
     golden
     for golden in WRITTEN
-    if not golden.entry["file"].startswith("hdrlen") and golden.entry["file"] != DEPENDS_ON_NUMPY and "mmap" not in golden.entry["file"]
+    if not golden.entry["file"].startswith("hdrlen")
+    and golden.entry["file"] != DEPENDS_ON_NUMPY
+    and "mmap" not in golden.entry["file"]
 ]
 
 

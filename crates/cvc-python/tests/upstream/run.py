@@ -3,8 +3,8 @@
     python -m pip download --no-deps --no-binary decompressed decompressed==2.1.1
     python crates/cvc-python/tests/upstream/run.py decompressed-2.1.1.tar.gz
 
-The folder that the archive unpacks to will do as well. `cvc`, NumPy and pytest must be importable. Exits with 0 if every test passes, is skipped for want of a GPU, or fails as
-`EXPECTED` says.
+The folder that the archive unpacks to will do as well. `cvc`, NumPy and pytest must be importable. Exits with 0 if
+every test passes, is skipped for want of a GPU, or fails as `EXPECTED` says.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ class Plugin:
 
 
 def put_tests(source: Path, into: Path) -> None:
-    """The folder `tests` of the source distribution, away from the package, which they would put in front of the shim."""
+    """The folder `tests` of the source distribution, away from the package, which they would put in front of the
+    shim."""
     if source.is_dir():
         shutil.copytree(source / "tests", into)
         return
@@ -77,7 +78,9 @@ def main(source: Path) -> int:
 
         shim = decompressed.__file__
     counts = plugin.counts
-    print(f"decompressed's own tests on cvc ({shim}): " + ", ".join(f"{count} {what}" for what, count in counts.items()))
+    print(
+        f"decompressed's own tests on cvc ({shim}): " + ", ".join(f"{count} {what}" for what, count in counts.items())
+    )
     if sum(counts.values()) < LEAST:
         print(f"fewer than {LEAST} tests were found", file=sys.stderr)
         return 2

@@ -1,7 +1,7 @@
 """The functions of the package `decompressed`, 0.1.0 and 2.x: same names, same arguments, right answers.
 
-Everything here is said with `cvc.open` and `cvc.Writer`. Where upstream has a bug, the page `from-decompressed.md` of the
-documentation says what happens instead.
+Everything here is said with `cvc.open` and `cvc.Writer`. Where upstream has a bug, the page `from-decompressed.md` of
+the documentation says what happens instead.
 """
 
 from .backends import get_available_backends, get_backend_errors

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from .._cvc import devices
 from .._errors import ArgumentError, DeviceError
 
-# What `decompressed` calls its backends. Its pure Python one and its C++ one are the processor, both of its GPU ones a card.
+# What `decompressed` calls its backends. Its pure Python one and its C++ one are the processor, both of its GPU ones a
+# card.
 _OF_UPSTREAM = {"python": "cpu", "cpp": "cpu", "cuda": "cuda", "triton": "cuda"}
 _FRAMEWORKS = ("torch", "cupy")
 
@@ -70,7 +71,9 @@ def target(device: Any, framework: str, backend: str) -> Target:
     if not re.fullmatch(r"cuda(:\d+)?", device):
         raise ArgumentError(f"device = {device!r}: cpu, cuda or cuda:N is needed")
     if decoder != "auto" and not decoder.startswith("cuda"):
-        raise ArgumentError(f"backend = {backend!r} decodes to memory of the processor: it needs device='cpu', not {device!r}")
+        raise ArgumentError(
+            f"backend = {backend!r} decodes to memory of the processor: it needs device='cpu', not {device!r}"
+        )
     if framework not in _FRAMEWORKS:
         raise ArgumentError(f"Unsupported framework: {framework!r}; arrays on a device are those of torch or cupy")
     problem = _problem_of_cuda()

@@ -38,12 +38,13 @@ def add_column(
 ) -> None:
     """Adds a column to a columnar or native file, after all others.
 
-    `data`: an array of shape `(rows, dim)` or `(rows,)`, with as many rows as the file. `compression` and `nonfinite` are those
-    of `pack_cvc_columns`. The encoded bytes of other columns are copied, with their checksums compared; chunks and sections stay.
-    The file is replaced when the new one is complete, or that is written at `output_path` and this one stays.
+    `data`: an array of shape `(rows, dim)` or `(rows,)`, with as many rows as the file. `compression` and `nonfinite`
+    are those of `pack_cvc_columns`. The encoded bytes of other columns are copied, with their checksums compared;
+    chunks and sections stay. The file is replaced when the new one is complete, or that is written at `output_path` and
+    this one stays.
 
-    Raises `ArgumentError` (a `ValueError`) if there is a column of that name or the rows are not as many, `CorruptedChunkError` if
-    a chunk is damaged, and what `pack_cvc` raises.
+    Raises `ArgumentError` (a `ValueError`) if there is a column of that name or the rows are not as many,
+    `CorruptedChunkError` if a chunk is damaged, and what `pack_cvc` raises.
     """
     with opened(path) as file:
         arrays = columnar_arrays(file)
@@ -65,8 +66,9 @@ def update_column(
 ) -> None:
     """Replaces the rows of a column, which keeps its compression unless `compression` says otherwise.
 
-    Its dtype and dimension become those of `data`. It keeps its place in a columnar file; in a native one it goes behind the
-    others. All else is as for `add_column`; `ArgumentError` (a `ValueError`) is raised if there is no such column.
+    Its dtype and dimension become those of `data`. It keeps its place in a columnar file; in a native one it goes
+    behind the others. All else is as for `add_column`; `ArgumentError` (a `ValueError`) is raised if there is no such
+    column.
     """
     with opened(path) as file:
         arrays = columnar_arrays(file)

@@ -1,7 +1,7 @@
 """CVCF files as what they are made of: a JSON header, then a frame of bytes for each chunk.
 
-Reading rows is `cvc.open`'s work. This is for what leaves encoded chunks as they are: a new header around them, or what is
-left of a file that was cut.
+Reading rows is `cvc.open`'s work. This is for what leaves encoded chunks as they are: a new header around them, or what
+is left of a file that was cut.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ Path = str | os.PathLike[str]
 _MAGIC = b"CVCF"
 _VERSIONS = {"v1": (1, 0), "v1-mmap": (1, 0), "v2": (2, 0)}
 _LEN_LIMIT = 2**32
+# As `cvc.open` has it.
+_HEADER_LIMIT = 100_000_000
 
 
 class Frame(NamedTuple):
@@ -76,10 +78,10 @@ def _header(file: BinaryIO, versioned: bool) -> tuple[dict[str, Any], int]:
     """The header, and the byte after it."""
     file.seek(8 if versioned else 4)
     length = int.from_bytes(file.read(4), "little")
-    header = json.loads(file.read(length))
-    if not isinstance(header, dict):
-        raise ValueError("the header is no object")
-    return header, file.tell()
+    # What is no header is not to be read whole to find that out.
+    if length > _HEADER_LIMIT or file.read(1) != b"{":
+        raise ValueError("there is no header")
+    return json.loads(b"{" + file.read(length - 1)), file.tell()
 
 
 def _walk(file: BinaryIO, header: dict[str, Any], position: int, layout: str) -> Iterator[Frame]:
@@ -100,14 +102,31 @@ def _walk(file: BinaryIO, header: dict[str, Any], position: int, layout: str) ->
 class Cut(NamedTuple):
     """A file that ends inside its chunks."""
 
-    chunk: int
-    """The first chunk that is not all there."""
+    path: Path
+    layout: str
+    header: dict[str, Any]
+    frames: list[Frame]
+    """Those that are there as a whole."""
     rows: int
-    """The rows before it."""
+    """Their rows."""
     total: int
     """The rows that the header promises."""
-    whole: bytes
-    """A file of the chunks before it."""
+
+    def whole(self) -> bytes:
+        """A file of the chunks that are there, with the checksums that they had, right or wrong."""
+        header = {key: value for key, value in self.header.items() if key not in ("sections", "mmap_optimized")}
+        header["chunks"] = [
+            {key: value for key, value in chunk.items() if key not in ("sections", "file_offset")}
+            for chunk in header["chunks"][: len(self.frames)]
+        ]
+        header["num_vectors"] = self.rows
+        layout = "v1" if self.layout == "v1-mmap" else self.layout
+        parts = [prefix(layout, header)]
+        with open(self.path, "rb") as file:
+            for frame in self.frames:
+                file.seek(frame.start)
+                parts += [frame_head(layout, frame.length, frame.crc32), file.read(frame.length)]
+        return b"".join(parts)
 
 
 def cut(path: Path) -> Cut | None:
@@ -122,25 +141,11 @@ def cut(path: Path) -> Cut | None:
                 frames = list(_walk(file, header, position, layout))
                 rows = [int(chunk["rows"]) for chunk in header["chunks"]]
                 total = int(header["num_vectors"])
-                # Checked here as nobody else will: this many rows are going to be filled.
-                if len(frames) == len(rows) or sum(rows) != total or min(rows) < 0:
-                    continue
             except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
                 continue
-            kept = {key: value for key, value in header.items() if key not in ("sections", "mmap_optimized")}
-            kept["chunks"] = [
-                {key: value for key, value in chunk.items() if key not in ("sections", "file_offset")}
-                for chunk in header["chunks"][: len(frames)]
-            ]
-            before = sum(rows[: len(frames)])
-            kept["num_vectors"] = before
-            layout = "v1" if layout == "v1-mmap" else layout
-            parts = [prefix(layout, kept)]
-            for frame in frames:
-                file.seek(frame.start)
-                # With the checksum it had, right or wrong.
-                parts += [frame_head(layout, frame.length, frame.crc32), file.read(frame.length)]
-            return Cut(len(frames), before, total, b"".join(parts))
+            # Checked here as nobody else will: rows that are not there are going to be filled.
+            if len(frames) < len(rows) and sum(rows) == total and min(rows) >= 0:
+                return Cut(path, layout, header, frames, sum(rows[: len(frames)]), total)
     return None
 
 
@@ -225,7 +230,7 @@ def opened(path: Any) -> Any:
         if missing is None:
             raise
         raise CorruptedChunkError(
-            f"chunk {missing.chunk} is corrupted, so that its CRC32 cannot be right: {error}. "
+            f"chunk {len(missing.frames)} is corrupted, so that its CRC32 cannot be right: {error}. "
             f"Rows {missing.rows} to {missing.total} are lost; on_corruption='skip' loads those before them"
         ) from None
 

@@ -14,7 +14,9 @@ from .load import has_sections
 
 # `decompressed` calls files without a version 0.1.
 _VERSIONS = {"v0": (0, 1), "v1": (1, 0), "v1-mmap": (1, 0), "v2": (2, 0)}
-_NO_CHECKSUMS = "there are no checksums in a file of layout v0, so nobody can tell whether it is whole: upgrade_cvc() adds them"
+_NO_CHECKSUMS = (
+    "there are no checksums in a file of layout v0, so nobody can tell whether it is whole: upgrade_cvc() adds them"
+)
 
 
 def _version(layout: str) -> str:
@@ -27,11 +29,11 @@ def _version(layout: str) -> str:
 def get_cvc_info(path: Any) -> dict[str, Any]:
     """What a file says of itself; no rows are read.
 
-    Always: `format_type` (`single` or `columnar`), `layout`, `num_vectors`, `num_chunks`, `file_size`, and `chunks`, a list of
-    dicts with `index` and `rows`. Of a file with one array: `dimension`, `compression`, and for each chunk its `metadata`,
-    `compression` and, of int8 chunks of CVCF files, `min` and `scale`. Of a columnar file: `columns`, dicts of `name`, `dtype`,
-    `dimension` and `compression`, and for each chunk the names of its `columns`. With sections: `sections`, dicts of
-    `start_index`, `end_index` (exclusive), `num_vectors` and `metadata`.
+    Always: `format_type` (`single` or `columnar`), `layout`, `num_vectors`, `num_chunks`, `file_size`, and `chunks`, a
+    list of dicts with `index` and `rows`. Of a file with one array: `dimension`, `compression`, and for each chunk its
+    `metadata`, `compression` and, of int8 chunks of CVCF files, `min` and `scale`. Of a columnar file: `columns`, dicts
+    of `name`, `dtype`, `dimension` and `compression`, and for each chunk the names of its `columns`. With sections:
+    `sections`, dicts of `start_index`, `end_index` (exclusive), `num_vectors` and `metadata`.
 
     Raises what `load_cvc` raises.
     """
@@ -113,13 +115,15 @@ def _column(array: Any) -> dict[str, Any]:
 def detect_version(path: Any) -> tuple[int, int]:
     """The version of a CVCF file: `(0, 1)` for layout v0, `(1, 0)`, or `(2, 0)` for columns.
 
-    The header decides, not its length. Raises `FormatError` (a `ValueError`) for what is no such file, `ArgumentError` (a
-    `ValueError`) for a file in layout native, which has no such version.
+    The header decides, not its length. Raises `FormatError` (a `ValueError`) for what is no such file, `ArgumentError`
+    (a `ValueError`) for a file in layout native, which has no such version.
     """
     with opened(path) as file:
         layout = file.layout
     if layout == "native":
-        raise ArgumentError("the file is in layout native, which has no CVCF version; cvc.open(path).layout tells all layouts")
+        raise ArgumentError(
+            "the file is in layout native, which has no CVCF version; cvc.open(path).layout tells all layouts"
+        )
     return _VERSIONS[layout]
 
 
@@ -149,9 +153,9 @@ def validate_cvc_version(path: Path) -> dict[str, Any]:
 def validate_cvc(path: Path) -> dict[str, Any]:
     """Whether a file has the form that its layout demands: its header, its frames and their lengths; no rows are read.
 
-    A dict of `valid`, `version` (`v0.1`, `v1.0`, `v2.0`, `native`), `num_vectors`, `num_chunks`, `size_bytes`, `size_mb`, `errors`
-    and `warnings` (lists of strings); `dimension` and `compression` of a file with one array, `columns` of others. Of a file that
-    cannot be opened only `valid`, `version` (`unknown`), the sizes and the lists.
+    A dict of `valid`, `version` (`v0.1`, `v1.0`, `v2.0`, `native`), `num_vectors`, `num_chunks`, `size_bytes`,
+    `size_mb`, `errors` and `warnings` (lists of strings); `dimension` and `compression` of a file with one array,
+    `columns` of others. Of a file that cannot be opened only `valid`, `version` (`unknown`), the sizes and the lists.
 
     Raises `FileNotFoundError`.
     """
@@ -172,10 +176,11 @@ def validate_cvc(path: Path) -> dict[str, Any]:
 def validate_cvc_integrity(path: Path, verbose: bool = False) -> dict[str, Any]:
     """Compares every byte of the chunks with its checksum.
 
-    A dict of `valid`, `total_chunks`, `corrupted_chunks` (indices), `corrupted_ranges` (pairs of a first row and the one after the
-    last) and `checksum_details`: with `verbose`, which also prints a line for each chunk, a list of dicts of `chunk_index`, `valid`,
-    `vector_range`, `expected_crc32` and `actual_crc32` (8 hex digits; `None` in native files, which have many for a chunk).
-    A file that cannot be opened, or has no checksums (layout v0), is not valid; `error` says why.
+    A dict of `valid`, `total_chunks`, `corrupted_chunks` (indices), `corrupted_ranges` (pairs of a first row and the
+    one after the last) and `checksum_details`: with `verbose`, which also prints a line for each chunk, a list of dicts
+    of `chunk_index`, `valid`, `vector_range`, `expected_crc32` and `actual_crc32` (8 hex digits; `None` in native
+    files, which have many for a chunk). A file that cannot be opened, or has no checksums (layout v0), is not valid;
+    `error` says why.
 
     Raises `FileNotFoundError`.
     """
@@ -236,19 +241,21 @@ def _print(details: list[dict[str, Any]]) -> None:
 def upgrade_cvc(input_path: Path, output_path: Path, verbose: bool = False, *, layout: str = "v1") -> dict[str, Any]:
     """Writes a v0 file again as a v1 one, which has checksums: the header says the same, the chunks are copied.
 
-    A v1 file is copied (without the gaps of a mapped one); a columnar file keeps its layout, v2, which has all that v1 has.
-    With `layout="native"` the output is in the layout of this package, and every row decodes to the same bits.
+    A v1 file is copied (without the gaps of a mapped one); a columnar file keeps its layout, v2, which has all that v1
+    has. With `layout="native"` the output is in the layout of this package, and every row decodes to the same bits.
 
     Returns a dict of `input_version`, `output_version`, `num_chunks`, `num_vectors`, `dimension` (`None` for columns),
-    `input_size_mb` and `output_size_mb`. Raises `FileExistsError` if there is a file at `output_path`, `CorruptedChunkError` if a
-    chunk of the input is damaged, and what `load_cvc` raises; nothing is written then.
+    `input_size_mb` and `output_size_mb`. Raises `FileExistsError` if there is a file at `output_path`,
+    `CorruptedChunkError` if a chunk of the input is damaged, and what `load_cvc` raises; nothing is written then.
     """
     if layout not in ("v1", "native"):
         raise ArgumentError(f"layout = {layout!r}: v1 or native is needed")
     with opened(input_path) as file:
         info = info_of(file, file.file_len)
         if os.path.lexists(output_path):
-            raise FileExistsError(f"there is a file at {os.fspath(output_path)} already: remove it or choose another path")
+            raise FileExistsError(
+                f"there is a file at {os.fspath(output_path)} already: remove it or choose another path"
+            )
         if layout == "native" and info["layout"] != "native":
             file.convert(output_path, overwrite=False)
         else:

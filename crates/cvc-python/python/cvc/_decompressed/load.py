@@ -29,17 +29,19 @@ def load_cvc(
     on_corruption: str = "raise",
     fill_value: float = 0.0,
 ) -> Any:
-    """All rows of a file with one array: float32 of shape `(rows, dim)`, or the dtype of the array if it is not of floats.
+    """All rows of a file with one array: float32 of shape `(rows, dim)`, or the dtype of the array if it is not of
+    floats.
 
-    `path` is whatever `cvc.open` takes, in any layout. On `device="cpu"` the result is a NumPy array, on `cuda` or `cuda:N`
-    one of `framework` (`torch` or `cupy`). `backend` is `auto`, or chooses what decodes: `python` and `cpp` are names for
-    the processor, `cuda` and `triton` for a card.
+    `path` is whatever `cvc.open` takes, in any layout. On `device="cpu"` the result is a NumPy array, on `cuda` or
+    `cuda:N` one of `framework` (`torch` or `cupy`). `backend` is `auto`, or chooses what decodes: `python` and `cpp`
+    are names for the processor, `cuda` and `triton` for a card.
 
-    Rows whose checksum is wrong, or that a cut file lacks, raise `CorruptedChunkError`; with `on_corruption="skip"` they
-    are `fill_value`, with `"warn"` a `RuntimeWarning` says which. Layout v0 has no checksums.
+    Rows whose checksum is wrong, or that a cut file lacks, raise `CorruptedChunkError`; with `on_corruption="skip"`
+    they are `fill_value`, with `"warn"` a `RuntimeWarning` says which. Layout v0 has no checksums.
 
-    Raises `FileNotFoundError`, `FormatError` (a `ValueError`) for what is no such file, `ArgumentError` (a `ValueError`) for
-    a file of several arrays or a wrong argument, `DeviceError` (a `RuntimeError`) if the device cannot be had.
+    Raises `FileNotFoundError`, `FormatError` (a `ValueError`) for what is no such file, `ArgumentError` (a
+    `ValueError`) for a file of several arrays or a wrong argument, `DeviceError` (a `RuntimeError`) if the device
+    cannot be had.
     """
     to = target(device, framework, backend)
     if on_corruption not in ("raise", "skip", "warn"):
@@ -59,7 +61,7 @@ def load_cvc(
         missing = cut(path) if on_corruption != "raise" and is_path(path) else None
         if missing is None:
             raise
-    with open_file(missing.whole) as file:
+    with open_file(missing.whole()) as file:
         return _filled(only_array(file), missing.total, to, warn, fill_value)
 
 
@@ -77,7 +79,9 @@ def _filled(array: Any, total: int, to: Target, warn: bool, fill_value: float) -
     if total > len(array):
         lost.append((len(array), total))
     if total * max(1, array.shape[1]) * 4 > _FILL_LIMIT:
-        raise LimitError(f"the header promises {total:,} rows, of which the file has {len(array):,}: they do not fit in memory")
+        raise LimitError(
+            f"the header promises {total:,} rows, of which the file has {len(array):,}: they do not fit in memory"
+        )
     dtype = float_dtype(array) or array.dtype
     values = np.empty((total, *array.shape[1:]), dtype)
     start = 0
@@ -106,8 +110,8 @@ def load_cvc_chunked(
 ) -> Iterator[tuple[int, Any]]:
     """Pairs of a chunk's index and its rows, one after the other: those of `chunk_indices`, in that order and as often.
 
-    Arguments, arrays and errors are those of `load_cvc`. Wrong arguments raise here, not when the first chunk is asked for:
-    `ArgumentError` for an index that is no chunk. What is damaged raises when its turn comes.
+    Arguments, arrays and errors are those of `load_cvc`. Wrong arguments raise here, not when the first chunk is asked
+    for: `ArgumentError` for an index that is no chunk. What is damaged raises when its turn comes.
     """
     to = target(device, framework, backend)
     file = opened(path)
@@ -157,13 +161,14 @@ def load_cvc_range(
 ) -> Any:
     """Some rows of a file in one array, chosen in one of four ways; all rows if in none.
 
-    `chunk_indices`: these chunks, in this order and as often. `metadata_key`, `metadata_value`: the chunks whose metadata has
-    that value. `section_key`, `section_value`: the rows of all sections whose metadata has that value, each row once and in
-    file order. `rows`: whatever stands in the brackets of a `cvc.Array`, such as a slice or a list of rows.
+    `chunk_indices`: these chunks, in this order and as often. `metadata_key`, `metadata_value`: the chunks whose
+    metadata has that value. `section_key`, `section_value`: the rows of all sections whose metadata has that value,
+    each row once and in file order. `rows`: whatever stands in the brackets of a `cvc.Array`, such as a slice or a list
+    of rows.
 
-    Values are compared as Python does (`1 == 1.0 == True`); `None` is a value like others, and a key that is not there has
-    none. Other arguments, arrays and errors are those of `load_cvc`. `ArgumentError` (a `ValueError`) is raised if nothing has
-    the value.
+    Values are compared as Python does (`1 == 1.0 == True`); `None` is a value like others, and a key that is not there
+    has none. Other arguments, arrays and errors are those of `load_cvc`. `ArgumentError` (a `ValueError`) is raised if
+    nothing has the value.
     """
     ways = (chunk_indices, metadata_key, section_key, rows)
     if sum(way is not None for way in ways) > 1:
@@ -278,9 +283,9 @@ def load_cvc_columns(
     """Columns of a columnar or native file by name: those of `columns` in that order, or all.
 
     Columns that were packed as `fp16` or `int8` are float32, all others have the dtype that was packed. The shape is
-    `(rows, dim)`, or `(rows,)` for a column of dimension 1. Only the bytes of these columns are decoded. Sections choose rows
-    as in `load_cvc_range`; other arguments and errors are those of `load_cvc`. `ArgumentError` (a `ValueError`) is raised for
-    a column that is not there and for a file of another layout.
+    `(rows, dim)`, or `(rows,)` for a column of dimension 1. Only the bytes of these columns are decoded. Sections
+    choose rows as in `load_cvc_range`; other arguments and errors are those of `load_cvc`. `ArgumentError` (a
+    `ValueError`) is raised for a column that is not there and for a file of another layout.
     """
     if section_key is None and section_value is not None:
         raise ArgumentError(f"section_value = {section_value!r} needs a section_key to compare with")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 from typing import Any
@@ -17,8 +18,9 @@ from .load import float_dtype, only_array
 class MMapCVCLoader:
     """A file of one array that is mapped rather than read; `open` and `close` it, or use it in a `with` statement.
 
-    Files of all CVCF layouts can be mapped, packed with `mmap_optimized=True` or not. Nobody may change the file while it is
-    open. `header` is the header of the file with one key more, `num_chunks`; `mmap` is the map, or `None` while closed.
+    Files of all CVCF layouts can be mapped, packed with `mmap_optimized=True` or not. Nobody may change the file while
+    it is open. `header` is the header of the file with one key more, `num_chunks`; `mmap` is the map, or `None` while
+    closed.
     """
 
     def __init__(self, path: Path) -> None:
@@ -46,10 +48,9 @@ class MMapCVCLoader:
         if self._file is not None:
             self._file.close()
         if self.mmap is not None:
-            try:
+            # Not while somebody still looks at a chunk.
+            with contextlib.suppress(BufferError):
                 self.mmap.close()
-            except BufferError:
-                pass  # Somebody still looks at a chunk.
         self.mmap = self._file = self._frames = None
 
     def __enter__(self) -> MMapCVCLoader:

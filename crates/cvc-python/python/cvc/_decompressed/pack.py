@@ -34,19 +34,21 @@ def pack_cvc(
 ) -> None:
     """Packs a matrix into a file.
 
-    `vectors`: numbers of shape `(rows, dim)` in anything that NumPy or DLPack understands. `compression`: `fp16`, `int8` or
-    `lossless`. `chunk_size`: rows to a chunk. `chunk_metadata`: something JSON can say of each chunk, or nothing.
+    `vectors`: numbers of shape `(rows, dim)` in anything that NumPy or DLPack understands. `compression`: `fp16`,
+    `int8` or `lossless`. `chunk_size`: rows to a chunk. `chunk_metadata`: something JSON can say of each chunk, or
+    nothing.
 
-    `layout` is `v1`, which `decompressed` 2.x reads, `v0` for 0.1.0 (without `lossless`), or `native`, with all codecs of
-    `cvc.pack`. `mmap_optimized=True` writes a v1 file whose header says where each chunk lies; unlike upstream's it has no gaps,
-    and everything reads it.
+    `layout` is `v1`, which `decompressed` 2.x reads, `v0` for 0.1.0 (without `lossless`), or `native`, with all codecs
+    of `cvc.pack`. `mmap_optimized=True` writes a v1 file whose header says where each chunk lies; unlike upstream's it
+    has no gaps, and everything reads it.
 
-    `nonfinite` says what happens to values that would come back as something else entirely: NaN, infinities and ranges beyond
-    float32 in `int8`, finite values beyond 65504 in `fp16`. `refuse` raises; `upstream` does as `decompressed` does, which loses
-    the whole chunk or makes infinities (not in layout `native`, where `saturate` takes the nearest value).
+    `nonfinite` says what happens to values that would come back as something else entirely: NaN, infinities and ranges
+    beyond float32 in `int8`, finite values beyond 65504 in `fp16`. `refuse` raises; `upstream` does as `decompressed`
+    does, which loses the whole chunk or makes infinities (not in layout `native`, where `saturate` takes the nearest
+    value).
 
-    The file gets its name when it is complete. Raises `EncodeError` naming row and column of such a value, `ArgumentError` for
-    wrong arguments (both are `ValueError`), `OSError` from the disk.
+    The file gets its name when it is complete. Raises `EncodeError` naming row and column of such a value,
+    `ArgumentError` for wrong arguments (both are `ValueError`), `OSError` from the disk.
     """
     rows = as_array(vectors)
     if rows.ndim != 2:
@@ -54,11 +56,15 @@ def pack_cvc(
     if layout == "v2":
         raise ArgumentError("layout = 'v2' has columns: use pack_cvc_columns")
     if mmap_optimized and layout != "v1":
-        raise ArgumentError(f"mmap_optimized is a matter of layout v1, and layout = {layout!r}; every native file can be mapped")
+        raise ArgumentError(
+            f"mmap_optimized is a matter of layout v1, and layout = {layout!r}; every native file can be mapped"
+        )
     said = list(chunk_metadata or ())
     job = _Job(output_path, {"vectors": rows}, len(rows), {"vectors": compression}, chunk_size, layout, nonfinite)
     if said and len(said) != job.chunk_count:
-        raise ArgumentError(f"chunk_metadata must have {job.chunk_count} items, one for each chunk, and has {len(said)}")
+        raise ArgumentError(
+            f"chunk_metadata must have {job.chunk_count} items, one for each chunk, and has {len(said)}"
+        )
     options: dict[str, Any] = {}
     sections: list[tuple[int, int, Any]] = []
     if layout == "native":
@@ -80,8 +86,8 @@ def pack_cvc_sections(
 ) -> None:
     """Packs matrices one below the other, each with metadata that its rows can be found by.
 
-    `sections`: pairs of rows, of shape `(rows, dim)` and the same `dim`, and something JSON can say of them. Chunks end every
-    `chunk_size` rows, wherever sections do. Other arguments and errors are those of `pack_cvc`.
+    `sections`: pairs of rows, of shape `(rows, dim)` and the same `dim`, and something JSON can say of them. Chunks end
+    every `chunk_size` rows, wherever sections do. Other arguments and errors are those of `pack_cvc`.
     """
     if layout == "v2":
         raise ArgumentError("layout = 'v2' has columns: use pack_cvc_sections_columnar")
@@ -103,9 +109,9 @@ def pack_cvc_columns(
 ) -> None:
     """Packs named arrays with as many rows each.
 
-    `data`: arrays of shape `(rows, dim)` or `(rows,)`. `compressions`: `fp16`, `int8` or `none` by name; by default `fp16` for
-    floats and `none`, which keeps every bit, for all else. Layout `v2` holds float32, float16, int32, int64, int8 and uint8 and
-    at least one row; `native` holds all dtypes, shapes and codecs of `cvc.pack`.
+    `data`: arrays of shape `(rows, dim)` or `(rows,)`. `compressions`: `fp16`, `int8` or `none` by name; by default
+    `fp16` for floats and `none`, which keeps every bit, for all else. Layout `v2` holds float32, float16, int32, int64,
+    int8 and uint8 and at least one row; `native` holds all dtypes, shapes and codecs of `cvc.pack`.
 
     Nothing is printed. Other arguments and errors are those of `pack_cvc`.
     """
@@ -128,8 +134,8 @@ def pack_cvc_sections_columnar(
 ) -> None:
     """Packs dicts of named arrays one below the other, each with metadata that its rows can be found by.
 
-    `sections`: pairs of a dict as in `pack_cvc_columns`, all with the same names, and something JSON can say of its rows. Other
-    arguments and errors are those of `pack_cvc_columns`.
+    `sections`: pairs of a dict as in `pack_cvc_columns`, all with the same names, and something JSON can say of its
+    rows. Other arguments and errors are those of `pack_cvc_columns`.
     """
     parts = [({name: as_array(rows) for name, rows in data.items()}, metadata) for data, metadata in sections]
     _pack_sections(parts, output_path, compressions or {}, chunk_size, layout, nonfinite)
@@ -138,7 +144,8 @@ def pack_cvc_sections_columnar(
 def encoded(
     name: str, rows: np.ndarray[Any, Any], compressions: Mapping[str, str], nonfinite: str, first_row: int
 ) -> tuple[dict[str, Any], dict[str, Any], bytes]:
-    """Rows as one chunk of a column of a columnar file: what the header says of the column and of the chunk, and its bytes."""
+    """Rows as one chunk of a column of a columnar file: what the header says of the column and of the chunk, and its
+    bytes."""
     job = _Job(None, {name: rows}, len(rows), compressions, max(1, len(rows)), "v2", nonfinite)
     file = job.in_memory({name: rows}, first_row)
     header_len = int.from_bytes(file[8:12], "little")
@@ -168,12 +175,10 @@ def _pack_sections(
         starts.append(starts[-1] + _count(arrays))
     # What stacking the arrays would give, without a copy of all of them.
     dtypes = {name: np.result_type(*(arrays[name].dtype for arrays, _ in parts)) for name in first}
-    batches = [
-        {name: arrays[name] if arrays[name].dtype == dtype else arrays[name].astype(dtype) for name, dtype in dtypes.items()}
-        for arrays, _ in parts
-    ]
+    batches = ({name: arrays[name].astype(dtype, copy=False) for name, dtype in dtypes.items()} for arrays, _ in parts)
     said = [(start, stop, metadata) for start, stop, (_, metadata) in zip(starts, starts[1:], parts)]
-    job = _Job(output_path, batches[0], starts[-1], compressions, chunk_size, layout, nonfinite)
+    like = {name: np.empty((0, *first[name].shape[1:]), dtype) for name, dtype in dtypes.items()}
+    job = _Job(output_path, like, starts[-1], compressions, chunk_size, layout, nonfinite)
     job.write(batches, said)
 
 
@@ -245,7 +250,7 @@ class _Job:
 
     def write(
         self,
-        batches: Sequence[Mapping[str, np.ndarray[Any, Any]]],
+        batches: Iterable[Mapping[str, np.ndarray[Any, Any]]],
         sections: Iterable[tuple[int, int, Any]],
         *,
         mapped: bool = False,
@@ -286,7 +291,7 @@ class _Job:
         path: Path | None,
         codecs: Mapping[str, str],
         guards: Mapping[str, _Guard],
-        batches: Sequence[Mapping[str, np.ndarray[Any, Any]]],
+        batches: Iterable[Mapping[str, np.ndarray[Any, Any]]],
         sections: Iterable[tuple[int, int, Any]],
         options: Mapping[str, Any],
     ) -> bytes | None:
@@ -348,7 +353,9 @@ class _Guard:
         found = np.argwhere((size >= _HALF_LIMIT) & np.isfinite(part))
         if len(found):
             value = part[tuple(found[0])]
-            raise self._error(found[0], f"fp16 cannot represent {value}, and would make it infinite", "int8 or lossless")
+            raise self._error(
+                found[0], f"fp16 cannot represent {value}, and would make it infinite", "int8 or lossless"
+            )
 
     def _widen(self, part: np.ndarray[Any, Any], low: np.float32, high: np.float32) -> None:
         with np.errstate(over="ignore", invalid="ignore"):
@@ -362,7 +369,9 @@ class _Guard:
             raise self._error(found[0], f"int8 cannot represent {value}, and the whole chunk would be lost", "lossless")
         largest = np.unravel_index(np.argmax(np.abs(part.astype(np.float64))), part.shape)
         raise self._error(
-            largest, f"with {part[largest]} the values of a chunk are further apart than float32 can say, and all would be lost", "lossless"
+            largest,
+            f"with {part[largest]} the values of a chunk are further apart than float32 can say, and all would be lost",
+            "lossless",
         )
 
     def _error(self, at: Any, problem: str, other: str) -> EncodeError:
@@ -384,7 +393,8 @@ def _say_where_chunks_lie(plain: Path, path: Path) -> None:
     with frames.replaced(path) as out, opened_frames(plain) as cvcf:
         header = {**cvcf.header, "mmap_optimized": True}
         lengths = [8 + frame.length for frame in cvcf.frames]
-        # The header is longer for the digits of the offsets, which grow with the header: this ends as digits only get more.
+        # The header is longer for the digits of the offsets, which grow with the header: this ends as digits only get
+        # more.
         size, found = 0, -1
         while size != found:
             size, position = found, found

@@ -1,4 +1,5 @@
-"""Runs the tests of `decompressed` itself, of its source distribution, with `cvc` in its place.
+"""Runs the tests of `decompressed` itself, of its source distribution, with `cvc` in its place; then tests that the real
+package reads what `cvc` writes (`interop.py`).
 
     python -m pip download --no-deps --no-binary decompressed decompressed==2.1.1
     python crates/cvc-python/tests/upstream/run.py decompressed-2.1.1.tar.gz
@@ -12,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import subprocess
 import sys
 import tarfile
 import tempfile
@@ -19,6 +21,8 @@ from pathlib import Path
 
 import pytest
 
+HERE = Path(__file__).resolve().parent
+OPTIONS = ["-q", "--tb=short", "-p", "no:cacheprovider", "-c", os.devnull]
 # Of the archive, as it is code that runs here.
 SHA256 = "975641352765d46ed1b0a626ba68a092965b047188f68dce826e5566c0c82bfc"
 # The test, and the row of formats/cvcf.md section 6 that says why it cannot pass.
@@ -49,42 +53,58 @@ class Plugin:
             self.counts["xfailed" if expected else report.outcome] += 1
 
 
-def put_tests(source: Path, into: Path) -> None:
-    """The folder `tests` of the source distribution, away from the package, which they would put in front of the
-    shim."""
+def unpacked(source: Path, into: Path) -> Path:
+    """The folder of the source distribution."""
     if source.is_dir():
-        shutil.copytree(source / "tests", into)
-        return
+        return source
     found = hashlib.sha256(source.read_bytes()).hexdigest()
     if found != SHA256:
         sys.exit(f"{source} is not the archive of decompressed 2.1.1 that is known: its sha256 is {found}")
-    with tempfile.TemporaryDirectory() as unpacked, tarfile.open(source) as archive:
-        archive.extractall(unpacked, filter="data")
-        (package,) = Path(unpacked).iterdir()
-        shutil.copytree(package / "tests", into)
+    with tarfile.open(source) as archive:
+        archive.extractall(into, filter="data")
+    (folder,) = into.iterdir()
+    return folder
 
 
-def main(source: Path) -> int:
-    with tempfile.TemporaryDirectory() as temporary:
-        tests = Path(temporary) / "tests"
-        put_tests(source, tests)
-        sys.path.insert(0, str(Path(__file__).parent / "shim"))
-        sys.dont_write_bytecode = True
-        os.chdir(temporary)
-        plugin = Plugin()
-        options = ["-q", "--tb=short", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", temporary]
-        code = pytest.main([*options, str(tests)], plugins=[plugin])
-        import decompressed
+def own_tests(folder: Path, temporary: Path) -> int:
+    """The tests of `decompressed`, on `cvc`."""
+    # Away from the package, which they would put in front of the shim.
+    tests = temporary / "tests"
+    shutil.copytree(folder / "tests", tests)
+    sys.path.insert(0, str(HERE / "shim"))
+    os.chdir(temporary)
+    plugin = Plugin()
+    code = pytest.main([*OPTIONS, "--rootdir", str(temporary), str(tests)], plugins=[plugin])
+    import decompressed
 
-        shim = decompressed.__file__
     counts = plugin.counts
-    print(
-        f"decompressed's own tests on cvc ({shim}): " + ", ".join(f"{count} {what}" for what, count in counts.items())
-    )
+    said = ", ".join(f"{count} {what}" for what, count in counts.items())
+    print(f"decompressed's own tests on cvc ({decompressed.__file__}): {said}", flush=True)
     if sum(counts.values()) < LEAST:
         print(f"fewer than {LEAST} tests were found", file=sys.stderr)
         return 2
     return int(code)
+
+
+def interop(folder: Path) -> int:
+    """Our tests of the real package, in a process of their own, as both packages have the same name there."""
+    paths = [str(folder / "python"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-m", "pytest", *OPTIONS, "--rootdir", str(HERE), str(HERE / "interop.py")]
+    print("the real decompressed on files of cvc:", flush=True)
+    return subprocess.run(command, env=environment, check=False).returncode
+
+
+def main(source: Path) -> int:
+    sys.dont_write_bytecode = True
+    # Relative ones would be lost with the working directory.
+    if "PYTHONPATH" in os.environ:
+        os.environ["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, os.environ["PYTHONPATH"].split(os.pathsep)))
+    with tempfile.TemporaryDirectory() as archive, tempfile.TemporaryDirectory() as temporary:
+        folder = unpacked(source, Path(archive))
+        codes = interop(folder), own_tests(folder, Path(temporary))
+        os.chdir(HERE)
+    return max(codes)
 
 
 if __name__ == "__main__":

@@ -1379,7 +1379,62 @@ def test_a_filled_file_of_no_whole_chunk_has_a_limit(path):
         cvc.load_cvc(path, on_corruption="skip")
 
 
-def test_guards_cost_no_copy_and_see_every_row():
+def test_whatever_is_in_a_file_errors_are_those_of_the_package(path):
+    rows = normal(40, 4)
+    files = []
+    for layout in ("v0", "v1", "native"):
+        cvc.pack_cvc(rows, path, "int8", 16, [{"n": n} for n in range(3)], layout=layout)
+        files.append(path.read_bytes())
+    cvc.pack_cvc(rows, path, chunk_size=16, mmap_optimized=True)
+    files.append(path.read_bytes())
+    cvc.pack_cvc_sections_columnar([({"a": rows, "b": np.arange(40)}, {"s": 1})], path, {"a": "int8"}, 16)
+    files.append(path.read_bytes())
+    other = path.with_name("other.cvc")
+
+    def mapped(path):
+        with cvc.MMapCVCLoader(path) as loader:
+            return [loader.get_chunk_view(chunk) for chunk in range(loader.header["num_chunks"])], loader.load()
+
+    calls: list[Callable[[Path], Any]] = [
+        lambda path: cvc.load_cvc(path, on_corruption="skip"),
+        lambda path: list(cvc.load_cvc_chunked(path)),
+        lambda path: cvc.load_cvc_range(path, metadata_key="n", metadata_value=1),
+        lambda path: cvc.load_cvc_range(path, section_key="s", section_value=1),
+        cvc.load_cvc_columns,
+        cvc.get_cvc_info,
+        lambda path: cvc.validate_cvc(path)["errors"],
+        lambda path: cvc.validate_cvc_integrity(path)["valid"],
+        lambda path: cvc.upgrade_cvc(path, other),
+        lambda path: cvc.delete_column(path, "a", output_path=other),
+        lambda path: cvc.add_column(path, "c", np.arange(40), output_path=other),
+        mapped,
+    ]
+    random = np.random.default_rng(0)
+    pieces = [b"", b"0", b"-1", b"null", b"1e9", b"[]", b"{}", b'"x"', b"99999999999"]
+    for _ in range(400):
+        file = bytearray(files[random.integers(len(files))])
+        start = int(random.integers(min(len(file), 600)))
+        match random.integers(3):
+            case 0:
+                del file[random.integers(len(file)) :]
+            case 1:
+                file[start] = random.integers(256)
+            case 2:
+                file[start : start + random.integers(20)] = pieces[random.integers(len(pieces))]
+        path.write_bytes(file)
+        for call in calls:
+            other.unlink(missing_ok=True)
+            with contextlib.suppress(cvc.CvcError):
+                call(path)
+    # An offset before the frame that it is of, in a file that is cut.
+    header, _, payloads = split(files[3])
+    header["chunks"][0]["file_offset"] = -1
+    path.write_bytes(cvcf(header, *payloads)[:-1])
+    with pytest.raises(cvc.FormatError):
+        cvc.load_cvc(path)
+
+
+def test_guards_see_every_row():
     guard = pack._Guard("a", "int8", 4)
     for start in range(0, 10, 3):
         guard.look(np.full((3, 1), start, "f4"))

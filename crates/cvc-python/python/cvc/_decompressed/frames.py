@@ -89,7 +89,11 @@ def _walk(file: BinaryIO, header: dict[str, Any], position: int, layout: str) ->
     file_len = os.fstat(file.fileno()).st_size
     head_len = 4 if layout == "v0" else 8
     for chunk in header["chunks"]:
-        file.seek(chunk["file_offset"] if layout == "v1-mmap" else position)
+        if layout == "v1-mmap":
+            if chunk["file_offset"] < position:
+                raise ValueError("a frame begins inside another")
+            position = chunk["file_offset"]
+        file.seek(position)
         head = file.read(head_len)
         length = int.from_bytes(head[:4], "little")
         start = file.tell()

@@ -13,6 +13,7 @@ use pyo3::types::{PyByteArray, PyBytes, PyDict, PyString, PyTuple};
 use crate::array::Array;
 use crate::errors::{detached, raised};
 use crate::rows::Selection;
+use crate::writer::Writer;
 use crate::{json, source};
 
 /// The reader of a file, shared with its arrays until the file is closed.
@@ -221,6 +222,15 @@ impl File {
         let reader = self.handle.reader()?;
         let layout = crate::writer::layout_named(py, layout)?;
         detached(py, || reader.convert(&path, layout, crate::writer::overwriting(overwrite)).map(drop))
+    }
+
+    /// Begins a native file at `path` with arrays of this one, copied as they are: pairs of a name here and a name there.
+    /// Arrays can be attached to the writer that is returned, and it must be finished.
+    fn _copy_arrays(&self, py: Python<'_>, path: PathBuf, arrays: Vec<(String, String)>) -> PyResult<Writer> {
+        let reader = self.handle.reader()?;
+        let pairs: Vec<(&str, &str)> = arrays.iter().map(|(from, to)| (&**from, &**to)).collect();
+        let writer = detached(py, || reader.copy_arrays(&path, &pairs, cvc::Overwrite::Allow))?;
+        Ok(Writer::of(writer, path, arrays.into_iter().map(|(_, to)| to).collect()))
     }
 
     /// Writes what is whole of a damaged native file at `path`. Returns the ranges of rows that are lost, by array.

@@ -32,12 +32,19 @@ struct State {
 
 enum Stage {
     /// No batch has come in yet; sections may have.
-    Waiting(Vec<(u64, u64, cvc::Json)>),
+    Waiting(Vec<Said>),
     Open {
         writer: Box<Target>,
         names: Vec<String>,
     },
     Closed,
+}
+
+/// A section.
+struct Said {
+    rows: std::ops::Range<u64>,
+    metadata: cvc::Json,
+    may_be_empty: bool,
 }
 
 enum Target {
@@ -53,6 +60,16 @@ macro_rules! on {
             Target::Memory($writer) => $body,
         }
     };
+}
+
+impl Target {
+    fn say(&mut self, Said { rows, metadata, may_be_empty }: Said) -> Result<(), cvc::Error> {
+        if may_be_empty {
+            on!(self, writer => writer.put_section(rows, metadata))
+        } else {
+            on!(self, writer => writer.add_section(rows, metadata))
+        }
+    }
 }
 
 /// What the caller wants of the file.
@@ -194,6 +211,26 @@ fn default_codec(layout: Layout, dtype: DType) -> &'static str {
 }
 
 impl Writer {
+    /// A writer of a native file that has arrays already.
+    pub(crate) fn of(writer: cvc::Writer, path: PathBuf, names: Vec<String>) -> Writer {
+        let plan = Plan {
+            path: Some(path),
+            layout: Layout::Native,
+            codec: None,
+            block_rows: None,
+            scope: None,
+            nonfinite: None,
+            provenance: None,
+            chunk_rows: None,
+            metadata: None,
+            chunk_metadata: Vec::new(),
+            overwrite: Overwrite::Allow,
+        };
+        let rows = writer.rows();
+        let stage = Stage::Open { writer: Box::new(Target::File(writer)), names };
+        Writer { state: Mutex::new(State { plan, stage, rows }) }
+    }
+
     /// # Errors
     /// Another call is at work: of another thread, or the one that called `progress`.
     fn state(&self) -> PyResult<MutexGuard<'_, State>> {
@@ -276,11 +313,7 @@ impl Writer {
         if let Stage::Waiting(sections) = stage {
             let mut writer = Box::new(plan.begin(py, &batch)?);
             let sections = std::mem::take(sections);
-            detached(py, || {
-                sections.into_iter().try_for_each(|(start, stop, metadata)| {
-                    on!(&mut *writer, writer => writer.add_section(start..stop, metadata))
-                })
-            })?;
+            detached(py, || sections.into_iter().try_for_each(|section| writer.say(section)))?;
             let names = batch.iter().map(|(name, _)| name.clone()).collect();
             *stage = Stage::Open { writer, names };
         }
@@ -315,24 +348,24 @@ impl Writer {
         }
     }
 
-    /// Says something of rows `start` to `stop`, which may come later.
+    /// Says something of rows `start` to `stop`, which may come later. `may_be_empty` keeps what is said of no rows.
+    #[pyo3(signature = (start, stop, metadata, *, may_be_empty=false))]
     fn add_section(
         &self,
         py: Python<'_>,
         start: u64,
         stop: u64,
         metadata: &Bound<'_, PyAny>,
+        may_be_empty: bool,
     ) -> PyResult<()> {
-        let metadata = json::from_python(metadata)?;
+        let section = Said { rows: start..stop, metadata: json::from_python(metadata)?, may_be_empty };
         let mut state = self.state()?;
         match &mut state.stage {
             Stage::Waiting(sections) => {
-                sections.push((start, stop, metadata));
+                sections.push(section);
                 Ok(())
             }
-            Stage::Open { writer, .. } => {
-                detached(py, || on!(&mut **writer, writer => writer.add_section(start..stop, metadata)))
-            }
+            Stage::Open { writer, .. } => detached(py, || writer.say(section)),
             Stage::Closed => Err(closed()),
         }
     }

@@ -49,6 +49,7 @@ pub mod backends;
 pub mod checks;
 mod convert;
 mod copy;
+mod edit;
 pub mod error;
 pub mod huge_pages;
 #[cfg(feature = "input")]

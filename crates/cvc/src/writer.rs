@@ -375,7 +375,11 @@ impl<T: Target> Writer<T> {
         self.write_rows(rows, true)
     }
 
-    fn write_rows<'a, R: Into<ArrayRows<'a>> + Clone>(&mut self, rows: &[R], last: bool) -> Result<(), Error> {
+    fn write_rows<'a, R: Into<ArrayRows<'a>> + Clone>(
+        &mut self,
+        rows: &[R],
+        last: bool,
+    ) -> Result<(), Error> {
         if self.failed {
             return Err(self.rows_lost());
         }
@@ -483,8 +487,12 @@ impl<T: Target> Writer<T> {
         self.put_section(rows, metadata)
     }
 
-    /// As [`Writer::add_section`], but it may be empty, as those of files written by others can be.
-    pub(crate) fn put_section(&mut self, rows: Range<u64>, metadata: Json) -> Result<(), Error> {
+    /// As [`Writer::add_section`], but it may be empty, as those of files written by others can be: what is known of no rows
+    /// is kept.
+    ///
+    /// # Errors
+    /// The section shares rows with another, or its metadata is nested too deeply for a header.
+    pub fn put_section(&mut self, rows: Range<u64>, metadata: Json) -> Result<(), Error> {
         let named = format!("{}..{}", rows.start, rows.end);
         match self.options.layout {
             Layout::Native => cvc_format::native::Contents::check_metadata(&metadata)?,

@@ -283,13 +283,17 @@ pub fn encode_field_head(
         let mut crc = Crc32c::default();
         crc.update(block);
         if block.as_ptr_range().end == bytes.as_ptr_range().end {
-            crc.update(&[0; ALIGN as usize][..padding]);
+            crc.update(&vec![0; padding]);
         }
         out.extend(crc.finish().to_le_bytes());
     }
     out.resize(head_len as usize, 0);
     let head_crc = crc32c(&out);
-    Ok((out, padding, ChunkSpec { array, rows, block_rows, head_len, head_crc, len: placed.len, loss: Loss::NONE }))
+    Ok((
+        out,
+        padding,
+        ChunkSpec { array, rows, block_rows, head_len, head_crc, len: placed.len, loss: Loss::NONE },
+    ))
 }
 
 /// Reads the head of chunk `id` of an array; `bytes` are the first `head_len` bytes of `entry`.

@@ -16,7 +16,7 @@ use cvc_codec::{
 };
 use cvc_cpu::{CpuBackend, CpuLoops};
 use cvc_format::native::{
-    ALIGN, ArraySpec, ChunkOf, ChunkSpec, Contents, LaneBytes, OpenChunk, PRELUDE_LEN, encode_field_head,
+    ArraySpec, ChunkOf, ChunkSpec, Contents, LaneBytes, OpenChunk, PRELUDE_LEN, encode_field_head,
 };
 use cvc_format::{ArrayDType, FormatError, Limits, Loss, Section};
 
@@ -202,7 +202,7 @@ impl Body {
             self.put(Vec::new(), sink)?;
         }
         for ((head, padding, spec), chunk) in heads.into_iter().zip(chunks) {
-            for bytes in [&head[..], chunk.bytes(), &[0; ALIGN as usize][..padding]] {
+            for bytes in [&head[..], chunk.bytes(), &vec![0; padding]] {
                 sink.write_all(bytes).map_err(Error::Output)?;
             }
             self.out.chunks.push(spec);

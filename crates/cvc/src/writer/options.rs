@@ -202,6 +202,11 @@ impl ArrayOptions {
         }
     }
 
+    /// The same array by another name.
+    pub(crate) fn named(self, name: &str) -> Self {
+        ArrayOptions { name: name.into(), ..self }
+    }
+
     /// Strings, one a row; the codec is `raw`, `zstd` or `gzip`.
     pub fn strings(name: impl Into<String>, codec: impl Into<String>) -> Self {
         ArrayOptions { dtype: ArrayDType::Utf8, ..ArrayOptions::values(name, DType::U8, &[], codec) }

@@ -5,7 +5,7 @@ use std::fmt;
 use cvc::{ArrayRows, Json};
 
 use crate::change::Change;
-use crate::edit::Editor;
+use crate::edit::{Editor, RowSink};
 use crate::error::Error;
 use crate::select::Selection;
 use crate::snapshot::Snapshot;
@@ -79,6 +79,19 @@ impl Batch {
     ) -> Result<(), Error> {
         let rows = rows.into();
         self.edit(|editor| editor.save(name, spec, &rows))
+    }
+
+    /// As [`Batch::save`], of rows that come piece by piece: `write` brings them. Memory holds a chunk of them for each core.
+    ///
+    /// # Errors
+    /// As [`Batch::save`], and those of `write`.
+    pub fn save_with(
+        &mut self,
+        name: &str,
+        spec: &ArraySpec,
+        write: impl FnOnce(&mut RowSink<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.edit(|editor| editor.save_with(name, spec, write))
     }
 
     /// As [`Store::append`].

@@ -10,7 +10,7 @@ use cvc::{AlignedBytes, Array, RowSlice, Rows};
 use roaring::RoaringTreemap;
 
 use crate::change::Change;
-use crate::edit::{SegmentWriter, write_segment};
+use crate::edit::write_segment;
 use crate::error::Error;
 use crate::read::{first_array, index, read_positions, read_strings};
 use crate::runs::{Run, Source};
@@ -134,11 +134,11 @@ pub(crate) fn write_positions(
     }
 }
 
-fn write_rows(
+pub(crate) fn write_rows<W: std::io::Write>(
     name: &str,
     array: &ArrayState,
     ranges: &[std::ops::Range<u64>],
-    writer: &mut SegmentWriter,
+    writer: &mut cvc::Writer<cvc::writer::ToSink<W>>,
 ) -> Result<(), Error> {
     let output = |error: cvc::Error| match error {
         cvc::Error::Output(cause) => {

@@ -103,6 +103,38 @@ impl<'a> Editor<'a> {
         self.put(name, spec, vec![(base, rows.len() as u64)], rows)
     }
 
+    /// Saves an array whose rows come piece by piece.
+    pub(crate) fn save_with(
+        &mut self,
+        name: &str,
+        spec: &ArraySpec,
+        write: impl FnOnce(&mut RowSink<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        spec.check(name)?;
+        let mut failed = None;
+        let written = write_segment(self.inner, name, spec, |writer| {
+            write(&mut RowSink { name, spec, writer }).map_err(|error| {
+                let message = error.to_string();
+                failed = Some(error);
+                cvc::Error::Output(std::io::Error::other(message))
+            })
+        });
+        let segment = match failed {
+            Some(error) => return Err(error),
+            None => written?,
+        };
+        self.pending.push(segment.number);
+        let base = self.create(name, spec)?;
+        let (ranges, source) = (vec![(base, segment.rows)], Source::Segment(Arc::clone(&segment)));
+        self.push(Change::Segment(segment));
+        self.push(Change::Rows { name: name.to_owned(), ranges, source, row: 0 });
+        if spec.unique {
+            let array = self.array(name)?;
+            crate::ids::check_all(name, &array)?;
+        }
+        Ok(())
+    }
+
     pub(crate) fn append(&mut self, name: &str, rows: &ArrayRows<'_>) -> Result<(), Error> {
         let array = self.array(name)?;
         array.spec.check_rows(name, rows)?;
@@ -325,6 +357,36 @@ fn check_bools(name: &str, rows: &RowSlice<'_>) -> Result<(), Error> {
         return Err(Error::argument("rows", name, "a bool is 0 or 1"));
     }
     Ok(())
+}
+
+/// Where the rows of an array go that is saved piece by piece.
+pub struct RowSink<'a> {
+    name: &'a str,
+    spec: &'a ArraySpec,
+    pub(crate) writer: &'a mut SegmentWriter,
+}
+
+impl std::fmt::Debug for RowSink<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RowSink").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl RowSink<'_> {
+    /// How many rows to bring at a time, so that every core has something to do.
+    pub fn batch_rows(&self) -> usize {
+        self.writer.batch_rows()
+    }
+
+    /// Brings more rows.
+    ///
+    /// # Errors
+    /// Rows that are not of the array, or the disk refuses.
+    pub fn write<'r>(&mut self, rows: impl Into<ArrayRows<'r>>) -> Result<(), Error> {
+        let rows = rows.into();
+        self.spec.check_rows(self.name, &rows)?;
+        self.writer.write(std::slice::from_ref(&rows)).map_err(Error::rows(self.name))
+    }
 }
 
 /// Rows as a native file in memory.

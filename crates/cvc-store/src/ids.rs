@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
-use cvc::{AlignedBytes, ArrayRows, DType, RowSlice, Strings};
+use cvc::{AlignedBytes, ArrayRows, DType, RowSlice};
 
 use crate::edit::{Editor, Picked};
 use crate::error::Error;
@@ -167,6 +167,24 @@ pub(crate) fn check_distinct(name: &str, rows: &ArrayRows<'_>) -> Result<(), Err
     match ids_of(rows).find(|id| !seen.insert(*id)) {
         Some(id) => Err(twice(name, id)),
         None => Ok(()),
+    }
+}
+
+/// Refuses an array that has an id twice.
+pub(crate) fn check_all(name: &str, array: &ArrayState) -> Result<(), Error> {
+    let each = |each: &mut dyn FnMut(u64, u64)| {
+        array.each_range(0..array.rows(), |start, len| each(start, len));
+        Ok(())
+    };
+    match array.spec.dtype() {
+        Some(dtype) => {
+            let mut bytes = AlignedBytes::new();
+            let out = bytes.resize(index(array.rows()) * dtype.size());
+            read_positions(name, array, dtype, out, each)?;
+            let rows = RowSlice::from_bytes(dtype, index(array.rows()), 1, bytes.bytes());
+            check_distinct(name, &rows.map_err(|error| Error::rows(name)(error.into()))?.into())
+        }
+        None => check_distinct(name, &(&read_strings(name, array, each)?).into()),
     }
 }
 
@@ -333,14 +351,4 @@ impl Store {
         })?;
         Ok(count)
     }
-}
-
-/// Ids as rows, for those who have them in a list.
-pub fn id_rows(ids: &[u64]) -> ArrayRows<'_> {
-    RowSlice::new(ids, 1).expect("one value to a row").into()
-}
-
-/// Ids as rows, for those who have strings.
-pub fn id_strings(ids: &Strings) -> ArrayRows<'_> {
-    ids.into()
 }

@@ -40,7 +40,13 @@ struct Gather<'a> {
     run: Option<(Range<u64>, &'a Run, Option<RawRows<'a>>)>,
     pieces: Vec<Piece>,
     patches: Vec<Piece>,
+    /// Rows that were found and not copied yet.
+    found: Vec<(&'a [u8], usize)>,
 }
+
+/// Rows that are found before any is copied. To find one touches nothing that is far away, to copy one waits for memory: together
+/// they wait at the same time.
+const FOUND: usize = 64;
 
 /// Fills `out` with the rows of the positions that `each` hands over, in their order. They are rows of `dtype`, native order.
 pub(crate) fn read_positions<'a>(
@@ -51,17 +57,8 @@ pub(crate) fn read_positions<'a>(
     each: impl FnOnce(&mut dyn FnMut(u64, u64)) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let row_len = array.spec.dim() as usize * dtype.size();
-    let mut gather = Gather {
-        name,
-        array,
-        dtype,
-        row_len,
-        out,
-        dst: 0,
-        run: None,
-        pieces: Vec::new(),
-        patches: Vec::new(),
-    };
+    let mut gather =
+        Gather { name, array, dtype, row_len, out, dst: 0, run: None, pieces: Vec::new(), patches: Vec::new(), found: Vec::new() };
     let mut result = Ok(());
     each(&mut |start, len| {
         if result.is_ok() {
@@ -83,7 +80,7 @@ impl<'a> Gather<'a> {
             if !self.run.as_ref().is_some_and(|(range, ..)| range.contains(&position)) {
                 self.run = Some(self.run_of(position)?);
             }
-            let (range, run, raw) = self.run.as_ref().expect("just found");
+            let (range, run, raw) = self.run.as_mut().expect("just found");
             let stop = end.min(range.end);
             let (row, count) = (run.row_of(range.start, position), stop - position);
             let dst = self.dst;
@@ -94,7 +91,18 @@ impl<'a> Gather<'a> {
             let quiet = self.pieces.last().is_none_or(|piece| piece.dst + piece.len + GAP_ROWS < dst);
             match (&run.source, raw) {
                 (Source::Segment(_), Some(raw)) if bytes < DECODE_LEN && quiet => {
-                    copy_raw(raw, row..row + count, &mut self.out[into]).map_err(Error::rows(self.name))?;
+                    let (mut rows, mut at) = (row..row + count, into.start);
+                    while rows.start < rows.end {
+                        let piece = raw.piece(rows.clone()).map_err(Error::rows(self.name))?;
+                        self.found.push((piece, at));
+                        at += piece.len();
+                        rows.start = if piece.len() == self.row_len { rows.start + 1 } else {
+                            rows.start + (piece.len() / self.row_len) as u64
+                        };
+                    }
+                    if self.found.len() >= FOUND {
+                        self.copy_found();
+                    }
                 }
                 (Source::Values(values), _) if quiet => self.copy_values(&Arc::clone(values), row, into),
                 (Source::Values(_), _) => {
@@ -150,7 +158,14 @@ impl<'a> Gather<'a> {
         copy(&values[from..from + out.len()], self.dtype.component_size(), out);
     }
 
+    fn copy_found(&mut self) {
+        for (bytes, at) in self.found.drain(..) {
+            self.out[at..at + bytes.len()].copy_from_slice(bytes);
+        }
+    }
+
     fn finish(mut self) -> Result<(), Error> {
+        self.copy_found();
         let pieces = std::mem::take(&mut self.pieces);
         for together in pieces.chunk_by(|a, b| a.source.is(&b.source)) {
             self.decode(together)?;
@@ -194,18 +209,6 @@ impl<'a> Gather<'a> {
         }
         Ok(())
     }
-}
-
-fn copy_raw(raw: &RawRows<'_>, mut rows: Range<u64>, out: &mut [u8]) -> Result<(), cvc::Error> {
-    let mut out = out;
-    while rows.start < rows.end {
-        let piece = raw.piece(rows.clone())?;
-        let (into, rest) = out.split_at_mut(piece.len());
-        into.copy_from_slice(piece);
-        out = rest;
-        rows.start += (piece.len() / raw.row_len()) as u64;
-    }
-    Ok(())
 }
 
 /// The array of a file in the journal.

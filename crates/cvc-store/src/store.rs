@@ -607,7 +607,7 @@ fn open_all(state: &State) -> Result<(), Error> {
     state.needed().values().try_for_each(|segment: &Arc<Segment>| segment.reader().map(drop))
 }
 
-fn disk(path: &Path) -> Result<Arc<dyn Layer>, Error> {
+pub(crate) fn disk(path: &Path) -> Result<Arc<dyn Layer>, Error> {
     match Disk::open(path) {
         Ok(disk) => Ok(Arc::new(disk)),
         Err(cause)

@@ -4,7 +4,6 @@
 //! memory, of values that are stored as they are, there is nothing to decode: a row is found by arithmetic. Its block is
 //! compared with its checksum when it is first touched, as ever.
 
-use std::cell::Cell;
 use std::ops::Range;
 
 use cvc_codec::{BlockRun, ChunkId, DecodeError, RunBytes};
@@ -24,7 +23,7 @@ pub struct RawRows<'r> {
     /// Rows of every chunk but the last, if all are alike; else of the first.
     chunk_rows: u64,
     /// The chunk that was looked at last.
-    last: Cell<Option<Current<'r>>>,
+    last: Option<Current<'r>>,
 }
 
 /// A chunk that rows are taken of.
@@ -59,7 +58,7 @@ impl<'r> Array<'r> {
         let checked = self.reader().options().checksums != Checksums::Never;
         let row_len = index.dim as usize * dtype.size();
         let chunk_rows = first.rows.end;
-        Ok(Some(RawRows { array: *self, row_len, checked, chunk_rows, last: Cell::new(None) }))
+        Ok(Some(RawRows { array: *self, row_len, checked, chunk_rows, last: None }))
     }
 }
 
@@ -74,19 +73,19 @@ impl<'r> RawRows<'r> {
     /// # Errors
     /// A row that does not exist, or that is damaged.
     #[inline]
-    pub fn piece(&self, rows: Range<u64>) -> Result<&'r [u8], Error> {
-        if let Some(current) = self.last.get()
+    pub fn piece(&mut self, rows: Range<u64>) -> Result<&'r [u8], Error> {
+        if let Some(current) = &self.last
             && current.first <= rows.start
             && rows.start < rows.end
             && rows.start < current.end
             && rows.end <= self.array.index().rows
         {
-            return self.piece_of(&current, rows);
+            return self.piece_of(current, rows);
         }
         self.piece_elsewhere(rows)
     }
 
-    fn piece_elsewhere(&self, rows: Range<u64>) -> Result<&'r [u8], Error> {
+    fn piece_elsewhere(&mut self, rows: Range<u64>) -> Result<&'r [u8], Error> {
         let index = self.array.index();
         if rows.start > rows.end || rows.end > index.rows {
             let value = format!("{}..{}", rows.start, rows.end);
@@ -96,7 +95,7 @@ impl<'r> RawRows<'r> {
             return Ok(&[]);
         }
         let current = self.find(rows.start)?;
-        self.last.set(Some(current));
+        self.last = Some(current);
         self.piece_of(&current, rows)
     }
 
@@ -172,7 +171,7 @@ mod tests {
         let mut bytes = writer.finish_bytes().unwrap();
         let reader = Reader::from_bytes(bytes.clone()).unwrap();
         let array = reader.vectors().unwrap();
-        let raw = array.raw_rows().unwrap().unwrap();
+        let mut raw = array.raw_rows().unwrap().unwrap();
         let (mut row, mut all) = (0, Vec::new());
         while row < 1000 {
             let piece = raw.piece(row..1000).unwrap();
@@ -187,7 +186,7 @@ mod tests {
         // The first chunk begins after the prelude, its head has 64 bytes.
         bytes[64 + 64 + 5] ^= 1;
         let reader = Reader::from_bytes(bytes).unwrap();
-        let raw = reader.vectors().unwrap().raw_rows().unwrap().unwrap();
+        let mut raw = reader.vectors().unwrap().raw_rows().unwrap().unwrap();
         assert!(raw.piece(0..1).is_err() && raw.piece(300..301).is_ok());
     }
 

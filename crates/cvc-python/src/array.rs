@@ -222,7 +222,7 @@ fn read_strings<'py>(
 }
 
 /// Refuses a destination that is not an array of exactly these values.
-fn check_out(out: &Bound<'_, PyAny>, of: DType, shape: &[u64]) -> PyResult<()> {
+pub(crate) fn check_out(out: &Bound<'_, PyAny>, of: DType, shape: &[u64]) -> PyResult<()> {
     let given: Vec<u64> = out.getattr("shape")?.extract()?;
     let given_dtype = out.getattr("dtype")?;
     let native: bool = given_dtype.getattr("isnative")?.extract()?;
@@ -544,6 +544,6 @@ impl Array {
 }
 
 /// An array of NumPy whose values are yet to be written.
-fn new_array<'py>(py: Python<'py>, shape: &[u64], of: DType) -> PyResult<Bound<'py, PyAny>> {
+pub(crate) fn new_array<'py>(py: Python<'py>, shape: &[u64], of: DType) -> PyResult<Bound<'py, PyAny>> {
     Numpy::get(py)?.empty.bind(py).call1((PyTuple::new(py, shape)?, dtype::to_numpy(py, of)?))
 }

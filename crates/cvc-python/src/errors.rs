@@ -74,3 +74,52 @@ pub(crate) fn detached<T: Send>(
 ) -> PyResult<T> {
     py.detach(work).map_err(|error| raised(py, error))
 }
+
+/// The exception for what a store says.
+pub(crate) fn raised_by_store(py: Python<'_>, error: cvc_store::Error) -> PyErr {
+    let made = py.import("cvc._errors").and_then(|errors| store_exception(&errors, &error));
+    made.map_or_else(|_| PyOSError::new_err(error.to_string()), PyErr::from_value)
+}
+
+fn store_exception<'py>(
+    errors: &Bound<'py, PyModule>,
+    error: &cvc_store::Error,
+) -> PyResult<Bound<'py, PyAny>> {
+    use cvc_store::Error as Of;
+    let class = match error {
+        Of::Io { path, cause, .. } => {
+            let of = (
+                format!("{:?}", cause.kind()),
+                cause.raw_os_error(),
+                error.to_string(),
+                Some(path.display().to_string()),
+            );
+            return errors.call_method1("of_system", of);
+        }
+        Of::NotAStore { path, .. } => {
+            let of = ("NotFound", None::<i32>, error.to_string(), Some(path.display().to_string()));
+            return errors.call_method1("of_system", of);
+        }
+        Of::Exists { path } => {
+            let of = ("AlreadyExists", None::<i32>, error.to_string(), Some(path.display().to_string()));
+            return errors.call_method1("of_system", of);
+        }
+        Of::Locked { .. } => "LockedError",
+        Of::Damaged { .. } | Of::Import { .. } => "FormatError",
+        Of::Newer { .. } => "UnsupportedError",
+        Of::Segment { error, .. } | Of::Rows { error, .. } => class(error),
+        Of::NoArray { .. } => "NoSuchArrayError",
+        Of::Conflict { .. } => "ConflictError",
+        Of::Unknown => "SystemFailure",
+        _ => "ArgumentError",
+    };
+    errors.getattr(class)?.call1((error.to_string(),))
+}
+
+/// Runs `work` on a store without the interpreter.
+pub(crate) fn detached_store<T: Send>(
+    py: Python<'_>,
+    work: impl FnOnce() -> Result<T, cvc_store::Error> + Send,
+) -> PyResult<T> {
+    py.detach(work).map_err(|error| raised_by_store(py, error))
+}

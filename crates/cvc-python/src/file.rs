@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use cvc::io::FileSource;
 use cvc::{Checksums, ReadAt, ReadOptions, Reader};
-use pyo3::exceptions::{PyKeyError, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyByteArray, PyBytes, PyDict, PyString, PyTuple};
@@ -277,12 +277,11 @@ impl File {
     }
 }
 
-/// `KeyError` with the names there are.
+/// `NoSuchArrayError` with the names there are.
 pub(crate) fn no_such_array(py: Python<'_>, error: cvc::Error) -> PyErr {
-    match error {
-        cvc::Error::Argument { value, problem, .. } => {
-            PyKeyError::new_err(format!("no array {value:?}: {problem}"))
-        }
-        other => raised(py, other),
-    }
+    let cvc::Error::Argument { value, problem, .. } = error else { return raised(py, error) };
+    let message = format!("no array {value:?}: {problem}");
+    let made =
+        py.import("cvc._errors").and_then(|errors| errors.getattr("NoSuchArrayError")?.call1((message,)));
+    made.map_or_else(|broken| broken, PyErr::from_value)
 }

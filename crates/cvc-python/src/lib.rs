@@ -14,6 +14,7 @@ mod memory;
 mod numpy;
 mod rows;
 mod source;
+mod store;
 mod writer;
 
 use pyo3::prelude::*;
@@ -26,7 +27,13 @@ fn _cvc(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<array::Array>()?;
     module.add_class::<rows::Selection>()?;
     module.add_class::<writer::Writer>()?;
+    module.add_class::<store::StoreFolder>()?;
+    module.add_class::<store::Changes>()?;
+    module.add_class::<store::Snapshot>()?;
+    module.add_class::<store::StoredArray>()?;
     module.add_function(wrap_pyfunction!(file::open, module)?)?;
     module.add_function(wrap_pyfunction!(array::devices, module)?)?;
+    module.add_function(wrap_pyfunction!(store::unpack_store, module)?)?;
+    module.add_function(wrap_pyfunction!(store::package_info, module)?)?;
     Ok(())
 }

@@ -4,6 +4,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
 
+use crate::memory::Memory;
+
 /// Functions of NumPy, looked up once.
 pub(crate) struct Numpy {
     pub(crate) ndarray: Py<PyAny>,
@@ -44,4 +46,28 @@ impl Numpy {
         options.set_item("dtype", "O")?;
         Numpy::get(py)?.asarray.bind(py).call((items,), Some(&options))
     }
+}
+
+/// The integers of an array with one axis, whatever their size.
+pub(crate) fn integers(array: &Bound<'_, PyAny>) -> PyResult<Vec<i64>> {
+    let py = array.py();
+    let dtype = array.getattr("dtype")?;
+    if dtype.getattr("kind")?.extract::<&str>()? == "u" && dtype.getattr("itemsize")?.extract::<usize>()? == 8
+    {
+        // Some have no place among signed ones; Python's own say so.
+        return array.call_method0("tolist")?.extract();
+    }
+    let options = PyDict::new(py);
+    options.set_item("dtype", "int64")?;
+    options.set_item("requirements", ("C", "A"))?;
+    let array = Numpy::get(py)?.require.bind(py).call((array,), Some(&options))?;
+    Ok(bytemuck::pod_collect_to_vec(Memory::of(&array)?.bytes()))
+}
+
+/// An array of bools as bytes.
+pub(crate) fn bools(array: &Bound<'_, PyAny>) -> PyResult<Vec<bool>> {
+    let options = PyDict::new(array.py());
+    options.set_item("requirements", ("C", "A"))?;
+    let array = Numpy::get(array.py())?.require.bind(array.py()).call((array,), Some(&options))?;
+    Ok(Memory::of(&array)?.bytes().iter().map(|byte| *byte != 0).collect())
 }

@@ -9,7 +9,7 @@ use pyo3::types::{PyBool, PyDict, PyInt, PySlice, PyTuple};
 
 use crate::errors::raised;
 use crate::file::Handle;
-use crate::numpy::Numpy;
+use crate::numpy::{Numpy, integers};
 
 /// Rows of a key, for an array of a known number of rows.
 pub(crate) enum Picked {
@@ -62,8 +62,8 @@ pub(crate) fn pick(key: &Bound<'_, PyAny>, rows: u64) -> PyResult<Picked> {
     if ndim == 0 {
         return row(numbers.extract()?, rows).map(Picked::One);
     }
-    let numbers: Vec<i64> = numbers.call_method0("tolist")?.extract()?;
-    let picked: Vec<u64> = numbers.into_iter().map(|index| row(index, rows)).collect::<PyResult<_>>()?;
+    let picked: Vec<u64> =
+        integers(&numbers)?.into_iter().map(|index| row(index, rows)).collect::<PyResult<_>>()?;
     Ok(Picked::Many(Rows::from(picked.as_slice())))
 }
 

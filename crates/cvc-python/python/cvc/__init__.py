@@ -36,6 +36,7 @@ from ._decompressed import (
 )
 from ._errors import (
     ArgumentError,
+    ConflictError,
     CorruptedChunkError,
     CvcError,
     DeviceError,
@@ -43,15 +44,19 @@ from ._errors import (
     FormatError,
     InternalError,
     LimitError,
+    LockedError,
+    NoSuchArrayError,
     SystemFailure,
     UnsupportedError,
 )
 from ._metadata import Damage, Section
 from ._pack import pack
+from ._store import LazyArray, Store
 
 __all__ = [
     "ArgumentError",
     "Array",
+    "ConflictError",
     "CorruptedChunkError",
     "CvcError",
     "Damage",
@@ -60,10 +65,14 @@ __all__ = [
     "File",
     "FormatError",
     "InternalError",
+    "LazyArray",
     "LimitError",
+    "LockedError",
     "MMapCVCLoader",
+    "NoSuchArrayError",
     "Section",
     "Selection",
+    "Store",
     "SystemFailure",
     "UnsupportedError",
     "Writer",

@@ -61,6 +61,20 @@ class LimitError(ArgumentError, MemoryError):
     """More memory would be needed than `max_bytes` allows."""
 
 
+class NoSuchArrayError(ArgumentError, KeyError):
+    """There is no array of that name; the message lists those there are."""
+
+    __str__ = Exception.__str__  # That of KeyError shows the message in quotes.
+
+
+class LockedError(SystemFailure, BlockingIOError):
+    """Another process has the store open for writing; the message has its number."""
+
+
+class ConflictError(CvcError, RuntimeError):
+    """Somebody else made a commit between the beginning of a batch and its end: begin it again."""
+
+
 class DeviceError(CvcError, RuntimeError):
     """The device cannot be had, cannot run what the file needs, or failed."""
 

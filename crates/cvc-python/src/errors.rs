@@ -110,6 +110,7 @@ fn store_exception<'py>(
         Of::Segment { error, .. } | Of::Rows { error, .. } => class(error),
         Of::NoArray { .. } => "NoSuchArrayError",
         Of::Conflict { .. } => "ConflictError",
+        Of::Argument { argument: "row" | "rows" | "mask", .. } => "RowError",
         Of::Unknown => "SystemFailure",
         _ => "ArgumentError",
     };

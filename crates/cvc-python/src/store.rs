@@ -508,9 +508,9 @@ impl StoredArray {
         self.0.changed()
     }
 
-    /// Bytes of it on the disk.
+    /// Bytes of all rows, decoded.
     #[getter]
-    fn byte_len(&self) -> u64 {
+    fn nbytes(&self) -> u64 {
         self.0.byte_len()
     }
 
@@ -551,13 +551,13 @@ impl StoredArray {
         let values = match self.of() {
             None if self.0.spec().dtype().is_none() => {
                 let strings = py.detach(|| self.0.read_strings(selection));
-                let strings = strings.map_err(|error| raised_by_reading(py, error))?;
+                let strings = strings.map_err(|error| raised_by_store(py, error))?;
                 Numpy::objects(py, PyList::new(py, strings.iter())?.into_any())?
             }
             _ => {
                 let of = self.0.dtype().map_err(|error| raised_by_store(py, error))?;
                 let mut shape = self.0.shape();
-                shape[0] = selection.count(shape[0]).map_err(|error| raised_by_reading(py, error))?;
+                shape[0] = selection.count(shape[0]).map_err(|error| raised_by_store(py, error))?;
                 let values = match out {
                     Some(out) => {
                         crate::array::check_out(out, of, &shape)?;
@@ -568,20 +568,10 @@ impl StoredArray {
                 let mut memory = Memory::writable(&viewable(&values, of)?)?;
                 let bytes = memory.bytes_mut();
                 py.detach(|| self.0.read_bytes(selection, bytes))
-                    .map_err(|error| raised_by_reading(py, error))?;
+                    .map_err(|error| raised_by_store(py, error))?;
                 values
             }
         };
         if matches!(key, Key::One(_)) { values.get_item(0) } else { Ok(values) }
-    }
-}
-
-/// Rows that do not exist are an `IndexError` in Python.
-fn raised_by_reading(py: Python<'_>, error: cvc_store::Error) -> PyErr {
-    match &error {
-        cvc_store::Error::Argument { argument: "row" | "rows" | "mask", .. } => {
-            PyIndexError::new_err(error.to_string())
-        }
-        _ => raised_by_store(py, error),
     }
 }

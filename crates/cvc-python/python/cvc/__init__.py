@@ -46,6 +46,7 @@ from ._errors import (
     LimitError,
     LockedError,
     NoSuchArrayError,
+    RowError,
     SystemFailure,
     UnsupportedError,
 )
@@ -70,6 +71,7 @@ __all__ = [
     "LockedError",
     "MMapCVCLoader",
     "NoSuchArrayError",
+    "RowError",
     "Section",
     "Selection",
     "Store",

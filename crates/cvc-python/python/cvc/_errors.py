@@ -67,6 +67,10 @@ class NoSuchArrayError(ArgumentError, KeyError):
     __str__ = Exception.__str__  # That of KeyError shows the message in quotes.
 
 
+class RowError(ArgumentError, IndexError):
+    """Rows that do not exist."""
+
+
 class LockedError(SystemFailure, BlockingIOError):
     """Another process has the store open for writing; the message has its number."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -177,7 +177,7 @@ class _Editing:
                 "codec": array.codec,
                 "modify_time": array.changed,
                 "metadata": array.metadata,
-                "byte_len": array.byte_len,
+                "nbytes": array.nbytes,
             }
         return {"commit": look.commit, "total_arrays": len(arrays), "metadata": look.metadata, "arrays": arrays}
 
@@ -202,31 +202,25 @@ class _Editing:
 
         `codec` is for arrays that are made: `raw` by default, which keeps every bit; `fp16`, `int8`, `lossless`, ...
         """
-        with self._together_if(arrays) as changes:
-            for name, rows in arrays.items():
-                changes.save(name, rows, codec.get(name) if isinstance(codec, Mapping) else codec)
+        of = codec.get if isinstance(codec, Mapping) else lambda _: codec
+        self._for_each(arrays, lambda changes, name, rows: changes.save(name, rows, of(name)))
 
     def append(self, arrays: Mapping[str, ArrayLike]) -> None:
         """Appends rows. One commit, of all arrays or of none."""
-        with self._together_if(arrays) as changes:
-            for name, rows in arrays.items():
-                changes.append(name, rows)
+        self._for_each(arrays, Changes.append)
 
     def replace(self, arrays: Mapping[str, ArrayLike], indexes: Rows = None) -> None:
         """Replaces rows: those of `indexes`, which are as many as are given; all, if there are none. One commit."""
-        with self._together_if(arrays) as changes:
-            for name, rows in arrays.items():
-                changes.replace(name, rows, ... if indexes is None else indexes)
+        which = ... if indexes is None else indexes
+        self._for_each(arrays, lambda changes, name, rows: changes.replace(name, rows, which))
 
     def drop(self, names: str | Iterable[str], indexes: Rows = None) -> None:
         """Deletes whole arrays, or the rows `indexes` of each. One commit."""
-        names = [names] if isinstance(names, str) else list(names)
-        with self._together_if(names) as changes:
-            for name in names:
-                if indexes is None:
-                    changes.delete(name)
-                else:
-                    changes.delete_rows(name, indexes)
+        arrays = dict.fromkeys([names] if isinstance(names, str) else names)
+        if indexes is None:
+            self._for_each(arrays, lambda changes, name, _: changes.delete(name))
+        else:
+            self._for_each(arrays, lambda changes, name, _: changes.delete_rows(name, indexes))
 
     def clone(self, source_name: str, target_name: str) -> None:
         """Makes a copy of an array under another name, without copying its rows."""
@@ -250,17 +244,18 @@ class _Editing:
         """Brings rows under ids: rows whose id the array `ids` has are replaced, the others are appended. One commit."""
         self._changes.upsert(ids, keys, dict(arrays))
 
-    @contextmanager
-    def _together_if(self, several: Any) -> Iterator[Changes]:
-        if isinstance(several, Mapping) and not isinstance(several, dict):
-            several = dict(several)
-        if not isinstance(several, (dict, list)):
+    def _for_each(self, arrays: Mapping[str, Any], change: Callable[[Changes, str, Any], None]) -> None:
+        """Makes the same change to each array, all of them in one commit."""
+        if not isinstance(arrays, Mapping):
             raise TypeError("arrays must be a dictionary of names and arrays")
-        if len(several) == 1:
-            yield self._changes
-        else:
+        if len(arrays) == 1:
+            # The way of small changes, of which each microsecond is felt.
+            for name, rows in arrays.items():
+                change(self._changes, name, rows)
+        elif arrays:
             with self._together() as changes:
-                yield changes
+                for name, rows in arrays.items():
+                    change(changes, name, rows)
 
 
 def _stream(array: StoredArray, step: int) -> Iterator[NDArray[Any]]:

@@ -50,22 +50,7 @@ pub(crate) fn open(
     if let Some(max_bytes) = max_bytes {
         options.limits.decoded_bytes = max_bytes;
     }
-    let (name, opened) = if let Ok(text) = source.cast::<PyString>()
-        && text.to_cow()?.contains("://")
-    {
-        let file = py.import("cvc._metadata")?.call_method1("open_url", (text,))?;
-        (text.to_string(), Source::Other(Box::new(source::FileLike::new(&file)?)))
-    } else if source.is_instance_of::<PyBytes>() || source.is_instance_of::<PyByteArray>() {
-        let bytes: PyBackedBytes = source.extract()?;
-        ("bytes".to_owned(), Source::Other(Box::new(source::Bytes(bytes))))
-    } else if let Ok(path) = source.extract::<PathBuf>() {
-        (path.display().to_string(), Source::Path(path))
-    } else if source.hasattr("seek")? {
-        (source.str()?.to_string(), Source::Other(Box::new(source::FileLike::new(source)?)))
-    } else {
-        let bytes = crate::memory::Memory::of(source)?.bytes().to_vec();
-        ("bytes".to_owned(), Source::Other(Box::new(bytes)))
-    };
+    let (name, opened) = locate(source)?;
     let reader = detached(py, || match opened {
         Source::Path(path) if mmap => {
             let map = cvc::io::mmap::Map::open(&path).map_err(|cause| cvc::Error::Io {
@@ -81,7 +66,29 @@ pub(crate) fn open(
     Ok(File { handle: Handle::new(reader), name })
 }
 
-enum Source {
+/// Where the bytes are that `source` stands for, and what to call it.
+pub(crate) fn locate(source: &Bound<'_, PyAny>) -> PyResult<(String, Source)> {
+    let py = source.py();
+    let located = if let Ok(text) = source.cast::<PyString>()
+        && text.to_cow()?.contains("://")
+    {
+        let file = py.import("cvc._metadata")?.call_method1("open_url", (text,))?;
+        (text.to_string(), Source::Other(Box::new(source::FileLike::new(&file)?)))
+    } else if source.is_instance_of::<PyBytes>() || source.is_instance_of::<PyByteArray>() {
+        let bytes: PyBackedBytes = source.extract()?;
+        ("bytes".to_owned(), Source::Other(Box::new(source::Bytes(bytes))))
+    } else if let Ok(path) = source.extract::<PathBuf>() {
+        (path.display().to_string(), Source::Path(path))
+    } else if source.hasattr("seek")? {
+        (source.str()?.to_string(), Source::Other(Box::new(source::FileLike::new(source)?)))
+    } else {
+        let bytes = crate::memory::Memory::of(source)?.bytes().to_vec();
+        ("bytes".to_owned(), Source::Other(Box::new(bytes)))
+    };
+    Ok(located)
+}
+
+pub(crate) enum Source {
     Path(PathBuf),
     Other(Box<dyn ReadAt>),
 }

@@ -5,6 +5,7 @@
 #![deny(unsafe_code)]
 
 mod array;
+mod codecs;
 mod dtype;
 mod errors;
 mod file;
@@ -13,6 +14,7 @@ mod json;
 mod memory;
 mod numpy;
 mod rows;
+mod s4;
 mod source;
 mod writer;
 
@@ -28,5 +30,13 @@ fn _cvc(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<writer::Writer>()?;
     module.add_function(wrap_pyfunction!(file::open, module)?)?;
     module.add_function(wrap_pyfunction!(array::devices, module)?)?;
+    module.add_class::<codecs::Zstd>()?;
+    module.add_class::<codecs::ZstdDict>()?;
+    module.add_class::<codecs::Gzip>()?;
+    module.add_function(wrap_pyfunction!(codecs::crc32c, module)?)?;
+    module.add_class::<s4::Body>()?;
+    module.add_class::<s4::Index>()?;
+    module.add_function(wrap_pyfunction!(s4::open_s4, module)?)?;
+    module.add_function(wrap_pyfunction!(s4::pack_s4, module)?)?;
     Ok(())
 }

@@ -4,6 +4,7 @@
 use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::{PyBufferError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 
 /// Contiguous memory of an object that is kept alive and in place as long as this lives.
 ///
@@ -53,4 +54,13 @@ impl Memory {
         // SAFETY: as above; `writable` made sure that they may be written, and `&mut self` that we lend them once.
         unsafe { std::slice::from_raw_parts_mut(self.0.buf_ptr().cast::<u8>(), self.0.len_bytes()) }
     }
+}
+
+/// New `bytes` of this length, written by `fill`.
+pub(crate) fn bytes_of<'py>(
+    py: Python<'py>,
+    len: usize,
+    fill: impl FnOnce(&mut [u8]) -> PyResult<()>,
+) -> PyResult<Bound<'py, PyBytes>> {
+    PyBytes::new_with(py, len, fill)
 }

@@ -22,6 +22,7 @@ from ._errors import (
     SystemFailure,
     UnsupportedError,
 )
+from . import codecs, s4
 from ._metadata import Damage, Section
 from ._pack import pack
 

@@ -6,6 +6,8 @@
 
 mod array;
 mod codecs;
+mod device;
+mod dlpack;
 mod dtype;
 mod errors;
 mod file;
@@ -30,6 +32,7 @@ fn _cvc(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<writer::Writer>()?;
     module.add_function(wrap_pyfunction!(file::open, module)?)?;
     module.add_function(wrap_pyfunction!(array::devices, module)?)?;
+    module.add_class::<device::DeviceArray>()?;
     module.add_class::<codecs::Zstd>()?;
     module.add_class::<codecs::ZstdDict>()?;
     module.add_class::<codecs::Gzip>()?;

@@ -109,12 +109,12 @@ impl Plan {
     fn array(&self, py: Python<'_>, name: &str, input: &Input<'_>) -> PyResult<ArrayOptions> {
         let codec =
             option(py, self.codec.as_ref(), name)?.map(|codec| codec.extract::<String>()).transpose()?;
-        let mut array = match input {
-            Input::Values { dtype, inner, .. } => {
-                let codec = codec.unwrap_or_else(|| default_codec(self.layout, *dtype).into());
-                ArrayOptions::values(name, *dtype, inner, codec)
+        let mut array = match input.values() {
+            Some((dtype, inner)) => {
+                let codec = codec.unwrap_or_else(|| default_codec(self.layout, dtype).into());
+                ArrayOptions::values(name, dtype, inner, codec)
             }
-            Input::Strings(_) => {
+            None => {
                 // A codec for all arrays is one for vectors.
                 let for_strings = ["raw", "zstd", "gzip"];
                 let of_all =
@@ -352,14 +352,14 @@ impl Writer {
                 "arrays are attached after the first rows, and before the writer is closed",
             ));
         };
-        let array = match &input {
-            Input::Values { dtype, inner, .. } => ArrayOptions::values(
+        let array = match input.values() {
+            Some((dtype, inner)) => ArrayOptions::values(
                 name,
-                *dtype,
+                dtype,
                 inner,
-                codec.unwrap_or_else(|| default_codec(layout, *dtype)),
+                codec.unwrap_or_else(|| default_codec(layout, dtype)),
             ),
-            Input::Strings(_) => ArrayOptions::strings(name, codec.unwrap_or("zstd")),
+            None => ArrayOptions::strings(name, codec.unwrap_or("zstd")),
         };
         let held = input.hold(py, 0..input.rows())?;
         detached(py, || on!(writer, writer => writer.attach(array, held.rows()?)))

@@ -9,7 +9,7 @@
 ((400, 64), dtype('float32'))
 """
 
-from ._cvc import Array, File, Selection, Writer, __version__, devices, open
+from ._cvc import Array, DeviceArray, File, Selection, Writer, __version__, devices, open
 from ._errors import (
     ArgumentError,
     CorruptedChunkError,
@@ -32,6 +32,7 @@ __all__ = [
     "CorruptedChunkError",
     "CvcError",
     "Damage",
+    "DeviceArray",
     "DeviceError",
     "EncodeError",
     "File",

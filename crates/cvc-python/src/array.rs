@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use cvc::{AnyBackend, ArrayDType, DType, DeviceChoice, HostBuffer, OnDamage, Reader, Rows};
 use pyo3::exceptions::{PyBufferError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyTuple};
+use pyo3::types::{PyCapsule, PyDict, PyList, PyTuple};
 
+use crate::arrow::Stream;
 use crate::device::DeviceArray;
 use crate::errors::{detached, raised};
 use crate::file::{Handle, no_such_array};
@@ -101,7 +102,7 @@ impl Array {
 }
 
 /// Array `position` of a file.
-fn of(reader: &Reader, position: usize) -> cvc::Array<'_> {
+pub(crate) fn of(reader: &Reader, position: usize) -> cvc::Array<'_> {
     reader.arrays().nth(position).expect("a position among the arrays")
 }
 
@@ -245,7 +246,7 @@ pub(crate) fn count(ranges: &[Range<u64>]) -> u64 {
 }
 
 /// The ranges, cut into lists of at most `most` rows.
-fn windows(ranges: &[Range<u64>], most: u64) -> Vec<Vec<Range<u64>>> {
+pub(crate) fn windows(ranges: &[Range<u64>], most: u64) -> Vec<Vec<Range<u64>>> {
     let mut windows = vec![Vec::new()];
     let mut room = most;
     for range in ranges {
@@ -565,6 +566,25 @@ impl Array {
         let shape: Vec<u64> = values.getattr("shape")?.extract()?;
         let lent = dlpack::Lent::Host(Memory::writable(&viewable(&values, of)?)?);
         dlpack::capsule(py, lent, of, &shape, max_version)
+    }
+
+    /// Arrow: one column of record batches, decoded chunk by chunk as they are asked for. `requested_schema` is not heeded,
+    /// which the interface allows.
+    #[pyo3(signature = (requested_schema=None))]
+    fn __arrow_c_stream__<'py>(
+        &self,
+        py: Python<'py>,
+        requested_schema: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyCapsule>> {
+        let _ = requested_schema;
+        let reader = self.handle.reader()?;
+        Stream { reader: &reader, only: Some(self.position), ranges: None }.capsule(py)
+    }
+
+    /// Arrow: the schema of the batches.
+    fn __arrow_c_schema__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyCapsule>> {
+        let reader = self.handle.reader()?;
+        Stream { reader: &reader, only: Some(self.position), ranges: None }.schema(py)
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {

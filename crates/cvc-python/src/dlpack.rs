@@ -86,7 +86,7 @@ impl DataType {
             DType::U8 | DType::U16 | DType::U32 | DType::U64 => 1,
             DType::Bf16 => 4,
             DType::C64 | DType::C128 => 5,
-            _ if dtype.name() == "bool" => 6,
+            DType::Bool => 6,
             _ => 2,
         };
         // No value has more than 16 bytes.

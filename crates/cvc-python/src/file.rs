@@ -8,9 +8,10 @@ use cvc::{Checksums, ReadAt, ReadOptions, Reader};
 use pyo3::exceptions::{PyKeyError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
-use pyo3::types::{PyByteArray, PyBytes, PyDict, PyString, PyTuple};
+use pyo3::types::{PyByteArray, PyBytes, PyCapsule, PyDict, PyString, PyTuple};
 
 use crate::array::Array;
+use crate::arrow::Stream;
 use crate::errors::{detached, raised};
 use crate::rows::Selection;
 use crate::{json, source};
@@ -263,6 +264,26 @@ impl File {
     #[pyo3(signature = (*_error))]
     fn __exit__(&self, py: Python<'_>, _error: &Bound<'_, PyTuple>) {
         self.close(py);
+    }
+
+    /// Arrow: all arrays with as many rows as the first, as record batches that are decoded chunk by chunk as they are asked for.
+    /// `requested_schema` is not heeded,
+    /// which the interface allows.
+    #[pyo3(signature = (requested_schema=None))]
+    fn __arrow_c_stream__<'py>(
+        &self,
+        py: Python<'py>,
+        requested_schema: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyCapsule>> {
+        let _ = requested_schema;
+        let reader = self.handle.reader()?;
+        Stream { reader: &reader, only: None, ranges: None }.capsule(py)
+    }
+
+    /// Arrow: the schema of the batches.
+    fn __arrow_c_schema__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyCapsule>> {
+        let reader = self.handle.reader()?;
+        Stream { reader: &reader, only: None, ranges: None }.schema(py)
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {

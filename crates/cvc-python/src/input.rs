@@ -1,11 +1,13 @@
 //! What is to be packed: anything that is an array, a tensor or a list of strings.
 
+use cvc::format::cvcf::VECTORS;
 use cvc::{DType, RowSlice, Strings};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PySlice, PyString, PyTuple};
 
 use crate::array::{Array, viewable};
+use crate::arrow::{ArrowRows, Imported, is_arrow};
 use crate::dlpack::{HostTensor, Lines};
 use crate::dtype;
 use crate::memory::Memory;
@@ -17,6 +19,8 @@ pub(crate) enum Input<'py> {
     Values { values: Bound<'py, PyAny>, dtype: DType, inner: Vec<u32>, rows: usize },
     /// A tensor of another library.
     Tensor { tensor: HostTensor, inner: Vec<u32> },
+    /// A column of a table of Arrow.
+    Arrow(ArrowRows),
     /// Strings.
     Strings(Strings),
 }
@@ -24,7 +28,7 @@ pub(crate) enum Input<'py> {
 /// Rows whose memory is held.
 pub(crate) enum Held<'i> {
     Values { memory: Memory, dtype: DType, rows: usize, dim: usize },
-    Tensor { lines: Lines<'i>, dtype: DType, rows: usize, dim: usize },
+    Lines { lines: Lines<'i>, dtype: DType, rows: usize, dim: usize },
     Strings { strings: &'i Strings, rows: std::ops::Range<usize> },
 }
 
@@ -41,6 +45,8 @@ impl<'py> Input<'py> {
         let is_array = object.is_instance(numpy.ndarray.bind(py))?;
         let values = if is_array {
             object.clone()
+        } else if !object.is_instance_of::<Array>() && is_arrow(object)? {
+            return Input::arrow(object);
         } else if !object.is_instance_of::<Array>() && object.hasattr("__dlpack__")? {
             return Input::tensor(HostTensor::of(object)?);
         } else {
@@ -63,6 +69,28 @@ impl<'py> Input<'py> {
         Ok(Input::Values { values, dtype, inner, rows: *rows })
     }
 
+    /// The columns of a table of Arrow by name; nothing if `object` is no table.
+    pub(crate) fn table(object: &Bound<'py, PyAny>) -> PyResult<Option<Vec<(String, Input<'py>)>>> {
+        let py = object.py();
+        let numpy = object.is_instance(Numpy::get(py)?.ndarray.bind(py))?;
+        if numpy || object.is_instance_of::<Array>() || !is_arrow(object)? {
+            return Ok(None);
+        }
+        let columns = crate::arrow::import(object)?;
+        let named = columns.into_iter().map(|(name, column)| (name.unwrap_or(VECTORS.into()), column.into()));
+        Ok(Some(named.collect()))
+    }
+
+    fn arrow(object: &Bound<'py, PyAny>) -> PyResult<Input<'py>> {
+        let mut columns = crate::arrow::import(object)?;
+        match (columns.len(), columns.pop()) {
+            (1, Some((_, column))) => Ok(column.into()),
+            (count, _) => Err(PyValueError::new_err(format!(
+                "a table of {count} columns stands where one array is needed: give the table itself, or one column"
+            ))),
+        }
+    }
+
     fn tensor(tensor: HostTensor) -> PyResult<Input<'py>> {
         let Some((_, inner)) = tensor.shape().split_first() else {
             return Err(no_rows());
@@ -76,6 +104,7 @@ impl<'py> Input<'py> {
         match self {
             Input::Values { dtype, inner, .. } => Some((*dtype, inner)),
             Input::Tensor { tensor, inner } => Some((tensor.dtype(), inner)),
+            Input::Arrow(rows) => Some((rows.dtype, &rows.inner)),
             Input::Strings(_) => None,
         }
     }
@@ -83,6 +112,7 @@ impl<'py> Input<'py> {
     pub(crate) fn rows(&self) -> usize {
         match self {
             Input::Tensor { tensor, .. } => tensor.shape()[0],
+            Input::Arrow(rows) => rows.rows,
             Input::Values { rows, .. } => *rows,
             Input::Strings(strings) => strings.len(),
         }
@@ -94,7 +124,11 @@ impl<'py> Input<'py> {
             Input::Strings(strings) => Ok(Held::Strings { strings, rows: range }),
             Input::Tensor { tensor, inner } => {
                 let (rows, dim) = (range.len(), inner.iter().map(|len| *len as usize).product());
-                Ok(Held::Tensor { lines: tensor.rows(range), dtype: tensor.dtype(), rows, dim })
+                Ok(Held::Lines { lines: tensor.rows(range), dtype: tensor.dtype(), rows, dim })
+            }
+            Input::Arrow(of) => {
+                let (rows, dim) = (range.len(), of.inner.iter().map(|len| *len as usize).product());
+                Ok(Held::Lines { lines: of.lines(range), dtype: of.dtype, rows, dim })
             }
             Input::Values { values, dtype, inner, .. } => {
                 let rows = range.len();
@@ -113,13 +147,22 @@ impl<'py> Input<'py> {
     }
 }
 
+impl From<Imported> for Input<'_> {
+    fn from(column: Imported) -> Self {
+        match column {
+            Imported::Values(rows) => Input::Arrow(rows),
+            Imported::Strings(strings) => Input::Strings(strings),
+        }
+    }
+}
+
 impl Held<'_> {
     pub(crate) fn rows(&self) -> Result<cvc::ArrayRows<'_>, cvc::Error> {
         match self {
             Held::Values { memory, dtype, rows, dim } => {
                 Ok(RowSlice::from_bytes(*dtype, *rows, *dim, memory.bytes())?.into())
             }
-            Held::Tensor { lines, dtype, rows, dim } => {
+            Held::Lines { lines, dtype, rows, dim } => {
                 Ok(RowSlice::from_bytes(*dtype, *rows, *dim, lines.bytes())?.into())
             }
             Held::Strings { strings, rows } => Ok(cvc::ArrayRows::Strings { strings, rows: rows.clone() }),

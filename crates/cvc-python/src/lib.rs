@@ -5,6 +5,7 @@
 #![deny(unsafe_code)]
 
 mod array;
+mod arrow;
 mod codecs;
 mod device;
 mod dlpack;

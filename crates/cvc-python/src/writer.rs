@@ -423,7 +423,11 @@ const STEPS: usize = 4;
 /// The arrays of a batch by name.
 fn batch<'py>(rows: &Bound<'py, PyAny>) -> PyResult<Vec<(String, Input<'py>)>> {
     let Ok(arrays) = rows.cast::<PyMapping>() else {
-        return Ok(vec![(VECTORS.into(), Input::new(rows)?)]);
+        return match Input::table(rows)? {
+            Some(batch) if batch.is_empty() => Err(PyValueError::new_err("the table has no columns")),
+            Some(batch) => Ok(batch),
+            None => Ok(vec![(VECTORS.into(), Input::new(rows)?)]),
+        };
     };
     let mut batch = Vec::new();
     for item in arrays.items()?.iter() {

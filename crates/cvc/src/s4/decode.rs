@@ -157,6 +157,8 @@ impl<'p> CheckedPayload<'p> {
                 problem: "it must be as long as the payload decodes to",
             });
         }
+        // A large result is mostly one that was allocated for this.
+        crate::huge_pages::advise(out);
         fill(&Place::alone(self.header), self.header, self.payload, out)
     }
 }

@@ -36,6 +36,7 @@ use pyo3::types::{PyCapsule, PyTuple};
 use crate::array::{of, windows};
 use crate::dlpack::Lines;
 use crate::errors::{of_class, raised};
+use crate::interpreter;
 
 const EXTENSION_NAME: &str = "ARROW:extension:name";
 const EXTENSION_METADATA: &str = "ARROW:extension:metadata";
@@ -46,7 +47,8 @@ const BATCH_LEN: u64 = 64 << 20;
 
 /// Batches that are decoded when they are asked for.
 struct Batches {
-    reader: Arc<Reader>,
+    /// Until the stream is released.
+    reader: Option<Arc<Reader>>,
     schema: SchemaRef,
     columns: Vec<Column>,
     /// Rows of each batch to come.
@@ -134,12 +136,21 @@ impl Iterator for Batches {
 
     fn next(&mut self) -> Option<Self::Item> {
         let rows = self.windows.pop_front()?;
+        let reader = self.reader.as_deref()?;
         let decode = || {
-            let columns = self.columns.iter().map(|column| column.decode(&self.reader, &rows));
+            let columns = self.columns.iter().map(|column| column.decode(reader, &rows));
             RecordBatch::try_new(self.schema.clone(), columns.collect::<Result<_, _>>()?)
         };
         // Whoever asks may hold the interpreter, which a source of bytes written in Python needs on another thread.
-        Some(Python::try_attach(|py| py.detach(decode)).unwrap_or_else(decode))
+        Some(interpreter::without(decode))
+    }
+}
+
+impl Drop for Batches {
+    fn drop(&mut self) {
+        let reader = self.reader.take();
+        // The source of bytes may be an object of Python.
+        interpreter::with(|| drop(reader));
     }
 }
 
@@ -188,7 +199,7 @@ impl Stream<'_> {
                 parts.filter(|window| !window.is_empty()).collect()
             }
         };
-        let batches = Batches { reader: self.reader.clone(), schema, columns, windows };
+        let batches = Batches { reader: Some(self.reader.clone()), schema, columns, windows };
         PyCapsule::new_with_value(py, FFI_ArrowArrayStream::new(Box::new(batches)), c"arrow_array_stream")
     }
 

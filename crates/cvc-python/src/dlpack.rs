@@ -451,7 +451,8 @@ fn wrapped<'py, M>(
 /// `managed` is the first field of an `Owned` that `wrapped` leaked, and this is called once.
 unsafe extern "C" fn delete<M>(managed: *mut M) {
     // SAFETY: the caller's promise; `repr(C)` puts the first field at the address of the whole.
-    drop(unsafe { Box::from_raw(managed.cast::<Owned<M>>()) });
+    let owned = unsafe { Box::from_raw(managed.cast::<Owned<M>>()) };
+    crate::interpreter::with(|| drop(owned));
 }
 
 trait Named {

@@ -13,6 +13,7 @@ mod dtype;
 mod errors;
 mod file;
 mod input;
+mod interpreter;
 mod json;
 mod memory;
 mod numpy;

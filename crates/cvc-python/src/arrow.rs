@@ -36,6 +36,7 @@ use pyo3::types::{PyCapsule, PyTuple};
 use crate::array::{of, windows};
 use crate::dlpack::Lines;
 use crate::errors::{of_class, raised};
+use crate::fork::at_home;
 use crate::interpreter;
 
 const EXTENSION_NAME: &str = "ARROW:extension:name";
@@ -142,7 +143,7 @@ impl Iterator for Batches {
             RecordBatch::try_new(self.schema.clone(), columns.collect::<Result<_, _>>()?)
         };
         // Whoever asks may hold the interpreter, which a source of bytes written in Python needs on another thread.
-        Some(interpreter::without(decode))
+        Some(interpreter::without(|| at_home(decode)))
     }
 }
 

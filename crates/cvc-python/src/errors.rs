@@ -8,6 +8,8 @@ use cvc::{Error, s4};
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 
+use crate::fork::at_home;
+
 /// The exception for `error`.
 pub(crate) fn raised(py: Python<'_>, error: Error) -> PyErr {
     match exception(py, &error) {
@@ -74,7 +76,7 @@ pub(crate) fn detached<T: Send>(
     py: Python<'_>,
     work: impl FnOnce() -> Result<T, Error> + Send,
 ) -> PyResult<T> {
-    py.detach(work).map_err(|error| raised(py, error))
+    py.detach(|| at_home(work)).map_err(|error| raised(py, error))
 }
 
 /// The exception of this class of `cvc._errors`.

@@ -12,6 +12,7 @@ mod dlpack;
 mod dtype;
 mod errors;
 mod file;
+mod fork;
 mod input;
 mod interpreter;
 mod json;
@@ -27,6 +28,7 @@ use pyo3::prelude::*;
 /// Whatever `cvc/__init__.py` is made of.
 #[pymodule(gil_used = false)]
 fn _cvc(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    fork::remember_home();
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<file::File>()?;
     module.add_class::<array::Array>()?;

@@ -420,7 +420,7 @@ fn peel(array: ArrayRef, name: &str, row: usize) -> PyResult<(Vec<u32>, ArrayRef
         let (len, values) = match array.data_type() {
             DataType::FixedSizeList(_, len) => {
                 let (list, len) = (array.as_fixed_size_list(), usize::try_from(*len)?);
-                let start = usize::try_from(list.value_offset_at(0))?;
+                let start = list.value_offset_at(0);
                 (len, list.values().slice(start, rows * len))
             }
             DataType::List(_) => {

@@ -148,12 +148,11 @@ fn of_payload(py: Python<'_>, error: &Error) -> PyErr {
     }
 }
 
-fn read_options(dictionary: Option<Dictionary>) -> ReadOptions {
-    let mut limits = ReadLimits::default();
-    // The caller says how long it is, and the payload is asked whether it can be.
-    limits.frame_decoded_len = MAX_FRAME_LEN;
-    ReadOptions { limits, dictionary }
-}
+/// The caller says how long the data is, and the payload is asked whether it can be.
+const LIMITS: ReadLimits = ReadLimits { frame_decoded_len: MAX_FRAME_LEN, frames: 1 };
+
+/// How payloads without a dictionary are read.
+static PLAIN: ReadOptions = ReadOptions { limits: LIMITS, dictionary: None };
 
 /// Zstandard at a level of 1 to 22, as S4's codec `cpu-zstd`. Safe to use from many threads.
 #[pyclass(frozen, eq, hash, module = "cvc.codecs")]
@@ -202,10 +201,6 @@ impl Zstd {
         (self.level,)
     }
 }
-
-/// How payloads without a dictionary are read.
-static PLAIN: ReadOptions =
-    ReadOptions { limits: ReadLimits { frame_decoded_len: MAX_FRAME_LEN, frames: 1 }, dictionary: None };
 
 /// gzip at a level of 0 to 9, as S4's codec `cpu-gzip`. Safe to use from many threads.
 #[pyclass(frozen, eq, hash, module = "cvc.codecs")]
@@ -282,7 +277,12 @@ impl ZstdDict {
         let prepared = py.detach(|| Ok((EncodeDictionary::new(bytes, level)?, Dictionary::new(bytes)?)));
         let (encode, dictionary) = prepared.map_err(|error| raised_s4(py, &error))?;
         let bytes = PyBytes::new(py, bytes).unbind();
-        Ok(ZstdDict { bytes, level, encode, options: read_options(Some(dictionary)) })
+        Ok(ZstdDict {
+            bytes,
+            level,
+            encode,
+            options: ReadOptions { limits: LIMITS, dictionary: Some(dictionary) },
+        })
     }
 
     /// The id that the dictionary names; 0 if it is content alone.

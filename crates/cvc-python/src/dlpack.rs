@@ -289,13 +289,13 @@ impl HostTensor {
             return Lines::There(unsafe { std::slice::from_raw_parts(start, len) });
         }
         let mut copy = AlignedBytes::new();
-        let mut into = copy.resize(len).chunks_exact_mut(size);
+        let into = copy.resize(len).chunks_exact_mut(size);
         let mut shape = self.shape.clone();
         shape[0] = rows.len();
         // Counts through all indices, the last axis first.
         let mut index = vec![0; shape.len()];
         let mut at = start;
-        while let Some(value) = into.next() {
+        for value in into {
             // SAFETY: the invariant of this type: `at` is that of an index within the shape, and so of a value.
             unsafe { ptr::copy_nonoverlapping(at, value.as_mut_ptr(), size) };
             for axis in (0..shape.len()).rev() {

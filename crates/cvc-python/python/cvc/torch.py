@@ -19,8 +19,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 try:
-    import torch
-    from torch.utils.data import Dataset, IterableDataset, get_worker_info
+    import torch  # type: ignore[import-not-found, unused-ignore]
+    from torch.utils.data import (  # type: ignore[import-not-found, unused-ignore]
+        Dataset,
+        IterableDataset,
+        get_worker_info,
+    )
 except ImportError as error:
     raise ImportError(f"cvc.torch needs torch ({error}): pip install torch") from error
 

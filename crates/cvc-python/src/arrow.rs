@@ -311,40 +311,106 @@ pub(crate) fn is_arrow(object: &Bound<'_, PyAny>) -> PyResult<bool> {
     Ok(object.hasattr("__arrow_c_stream__")? || object.hasattr("__arrow_c_array__")?)
 }
 
-/// The columns of a table with their names, or the one column of an array, without.
-pub(crate) fn import(object: &Bound<'_, PyAny>) -> PyResult<Vec<(Option<String>, Imported)>> {
-    let py = object.py();
-    let (field, chunks) = if object.hasattr("__arrow_c_stream__")? {
+/// Columns with their names, or the one column of an array, without.
+pub(crate) type Columns = Vec<(Option<String>, Imported)>;
+
+/// The whole table of an object, or its one array.
+pub(crate) fn import(object: &Bound<'_, PyAny>) -> PyResult<Columns> {
+    match Incoming::of(object)? {
+        Some(mut stream) => {
+            let (field, chunks) = (stream.field(), stream.some(object.py(), u64::MAX)?);
+            columns(&field, chunks)
+        }
+        None => import_array(object),
+    }
+}
+
+fn import_array(object: &Bound<'_, PyAny>) -> PyResult<Columns> {
+    let capsules = object.call_method0("__arrow_c_array__")?;
+    let (schema, array) = capsules.cast::<PyTuple>()?.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>()?;
+    let schema = schema.cast::<PyCapsule>()?.pointer_checked(Some(c"arrow_schema"))?;
+    let array = array.cast::<PyCapsule>()?.pointer_checked(Some(c"arrow_array"))?;
+    // SAFETY: a capsule of that name holds such a struct; it is moved out, which leaves it released behind.
+    let schema = unsafe { FFI_ArrowSchema::from_raw(schema.as_ptr().cast()) };
+    // SAFETY: the same.
+    let array = unsafe { FFI_ArrowArray::from_raw(array.as_ptr().cast()) };
+    let fail = |error: ArrowError| PyValueError::new_err(format!("the Arrow array is not one: {error}"));
+    let field = Field::try_from(&schema).map_err(fail)?;
+    // SAFETY: they came together, so the array is of this type.
+    let data = unsafe { from_ffi(array, &schema) }.map_err(fail)?;
+    columns(&field, vec![make_array(data)])
+}
+
+/// A stream of another library, which may be longer than memory is.
+pub(crate) struct Incoming {
+    stream: ArrayStreamReader,
+    /// Whether something was given out.
+    began: bool,
+}
+
+impl Incoming {
+    /// The stream of an object that has one.
+    pub(crate) fn of(object: &Bound<'_, PyAny>) -> PyResult<Option<Incoming>> {
+        if !object.hasattr("__arrow_c_stream__")? {
+            return Ok(None);
+        }
         let capsule = object.call_method0("__arrow_c_stream__")?;
         let capsule = capsule.cast::<PyCapsule>()?;
         let pointer = capsule.pointer_checked(Some(c"arrow_array_stream"))?;
         // SAFETY: a capsule of that name holds such a struct; it is moved out, which leaves it released behind.
         let stream = unsafe { ArrayStreamReader::from_raw(pointer.as_ptr().cast::<FFI_ArrowArrayStream>()) };
-        let chunks = stream.and_then(|stream| {
-            let field = stream.field().clone();
-            // It may be made of Python, on whatever thread.
-            py.detach(|| stream.collect::<Result<Vec<ArrayRef>, _>>()).map(|chunks| (field, chunks))
+        let stream = stream.map_err(|error| failed(object.py(), &error))?;
+        Ok(Some(Incoming { stream, began: false }))
+    }
+
+    fn field(&self) -> FieldRef {
+        self.stream.field().clone()
+    }
+
+    /// Chunks that have rows, of `least` bytes together if there are so many.
+    fn some(&mut self, py: Python<'_>, least: u64) -> PyResult<Vec<ArrayRef>> {
+        let stream = &mut self.stream;
+        // It may be made of Python, on whatever thread.
+        let chunks = py.detach(|| {
+            let (mut chunks, mut len) = (Vec::new(), 0u64);
+            while len < least
+                && let Some(chunk) = stream.next()
+            {
+                let chunk = chunk?;
+                len += chunk.to_data().get_slice_memory_size()? as u64;
+                if !chunk.is_empty() {
+                    chunks.push(chunk);
+                }
+            }
+            Ok(chunks)
         });
-        chunks.map_err(|error| of_class(py, "SourceError", format!("the Arrow stream failed: {error}")))?
-    } else {
-        let capsules = object.call_method0("__arrow_c_array__")?;
-        let (schema, array) =
-            capsules.cast::<PyTuple>()?.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>()?;
-        let schema = schema.cast::<PyCapsule>()?.pointer_checked(Some(c"arrow_schema"))?;
-        let array = array.cast::<PyCapsule>()?.pointer_checked(Some(c"arrow_array"))?;
-        // SAFETY: a capsule of that name holds such a struct; it is moved out, which leaves it released behind.
-        let schema = unsafe { FFI_ArrowSchema::from_raw(schema.as_ptr().cast()) };
-        // SAFETY: the same.
-        let array = unsafe { FFI_ArrowArray::from_raw(array.as_ptr().cast()) };
-        let fail = |error: ArrowError| PyValueError::new_err(format!("the Arrow array is not one: {error}"));
-        let field = Field::try_from(&schema).map_err(fail)?;
-        // SAFETY: they came together, so the array is of this type.
-        let data = unsafe { from_ffi(array, &schema) }.map_err(fail)?;
-        (Arc::new(field), vec![make_array(data)])
-    };
+        chunks.map_err(|error: ArrowError| failed(py, &error))
+    }
+
+    /// The next rows, enough to keep the cores busy; at least once, if without rows. Nothing at the end.
+    pub(crate) fn next(&mut self, py: Python<'_>) -> PyResult<Option<Columns>> {
+        let chunks = self.some(py, BATCH_LEN)?;
+        if chunks.is_empty() && self.began {
+            return Ok(None);
+        }
+        self.began = true;
+        columns(&self.field(), chunks).map(Some)
+    }
+}
+
+fn failed(py: Python<'_>, error: &ArrowError) -> PyErr {
+    of_class(py, "SourceError", format!("the Arrow stream failed: {error}"))
+}
+
+fn columns(field: &Field, chunks: Vec<ArrayRef>) -> PyResult<Columns> {
     let DataType::Struct(fields) = field.data_type() else {
-        return Ok(vec![(None, column(&field, chunks)?)]);
+        return Ok(vec![(None, column(field, chunks)?)]);
     };
+    let mut row = 0;
+    for chunk in &chunks {
+        check_nulls(chunk, "the table", row, 1)?;
+        row += chunk.len();
+    }
     let columns = fields.iter().enumerate().map(|(position, field)| {
         let chunks = chunks.iter().map(|chunk| chunk.as_struct().column(position).clone()).collect();
         Ok((Some(field.name().clone()), column(field, chunks)?))

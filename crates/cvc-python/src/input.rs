@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PySlice, PyString, PyTuple};
 
 use crate::array::{Array, viewable};
-use crate::arrow::{ArrowRows, Imported, is_arrow};
+use crate::arrow::{ArrowRows, Columns, Imported, Incoming, is_arrow};
 use crate::dlpack::{HostTensor, Lines};
 use crate::dtype;
 use crate::memory::Memory;
@@ -69,16 +69,29 @@ impl<'py> Input<'py> {
         Ok(Input::Values { values, dtype, inner, rows: *rows })
     }
 
+    /// The stream of a table of Arrow, if `object` is one.
+    pub(crate) fn stream(object: &Bound<'py, PyAny>) -> PyResult<Option<Incoming>> {
+        if Input::is_table(object)? { Incoming::of(object) } else { Ok(None) }
+    }
+
     /// The columns of a table of Arrow by name; nothing if `object` is no table.
     pub(crate) fn table(object: &Bound<'py, PyAny>) -> PyResult<Option<Vec<(String, Input<'py>)>>> {
-        let py = object.py();
-        let numpy = object.is_instance(Numpy::get(py)?.ndarray.bind(py))?;
-        if numpy || object.is_instance_of::<Array>() || !is_arrow(object)? {
-            return Ok(None);
+        if Input::is_table(object)? {
+            crate::arrow::import(object).map(Input::named).map(Some)
+        } else {
+            Ok(None)
         }
-        let columns = crate::arrow::import(object)?;
-        let named = columns.into_iter().map(|(name, column)| (name.unwrap_or(VECTORS.into()), column.into()));
-        Ok(Some(named.collect()))
+    }
+
+    /// Inputs by the names of the arrays that they become.
+    pub(crate) fn named(columns: Columns) -> Vec<(String, Input<'py>)> {
+        let named = columns.into_iter();
+        named.map(|(name, column)| (name.unwrap_or(VECTORS.into()), column.into())).collect()
+    }
+
+    fn is_table(object: &Bound<'py, PyAny>) -> PyResult<bool> {
+        let is_array = object.is_instance(Numpy::get(object.py())?.ndarray.bind(object.py()))?;
+        Ok(!is_array && !object.is_instance_of::<Array>() && is_arrow(object)?)
     }
 
     fn arrow(object: &Bound<'py, PyAny>) -> PyResult<Input<'py>> {

@@ -205,6 +205,78 @@ impl Writer {
     }
 }
 
+impl State {
+    /// Writes a batch, and says of its section before its rows come.
+    fn write(
+        &mut self,
+        py: Python<'_>,
+        batch: &[(String, Input<'_>)],
+        told: Option<(Option<cvc::Json>, Option<&Bound<'_, PyAny>>)>,
+    ) -> PyResult<()> {
+        let (section, progress) = told.unwrap_or_default();
+        let count = batch.first().map_or(0, |(_, input)| input.rows());
+        if let Some((name, input)) = batch.iter().find(|(_, input)| input.rows() != count) {
+            let problem =
+                format!("array {name:?} got {} rows, array {:?} got {count}", input.rows(), batch[0].0);
+            return Err(PyValueError::new_err(problem));
+        }
+        let State { plan, stage, rows } = self;
+        if let Stage::Waiting(sections) = stage {
+            let mut writer = plan.begin(py, batch)?;
+            let sections = std::mem::take(sections);
+            detached(py, || {
+                sections.into_iter().try_for_each(|(start, stop, metadata)| {
+                    on!(&mut writer, writer => writer.add_section(start..stop, metadata))
+                })
+            })?;
+            let names = batch.iter().map(|(name, _)| name.clone()).collect();
+            *stage = Stage::Open { writer, names };
+        }
+        let Stage::Open { writer, names } = stage else { return Err(closed()) };
+        let inputs = in_order(names, batch)?;
+        if let Some(section) = section.filter(|_| count > 0) {
+            let of = *rows..*rows + count as u64;
+            detached(py, || on!(writer, writer => writer.add_section(of, section)))?;
+        }
+        // No more at a time than keeps the cores busy: in between Python can be told and can interrupt.
+        let step = on!(writer, writer => writer.batch_rows()).max(1) * STEPS;
+        let mut start = 0;
+        loop {
+            let stop = count.min(start + step);
+            let held = inputs
+                .iter()
+                .map(|input| input.hold(py, start..stop))
+                .collect::<PyResult<Vec<Held<'_>>>>()?;
+            detached(py, || {
+                let rows = held.iter().map(Held::rows).collect::<Result<Vec<_>, _>>()?;
+                on!(writer, writer => writer.write(&rows))
+            })?;
+            *rows += (stop - start) as u64;
+            start = stop;
+            py.check_signals()?;
+            if let Some(progress) = progress {
+                progress.call1((start, count))?;
+            }
+            if start == count {
+                return Ok(());
+            }
+        }
+    }
+
+    fn add_section(&mut self, py: Python<'_>, of: std::ops::Range<u64>, metadata: cvc::Json) -> PyResult<()> {
+        match &mut self.stage {
+            Stage::Waiting(sections) => {
+                sections.push((of.start, of.end, metadata));
+                Ok(())
+            }
+            Stage::Open { writer, .. } => {
+                detached(py, || on!(writer, writer => writer.add_section(of, metadata)))
+            }
+            Stage::Closed => Err(closed()),
+        }
+    }
+}
+
 fn closed() -> PyErr {
     PyValueError::new_err("the writer is closed")
 }
@@ -261,56 +333,29 @@ impl Writer {
         section: Option<&Bound<'_, PyAny>>,
         progress: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        let batch = batch(rows)?;
         let section = section.map(json::from_python).transpose()?;
-        let count = batch.first().map_or(0, |(_, input)| input.rows());
-        if let Some((name, input)) = batch.iter().find(|(_, input)| input.rows() != count) {
-            let problem =
-                format!("array {name:?} got {} rows, array {:?} got {count}", input.rows(), batch[0].0);
-            return Err(PyValueError::new_err(problem));
+        if rows.cast::<PyMapping>().is_err()
+            && let Some(mut stream) = Input::stream(rows)?
+        {
+            let mut state = self.state()?;
+            let before = state.rows;
+            while let Some(columns) = stream.next(py)? {
+                state.write(py, &named_batch(columns)?, None)?;
+                if let Some(progress) = progress {
+                    // Nobody knows how many there will be.
+                    let done = state.rows - before;
+                    progress.call1((done, done))?;
+                }
+            }
+            let of = before..state.rows;
+            return match section.filter(|_| !of.is_empty()) {
+                Some(section) => state.add_section(py, of, section),
+                None => Ok(()),
+            };
         }
+        let batch = batch(rows)?;
         let mut state = self.state()?;
-        let State { plan, stage, rows } = &mut *state;
-        if let Stage::Waiting(sections) = stage {
-            let mut writer = plan.begin(py, &batch)?;
-            let sections = std::mem::take(sections);
-            detached(py, || {
-                sections.into_iter().try_for_each(|(start, stop, metadata)| {
-                    on!(&mut writer, writer => writer.add_section(start..stop, metadata))
-                })
-            })?;
-            let names = batch.iter().map(|(name, _)| name.clone()).collect();
-            *stage = Stage::Open { writer, names };
-        }
-        let Stage::Open { writer, names } = stage else { return Err(closed()) };
-        let inputs = in_order(names, &batch)?;
-        if let Some(section) = section.filter(|_| count > 0) {
-            let of = *rows..*rows + count as u64;
-            detached(py, || on!(writer, writer => writer.add_section(of, section)))?;
-        }
-        // No more at a time than keeps the cores busy: in between Python can be told and can interrupt.
-        let step = on!(writer, writer => writer.batch_rows()).max(1) * STEPS;
-        let mut start = 0;
-        loop {
-            let stop = count.min(start + step);
-            let held = inputs
-                .iter()
-                .map(|input| input.hold(py, start..stop))
-                .collect::<PyResult<Vec<Held<'_>>>>()?;
-            detached(py, || {
-                let rows = held.iter().map(Held::rows).collect::<Result<Vec<_>, _>>()?;
-                on!(writer, writer => writer.write(&rows))
-            })?;
-            *rows += (stop - start) as u64;
-            start = stop;
-            py.check_signals()?;
-            if let Some(progress) = progress {
-                progress.call1((start, count))?;
-            }
-            if start == count {
-                return Ok(());
-            }
-        }
+        state.write(py, &batch, Some((section, progress)))
     }
 
     /// Says something of rows `start` to `stop`, which may come later.
@@ -322,17 +367,7 @@ impl Writer {
         metadata: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
         let metadata = json::from_python(metadata)?;
-        let mut state = self.state()?;
-        match &mut state.stage {
-            Stage::Waiting(sections) => {
-                sections.push((start, stop, metadata));
-                Ok(())
-            }
-            Stage::Open { writer, .. } => {
-                detached(py, || on!(writer, writer => writer.add_section(start..stop, metadata)))
-            }
-            Stage::Closed => Err(closed()),
-        }
+        self.state()?.add_section(py, start..stop, metadata)
     }
 
     /// Adds a whole array with a number of rows of its own: centroids, a vocabulary. Some rows of the others come first.
@@ -424,8 +459,7 @@ const STEPS: usize = 4;
 fn batch<'py>(rows: &Bound<'py, PyAny>) -> PyResult<Vec<(String, Input<'py>)>> {
     let Ok(arrays) = rows.cast::<PyMapping>() else {
         return match Input::table(rows)? {
-            Some(batch) if batch.is_empty() => Err(PyValueError::new_err("the table has no columns")),
-            Some(batch) => Ok(batch),
+            Some(batch) => with_columns(batch),
             None => Ok(vec![(VECTORS.into(), Input::new(rows)?)]),
         };
     };
@@ -439,6 +473,14 @@ fn batch<'py>(rows: &Bound<'py, PyAny>) -> PyResult<Vec<(String, Input<'py>)>> {
         batch.push((name, input));
     }
     if batch.is_empty() { Err(PyValueError::new_err("no arrays were given")) } else { Ok(batch) }
+}
+
+fn named_batch<'py>(columns: crate::arrow::Columns) -> PyResult<Vec<(String, Input<'py>)>> {
+    with_columns(Input::named(columns))
+}
+
+fn with_columns<'py>(batch: Vec<(String, Input<'py>)>) -> PyResult<Vec<(String, Input<'py>)>> {
+    if batch.is_empty() { Err(PyValueError::new_err("the table has no columns")) } else { Ok(batch) }
 }
 
 /// The batch in the order of the arrays of the file.

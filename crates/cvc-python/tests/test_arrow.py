@@ -242,6 +242,30 @@ def test_a_table_is_not_one_array():
         cvc.pack(pa.table({}))
 
 
+def test_a_stream_may_be_longer_than_memory(tmp_path):
+    """It is written as it comes: none of 40 batches of 10 MB is kept."""
+    import resource
+
+    rows = np.random.default_rng(0).normal(size=(10_000, 256)).astype("f4")
+    schema = pa.schema({"v": pa.list_(pa.float32(), 256)})
+
+    def batches():
+        for _ in range(40):
+            yield pa.record_batch([fixed(rows.ravel(), pa.float32(), 256)], schema=schema)
+
+    told = []
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    reader = pa.RecordBatchReader.from_batches(schema, batches())
+    with cvc.Writer(tmp_path / "long.cvc", codec="int8") as writer:
+        writer.write(reader, section={"part": 1}, progress=lambda done, of: told.append((done, of)))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000
+    assert told[-1] == (400_000, 400_000) and len(told) > 3
+    with cvc.open(tmp_path / "long.cvc") as f:
+        assert f["v"].shape == (400_000, 256)
+        assert f.sections == [(0, 400_000, {"part": 1})]
+        np.testing.assert_array_equal(f["v"][-10_000:], f["v"][:10_000])
+
+
 def test_a_stream_that_fails_says_why():
     def batches():
         yield pa.record_batch({"a": [1]})

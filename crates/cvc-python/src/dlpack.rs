@@ -154,7 +154,7 @@ impl Managed {
 impl Drop for Managed {
     fn drop(&mut self) {
         // Some deleters let go of objects of Python without asking for the interpreter.
-        Python::attach(|_| match self {
+        crate::interpreter::with(|| match self {
             Managed::Old(managed) => {
                 // SAFETY: the invariant.
                 if let Some(deleter) = unsafe { managed.as_ref().deleter } {

@@ -242,6 +242,15 @@ def test_a_table_is_not_one_array():
         cvc.pack(pa.table({}))
 
 
+def test_files_and_selections_are_packed_again(file):
+    back = cvc.open(cvc.pack(file, codec={"vectors": "int8"}))
+    assert back["vectors"].codec == "int8" and list(back) == list(ARRAYS)
+    assert list(back["title"][:]) == ARRAYS["title"]
+    some = cvc.open(cvc.pack(file.where(source="arxiv"), codec="raw"))
+    np.testing.assert_array_equal(some["id"][:], np.arange(200, 500))
+    np.testing.assert_array_equal(some["image"][:], ARRAYS["image"][200:])
+
+
 def test_a_stream_may_be_longer_than_memory(tmp_path):
     """It is written as it comes: none of 40 batches of 10 MB is kept."""
     import resource

@@ -166,7 +166,7 @@ pub(crate) struct Zstd {
 #[pymethods]
 impl Zstd {
     #[new]
-    #[pyo3(signature = (level=None))]
+    #[pyo3(signature = (level=None), text_signature = "(level=3)")]
     fn new(py: Python<'_>, level: Option<&Bound<'_, PyAny>>) -> PyResult<Zstd> {
         let level = self::level(py, level, 3, 1..=22)?;
         Ok(Zstd { level })
@@ -214,7 +214,7 @@ pub(crate) struct Gzip {
 #[pymethods]
 impl Gzip {
     #[new]
-    #[pyo3(signature = (level=None))]
+    #[pyo3(signature = (level=None), text_signature = "(level=6)")]
     fn new(py: Python<'_>, level: Option<&Bound<'_, PyAny>>) -> PyResult<Gzip> {
         let level = self::level(py, level, 6, 0..=9)?;
         Ok(Gzip { level })
@@ -265,7 +265,7 @@ pub(crate) struct ZstdDict {
 #[pymethods]
 impl ZstdDict {
     #[new]
-    #[pyo3(signature = (dict_bytes, level=None))]
+    #[pyo3(signature = (dict_bytes, level=None), text_signature = "(dict_bytes, level=3)")]
     fn new(
         py: Python<'_>,
         dict_bytes: &Bound<'_, PyAny>,

@@ -78,7 +78,7 @@ def test_what_is_packed_is_read(data):
         assert len(body.frames) == 3 and body.read_range(1) == data[1:300_000]
         assert body.totals() == packed.totals
         assert packed.metadata["s4-original-size"] == "300000"
-        assert body.index() == packed.index
+        assert body.index() == packed.sidecar
     for wrong in ({"codec": "lz4"}, {"level": 23}, {"codec": "gzip", "level": -1}, {"frame_len": 0}):
         with pytest.raises(cvc.ArgumentError):
             s4.pack(b"some", **wrong)

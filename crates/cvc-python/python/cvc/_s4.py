@@ -42,5 +42,6 @@ class Packed(NamedTuple):
 
     body: bytes
     totals: Totals
-    index: Index
+    sidecar: Index
+    """Not yet bound to an object."""
     metadata: dict[str, str]

@@ -5,7 +5,7 @@
 >>> body = s4.open(packed.body)
 >>> len(body.frames), body.decoded_len, body.read_range(5000, 5004)
 (3, 10000, b'\\x00\\x00\\x00\\x00')
->>> sidecar = packed.index.bind(len(packed.body), etag="0123").to_bytes()
+>>> sidecar = packed.sidecar.bind(len(packed.body), etag="0123").to_bytes()
 >>> s4.open(packed.body, index=sidecar, etag="0123").read_range(9_999)
 b'\\x00'
 

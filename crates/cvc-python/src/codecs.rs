@@ -7,9 +7,9 @@ use cvc::s4::{
     CheckedPayload, Codec, Dictionary, EncodeDictionary, Error, FrameHeader, MAX_FRAME_LEN, PayloadError,
     ReadLimits, ReadOptions, WriteCodec, encode_payload, encode_payload_with,
 };
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::PyOverflowError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyInt};
+use pyo3::types::PyBytes;
 
 use crate::errors::{of_class, raised_s4};
 use crate::memory::{Memory, bytes_of};
@@ -103,7 +103,7 @@ fn decompressed<'py>(
 fn number(object: &Bound<'_, PyAny>, name: &str, most: u64, reason: &str) -> PyResult<u64> {
     match object.extract::<u64>() {
         Ok(number) if number <= most => Ok(number),
-        Err(error) if !object.is_instance_of::<PyInt>() => Err(error),
+        Err(error) if !error.is_instance_of::<PyOverflowError>(object.py()) => Err(error),
         _ => {
             let problem = format!("{name} = {object}: 0 to {most} is needed, as {reason}");
             Err(of_class(object.py(), "ArgumentError", problem))
@@ -328,11 +328,9 @@ fn level(
     known: std::ops::RangeInclusive<i32>,
 ) -> PyResult<i32> {
     let Some(given) = given else { return Ok(default) };
-    if !given.is_instance_of::<PyInt>() {
-        return Err(PyTypeError::new_err(format!("level is a {}, not an integer", given.get_type().name()?)));
-    }
     match given.extract::<i32>() {
         Ok(level) if known.contains(&level) => Ok(level),
+        Err(error) if !error.is_instance_of::<PyOverflowError>(py) => Err(error),
         _ => {
             let problem = format!("level = {given}: {} to {} are known", known.start(), known.end());
             Err(of_class(py, "ArgumentError", problem))

@@ -84,7 +84,7 @@ def test_codecs_say_what_they_are():
     assert repr(Gzip(level=1)) == "Gzip(level=1)"
     assert repr(ZstdDict(b"some content", 5)) == "ZstdDict(<12 bytes, id 0>, level=5)"
     assert Zstd(9).level == 9
-    assert Zstd(9) == Zstd(9) != Zstd(8)
+    assert Zstd(9) == Zstd(np.int64(9)) != Zstd(8)
     for codec in (Zstd(9), Gzip(2), ZstdDict(b"some content", 5)):
         copy = pickle.loads(pickle.dumps(codec))
         assert repr(copy) == repr(codec)
@@ -129,7 +129,9 @@ def test_each_culprit_has_one_class(codec):
     for wrong in ((str(size), crc), (size, None)):
         with pytest.raises(TypeError):
             codec.decompress(payload, *wrong)
-    assert codec.decompress(payload, size, crc) == TEXT
+    with pytest.raises(ArgumentError, match="is needed"):
+        codec.decompress(payload, np.int64(-1), crc)
+    assert codec.decompress(payload, np.int64(size), np.uint32(crc)) == TEXT
 
 
 @pytest.mark.parametrize("codec", [Zstd(), Gzip()], ids=repr)

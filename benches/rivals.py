@@ -30,6 +30,28 @@ class Numpy:
         return as_f32(array[rows])
 
 
+class Cvc:
+    """Our own package, to be compared with the same work in Rust."""
+
+    def version(self, request):
+        import cvc
+
+        return f"cvc {cvc.__version__} from Python"
+
+    def load(self, path, request):
+        import cvc
+
+        return cvc.load_cvc(path)
+
+    def open(self, path, request):
+        import cvc
+
+        return cvc.open(path).vectors
+
+    def take(self, array, rows, request):
+        return array[rows]
+
+
 class Safetensors:
     def version(self, request):
         import safetensors
@@ -239,6 +261,7 @@ class Pcodec:
 
 
 RIVALS = {
+    "cvc": Cvc(),
     "numpy": Numpy(),
     "safetensors": Safetensors(),
     "decompressed": Decompressed(),

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::repo;
+use crate::{repo, venv};
 
 const SOURCES: &str = "kernels";
 const SHIPPED: &str = "crates/cvc-cuda/src/ptx";
@@ -81,30 +81,11 @@ fn free_arithmetic(ptx: &str) -> Option<&str> {
     code.next()
 }
 
-/// The Python of a virtual environment that has what `kernels/NAME.txt` lists, made when it is first wanted.
+/// The Python of a virtual environment that has what `kernels/NAME.txt` lists.
 fn environment(name: &str) -> Result<PathBuf> {
-    let folder = repo::root().join("target/kernels").join(name);
-    let python = folder.join("bin/python");
     let list = repo::root().join(SOURCES).join(format!("{name}.txt"));
-    let installed = folder.join("installed.txt");
-    let wanted = fs::read(&list)?;
-    if fs::read(&installed).ok().as_ref() != Some(&wanted) {
-        let mut venv = Command::new("python3");
-        repo::run(venv.args(["-m", "venv"]).arg(&folder)).context("Python 3.9 or newer is needed")?;
-        let mut pip = Command::new(&python);
-        pip.args([
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            "--no-deps",
-            "--require-hashes",
-        ]);
-        repo::run(pip.args(["--only-binary", ":all:", "-r"]).arg(&list))?;
-        fs::write(&installed, &wanted)?;
-    }
-    Ok(python)
+    let pinned = ["--no-deps", "--require-hashes", "--only-binary", ":all:"];
+    venv::with_requirements(&repo::root().join("target/kernels").join(name), &list, &pinned)
 }
 
 /// Has every module assembled for every processor. Reports spills, which no kernel should have.

@@ -13,11 +13,13 @@ mod bench;
 mod demo;
 mod golden;
 mod kernels;
+mod python;
 mod repo;
 mod shaders;
 mod software_gpu;
 mod test;
 mod tidy;
+mod venv;
 
 use std::env;
 use std::process::ExitCode;
@@ -27,9 +29,12 @@ use anyhow::Result;
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
-  test [--long]   format, clippy, every test and doctest, docs, shaders, tidy; the last line counts the tests. Installs
-                  lavapipe, a GPU in software, where it can: by apt-get as root, or on a machine of CI.
-                  --long: the tests marked long and two minutes of fuzzing per target as well
+  test [--long] [--full]
+                  format, clippy, every test and doctest, the Python package, docs, shaders, tidy; the last line counts the
+                  tests. Installs lavapipe, a GPU in software, where it can: by apt-get as root, or on a machine of CI.
+                  --long: the tests marked long and two minutes of fuzzing per target as well; --full: those of the Python
+                  package that need torch, which is installed (a gigabyte)
+  wheel           the wheels of the Python package, in target/wheels; needs Python 3.11 or newer and its package index
   demo            build the `cvc` program and run the demo on the vectors in examples/data
   bench [NAME]    rivals and ourselves on the same work (load, memory, pack; all if none is named); needs Python
                   3.11 or newer and its package index, makes 2 GB in benches/.data, writes benches/record
@@ -46,8 +51,10 @@ fn main() -> ExitCode {
     let args: Vec<String> = env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let outcome = match args[..] {
-        ["test"] => test::run(false),
-        ["test", "--long"] => test::run(true),
+        ["test", ref options @ ..] if options.iter().all(|option| ["--long", "--full"].contains(option)) => {
+            test::run(options.contains(&"--long"), options.contains(&"--full"))
+        }
+        ["wheel"] => done(python::wheels()),
         ["demo"] => done(demo::run()),
         ["bench"] => done(bench::run(None)),
         ["bench", name] => done(bench::run(Some(name))),

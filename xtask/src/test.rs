@@ -12,13 +12,13 @@ use std::{env, fs, io};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{repo, shaders, software_gpu, tidy};
+use crate::{python, repo, shaders, software_gpu, tidy};
 
 /// The version of cargo-fuzz that `--long` installs where there is none.
 const CARGO_FUZZ: &str = "0.13.2";
 const FUZZ_SECONDS: u32 = 120;
 
-pub(crate) fn run(long: bool) -> Result<ExitCode> {
+pub(crate) fn run(long: bool, full: bool) -> Result<ExitCode> {
     require_components()?;
     let mut report = Report::default();
     report.step("fmt", |_| repo::run(&mut repo::cargo(&["fmt", "--all", "--check"])));
@@ -35,6 +35,7 @@ pub(crate) fn run(long: bool) -> Result<ExitCode> {
         }
     };
     report.step("test", |counts| count_tests(&mut tests(has_software_gpu), counts));
+    python_package(&mut report, full);
     report.step("doc", |_| {
         let mut doc = repo::cargo(&["doc", "--workspace", "--no-deps", "--all-features"]);
         repo::run(doc.env("RUSTDOCFLAGS", "-Dwarnings"))
@@ -49,6 +50,31 @@ pub(crate) fn run(long: bool) -> Result<ExitCode> {
         fuzz(&mut report);
     }
     Ok(report.finish())
+}
+
+/// The Python package, installed from a wheel into an environment of its own.
+fn python_package(report: &mut Report, full: bool) {
+    if let Some(reason) = python::missing() {
+        let outcome = python::required(&reason);
+        report.skip("tests of the Python package", reason);
+        return report.step("python", |_| outcome);
+    }
+    let mut installed = None;
+    report.step("python: wheel", |_| {
+        installed = Some(python::install(full)?);
+        Ok(())
+    });
+    let Some(installed) = installed else { return };
+    report.step("python: tests", |counts| count_tests(&mut hushed(installed.tests()), counts));
+    report.step("python: upstream's tests", |counts| {
+        count_tests(&mut hushed(installed.upstream_tests()?), counts)
+    });
+    report.step("python: types", |_| installed.types());
+}
+
+fn hushed(mut command: Command) -> Command {
+    software_gpu::hush(&mut command);
+    command
 }
 
 /// All tests; doctests are among them. With a software GPU, a test that finds no adapter is a failure.
@@ -126,15 +152,19 @@ impl Report {
     }
 }
 
-/// Runs a `cargo test`, passes its output through and adds up what its test programs report.
+/// Runs a `cargo test` or pytest, passes its output through and adds up what its test programs report.
 fn count_tests(command: &mut Command, counts: &mut Counts) -> Result<()> {
     println!("$ {}", repo::shown(command));
-    let mut child = command.stdout(Stdio::piped()).spawn().context("cannot start cargo")?;
-    let mut lines = BufReader::new(child.stdout.take().context("cargo has no standard output")?);
+    let mut child = command
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot start `{}`", repo::shown(command)))?;
+    let mut lines = BufReader::new(child.stdout.take().context("it has no standard output")?);
     let mut line = Vec::new();
     while lines.read_until(b'\n', &mut line)? != 0 {
         io::stdout().write_all(&line)?;
-        if let Some((passed, failed)) = test_result(&String::from_utf8_lossy(&line)) {
+        let text = String::from_utf8_lossy(&line);
+        if let Some((passed, failed)) = test_result(&text).or_else(|| python::pytest_result(&text)) {
             counts.passed += passed;
             counts.failed += failed;
         }

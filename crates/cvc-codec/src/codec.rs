@@ -32,6 +32,13 @@ pub trait Codec: Debug + Sync {
         false
     }
 
+    /// Whether a row is encoded alike whatever rows are encoded with it, into fields alone and without parameters: then a chunk
+    /// may be encoded some blocks at a time.
+    fn is_by_row(&self, options: &EncodeOptions) -> bool {
+        let _ = options;
+        false
+    }
+
     /// How to decode a chunk to values of `out`.
     ///
     /// # Errors

@@ -139,12 +139,33 @@ fn sums<T: Element>(
 /// alone, 4.4 (`tests/rates.rs`, one core of an AMD EPYC of the Zen 5 class, November 2026).
 #[inline(always)]
 pub fn lanes<T: Element>(row: &[[T; LANES]], decoded: &[[f32; LANES]]) -> Lanes {
+    lanes_shown(row, decoded, |_| ())
+}
+
+/// [`lanes`], which shows `to` the values that it comes to, as many as a cache line of f32 holds.
+#[inline(always)]
+pub fn lanes_shown<T: Element>(
+    row: &[[T; LANES]],
+    decoded: &[[f32; LANES]],
+    to: impl Fn(&[[T; LANES]; LINE]),
+) -> Lanes {
     let mut lanes = Lanes::default();
-    for (x, y) in row.iter().zip(decoded) {
+    let (lines, rest) = row.as_chunks::<LINE>();
+    let (decoded_lines, decoded_rest) = decoded.as_chunks::<LINE>();
+    for (line, decoded) in lines.iter().zip(decoded_lines) {
+        to(line);
+        for (x, y) in line.iter().zip(decoded) {
+            lanes.add(x.map(Element::as_f64), y.map(f64::from));
+        }
+    }
+    for (x, y) in rest.iter().zip(decoded_rest) {
         lanes.add(x.map(Element::as_f64), y.map(f64::from));
     }
     lanes
 }
+
+/// Steps of all lanes that a cache line of f32 is.
+const LINE: usize = 64 / size_of::<[f32; LANES]>();
 
 /// The same, apart from its caller: point 2 of [`lanes`].
 #[inline(never)]

@@ -7,7 +7,10 @@
 //! `cargo bench -p cvc-cpu --bench kernels encode` measures each of them at each level.
 #![cfg_attr(
     target_arch = "x86_64",
-    expect(unsafe_code, reason = "calls of code that needs more than the target's features, behind tokens")
+    expect(
+        unsafe_code,
+        reason = "calls of code that needs more than the target's features, behind tokens; a hint to fetch"
+    )
 )]
 
 use cvc_codec::loss::{self, Lanes};
@@ -25,6 +28,10 @@ pub struct CpuLoops {
 }
 
 impl CpuLoops {
+    /// Bytes of f32 values that should go through one loop after another at a time. They stay in the L2 cache with what becomes of
+    /// them, and with those that come next.
+    pub const RUN_LEN: usize = 128 << 10;
+
     /// With the best instructions of this processor.
     pub fn new() -> Self {
         CpuLoops::with_level(Level::best())
@@ -89,7 +96,25 @@ impl Loops for CpuLoops {
     );
 
     compiled!(
-        loss = loss::lanes,
+        loss = loss_and_fetch,
         (values: &[[f32; loss::LANES]], decoded: &[[f32; loss::LANES]]) -> Lanes
     );
+}
+
+/// [`loss::lanes`], which fetches the values that lie [`CpuLoops::RUN_LEN`] behind these: it is the loop that waits for memory
+/// the least. Those of the next run are in the L2 cache when the loops come to them that would wait.
+#[inline(always)]
+fn loss_and_fetch(values: &[[f32; loss::LANES]], decoded: &[[f32; loss::LANES]]) -> Lanes {
+    loss::lanes_shown(values, decoded, |line| {
+        #[cfg(target_arch = "x86_64")]
+        {
+            use core::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+            let ahead = line.as_ptr().cast::<i8>().wrapping_add(CpuLoops::RUN_LEN);
+            // SAFETY: a hint, which reads nothing and faults at no address; it is part of every x86-64.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(ahead) };
+        }
+        // Stable Rust has no such hint for other processors.
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = line;
+    })
 }

@@ -14,7 +14,9 @@ mod metadata;
 mod open;
 mod write;
 
-pub use head::{ChunkParts, Head, LaneBytes, encode_chunk, parse_head};
+pub use head::{
+    ChunkOf, ChunkParts, Head, LaneBytes, OpenChunk, encode_chunk, encode_field_head, parse_head,
+};
 pub use write::{ArraySpec, ChunkSpec, Contents};
 
 pub(crate) use open::{Native, Next};

@@ -95,12 +95,12 @@ impl Opening {
         // The only range, if the file is hardly longer than a tail.
         let tail = if bytes.len() as u64 == self.file_len { bytes } else { &bytes[front_len..] };
         let tail_start = self.file_len - tail.len() as u64;
-        match Native::new(self.file_len, self.limits, front, tail_start, tail.to_vec())? {
-            (native, native::Next::Read(range)) => {
+        match Native::begin(self.file_len, self.limits, front, tail_start, tail)? {
+            native::Next::Read(native, range) => {
                 self.state = State::Native(native);
                 Ok(Step::Read(vec![range]))
             }
-            (_, native::Next::Done(index)) => Ok(Step::Done(index)),
+            native::Next::Done(index) => Ok(Step::Done(index)),
         }
     }
 

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use common::{crc32c, open_counted, open_within, to_usize};
 use cvc_format::native::{
-    ArraySpec, ChunkParts, ChunkSpec, Contents, Head, LaneBytes, encode_chunk, parse_head,
+    ArraySpec, ChunkOf, ChunkParts, ChunkSpec, Contents, Head, LaneBytes, OpenChunk, encode_chunk, parse_head,
 };
 use cvc_format::{
     ArrayDType, ChunkId, DType, FileIndex, FormatError, Json, Layout, Limits, Loss, Section, Stored, native,
@@ -115,6 +115,55 @@ impl File {
         file.extend(contents.suffix().unwrap());
         file
     }
+}
+
+/// However many blocks come at a time, and whatever the memory held before.
+#[test]
+fn a_chunk_that_comes_in_pieces_is_the_same() {
+    let lanes: &[&[u32]] = &[&[5, 9, 1, 17], &[8, 2, 3, 4]];
+    for (widths, lanes) in [(&[3, 1, 16][..], &[][..]), (&[7], lanes), (&[], lanes)] {
+        let mut chunk = Chunk::filled(3, 37, 10, widths, lanes);
+        chunk.params = vec![1, 2, 3];
+        let mut expected = vec![9; 64];
+        let spec = chunk.encode(&mut expected).unwrap();
+        let lanes: Vec<_> = chunk.lanes.iter().map(|(bytes, lens)| LaneBytes { bytes, lens }).collect();
+        let params = &chunk.params;
+        let of = ChunkOf { array: 3, rows: 37, block_rows: 10, params, widths, lanes: &lanes };
+        for left in [0, 64, 100, expected.len(), 2 * expected.len()] {
+            for step in [10, 20, 30, 40] {
+                let mut out = vec![9; 64];
+                out.resize(64 + left, 0xee);
+                let mut open = OpenChunk::new(&of, &mut out, 64).unwrap();
+                for start in (0..37).step_by(step as usize) {
+                    let end = 37.min(start + step);
+                    let rows =
+                        |width: u32| to_usize(u64::from(start * width))..to_usize(u64::from(end * width));
+                    open.put(end - start, chunk.fields.iter().map(|(width, bytes)| &bytes[rows(*width)]));
+                }
+                assert_eq!(open.bytes(), &expected[64..]);
+                assert_eq!(open.finish(chunk.loss), spec);
+                assert_eq!(out, expected, "pieces of {step}, {left} bytes before");
+            }
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "rows that came")]
+fn a_chunk_without_its_last_rows_is_none() {
+    let of = ChunkOf { array: 0, rows: 3, block_rows: 2, params: &[], widths: &[1], lanes: &[] };
+    let mut out = Vec::new();
+    let mut open = OpenChunk::new(&of, &mut out, 0).unwrap();
+    open.put(2, [&[1u8, 2][..]].into_iter());
+    open.finish(Loss::NONE);
+}
+
+#[test]
+#[should_panic(expected = "rows to 1, of 3")]
+fn a_part_of_a_block_is_refused() {
+    let of = ChunkOf { array: 0, rows: 3, block_rows: 2, params: &[], widths: &[1], lanes: &[] };
+    let mut out = Vec::new();
+    OpenChunk::new(&of, &mut out, 0).unwrap().put(1, [&[1u8][..]].into_iter());
 }
 
 fn bytes_of(file: &[u8], range: Range<u64>) -> &[u8] {

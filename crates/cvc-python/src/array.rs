@@ -146,6 +146,11 @@ pub(crate) fn read<'py>(
     if let Some(prefix) = wanted.prefix {
         array = array.prefix(prefix).map_err(fail)?;
     }
+    if let Some(out) = wanted.out
+        && !out.is_instance(Numpy::get(py)?.ndarray.bind(py))?
+    {
+        return Err(PyTypeError::new_err("out must be a numpy.ndarray"));
+    }
     let out_dtype = match (wanted.dtype, wanted.out) {
         (Some(dtype), _) => dtype,
         (None, Some(out)) => dtype::of_numpy(&out.getattr("dtype")?)?,
@@ -220,9 +225,6 @@ fn read_strings<'py>(
 
 /// Refuses a destination that is not an array of exactly these values.
 fn check_out(out: &Bound<'_, PyAny>, of: DType, shape: &[u64]) -> PyResult<()> {
-    if !out.is_instance(Numpy::get(out.py())?.ndarray.bind(out.py()))? {
-        return Err(PyTypeError::new_err("out must be a numpy.ndarray"));
-    }
     let given: Vec<u64> = out.getattr("shape")?.extract()?;
     let given_dtype = out.getattr("dtype")?;
     let native: bool = given_dtype.getattr("isnative")?.extract()?;

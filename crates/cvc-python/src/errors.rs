@@ -23,12 +23,12 @@ pub(crate) fn raised(py: Python<'_>, error: Error) -> PyErr {
 
 fn exception<'py>(py: Python<'py>, error: &Error) -> PyResult<Bound<'py, PyAny>> {
     let message = error.to_string();
+    let errors = py.import("cvc._errors")?;
     if let Some((cause, path)) = io_cause(error) {
-        // `OSError` picks its subclass by the number: FileNotFoundError, PermissionError, ...
-        let errors = py.import("cvc._errors")?;
-        return errors.call_method1("of_system", (cause.raw_os_error(), message, path));
+        let kind = format!("{:?}", cause.kind());
+        return errors.call_method1("of_system", (kind, cause.raw_os_error(), message, path));
     }
-    py.import("cvc._errors")?.getattr(class(error))?.call1((message,))
+    errors.getattr(class(error))?.call1((message,))
 }
 
 fn io_cause(error: &Error) -> Option<(&io::Error, Option<String>)> {
@@ -51,9 +51,7 @@ fn class(error: &Error) -> &'static str {
             error: CodecError::Plan(PlanError::Output { .. } | PlanError::Prefix { .. }), ..
         } => "ArgumentError",
         Error::Chunk { error: CodecError::Unknown { .. }, .. } => "UnsupportedError",
-        Error::Decode { error, .. }
-            if matches!(error, DecodeError::Device { .. } | DecodeError::Unsupported(_)) =>
-        {
+        Error::Decode { error: DecodeError::Device { .. } | DecodeError::Unsupported(_), .. } => {
             "DeviceError"
         }
         Error::Decode { error: DecodeError::Buffer { .. }, .. } => "ArgumentError",

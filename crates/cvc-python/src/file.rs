@@ -14,6 +14,7 @@ use crate::array::Array;
 use crate::arrow::Stream;
 use crate::errors::{detached, raised};
 use crate::rows::Selection;
+use crate::writer::Writer;
 use crate::{json, source};
 
 /// The reader of a file, shared with its arrays until the file is closed.
@@ -138,7 +139,7 @@ impl File {
     }
 
     fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        Ok(self.arrays(py)?.call_method0("__iter__")?)
+        self.arrays(py)?.call_method0("__iter__")
     }
 
     /// The names of the arrays.
@@ -229,6 +230,15 @@ impl File {
         let reader = self.handle.reader()?;
         let layout = crate::writer::layout_named(py, layout)?;
         detached(py, || reader.convert(&path, layout, crate::writer::overwriting(overwrite)).map(drop))
+    }
+
+    /// Begins a native file at `path` with arrays of this one, copied as they are: pairs of a name here and a name there.
+    /// Arrays can be attached to the writer that is returned, and it must be finished.
+    fn _copy_arrays(&self, py: Python<'_>, path: PathBuf, arrays: Vec<(String, String)>) -> PyResult<Writer> {
+        let reader = self.handle.reader()?;
+        let pairs: Vec<(&str, &str)> = arrays.iter().map(|(from, to)| (&**from, &**to)).collect();
+        let writer = detached(py, || reader.copy_arrays(&path, &pairs, cvc::Overwrite::Allow))?;
+        Ok(Writer::of(writer, path, arrays.into_iter().map(|(_, to)| to).collect()))
     }
 
     /// Writes what is whole of a damaged native file at `path`. Returns the ranges of rows that are lost, by array.

@@ -33,7 +33,7 @@ impl Numpy {
 
     pub(crate) fn asarray<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let py = object.py();
-        Ok(Numpy::get(py)?.asarray.bind(py).call1((object,))?)
+        Numpy::get(py)?.asarray.bind(py).call1((object,))
     }
 
     /// An array of objects with these items.

@@ -17,7 +17,7 @@ use crate::json;
 ///
 /// `with cvc.Writer("all.cvc", codec="int8") as w: w.write(batch)`. Leaving the block gives the file its name; leaving it
 /// by an exception leaves nothing behind. `codec`, `block_rows`, `scope`, `nonfinite` and `provenance` are for all arrays, or
-/// dicts by the name of the array. Without a path the file is made in memory, and `finish` returns its bytes.
+/// dicts by the name of the array; one codec for several arrays is for those of floats. Without a path the file is made in memory, and `finish` returns its bytes.
 #[pyclass(frozen, module = "cvc")]
 pub(crate) struct Writer {
     state: Mutex<State>,
@@ -32,12 +32,19 @@ struct State {
 
 enum Stage {
     /// No batch has come in yet; sections may have.
-    Waiting(Vec<(u64, u64, cvc::Json)>),
+    Waiting(Vec<Said>),
     Open {
-        writer: Target,
+        writer: Box<Target>,
         names: Vec<String>,
     },
     Closed,
+}
+
+/// A section.
+struct Said {
+    rows: std::ops::Range<u64>,
+    metadata: cvc::Json,
+    may_be_empty: bool,
 }
 
 enum Target {
@@ -53,6 +60,16 @@ macro_rules! on {
             Target::Memory($writer) => $body,
         }
     };
+}
+
+impl Target {
+    fn say(&mut self, Said { rows, metadata, may_be_empty }: Said) -> Result<(), cvc::Error> {
+        if may_be_empty {
+            on!(self, writer => writer.put_section(rows, metadata))
+        } else {
+            on!(self, writer => writer.add_section(rows, metadata))
+        }
+    }
 }
 
 /// What the caller wants of the file.
@@ -105,23 +122,25 @@ fn named<T: Copy>(option: &Bound<'_, PyAny>, what: &str, known: &[(&str, T)]) ->
 }
 
 impl Plan {
-    /// An array as these rows need it.
-    fn array(&self, py: Python<'_>, name: &str, input: &Input<'_>) -> PyResult<ArrayOptions> {
+    /// An array as these rows need it, alone in the file or with others.
+    fn array(&self, py: Python<'_>, name: &str, input: &Input<'_>, alone: bool) -> PyResult<ArrayOptions> {
         let codec =
             option(py, self.codec.as_ref(), name)?.map(|codec| codec.extract::<String>()).transpose()?;
+        let by_name = self.codec.as_ref().is_some_and(|codec| codec.bind(py).is_instance_of::<PyDict>());
+        // One codec for all of several arrays is meant for vectors: labels and names take it only if it is for them, too.
+        let for_all = ["raw", "none", "zstd", "gzip"];
+        let fits = |codec: &String| alone || by_name || for_all.contains(&codec.as_str());
         let mut array = match input.values() {
             Some((dtype, inner)) => {
-                let codec = codec.unwrap_or_else(|| default_codec(self.layout, dtype).into());
-                ArrayOptions::values(name, dtype, inner, codec)
+                let codec = codec.filter(|codec| dtype.is_float() || fits(codec));
+                ArrayOptions::values(
+                    name,
+                    dtype,
+                    inner,
+                    codec.unwrap_or_else(|| default_codec(self.layout, dtype).into()),
+                )
             }
-            None => {
-                // A codec for all arrays is one for vectors.
-                let for_strings = ["raw", "zstd", "gzip"];
-                let of_all =
-                    self.codec.as_ref().is_some_and(|codec| !codec.bind(py).is_instance_of::<PyDict>());
-                let codec = codec.filter(|codec| !of_all || for_strings.contains(&codec.as_str()));
-                ArrayOptions::strings(name, codec.as_deref().unwrap_or("zstd"))
-            }
+            None => ArrayOptions::strings(name, codec.filter(fits).as_deref().unwrap_or("zstd")),
         };
         if let Some(rows) = option(py, self.block_rows.as_ref(), name)? {
             array = array.block_rows(rows.extract()?);
@@ -153,7 +172,7 @@ impl Plan {
         }
         let mut options = WriteOptions::new(self.layout).overwrite(self.overwrite);
         for (name, input) in batch {
-            options = options.with_array(self.array(py, name, input)?).map_err(fail)?;
+            options = options.with_array(self.array(py, name, input, batch.len() == 1)?).map_err(fail)?;
         }
         if let Some(rows) = self.chunk_rows {
             options = options.chunk_rows(rows).map_err(fail)?;
@@ -176,7 +195,7 @@ fn check_names(option: &Bound<'_, PyAny>, batch: &[(String, Input<'_>)]) -> PyRe
         let name: String = name.extract()?;
         if !batch.iter().any(|(known, _)| *known == name) {
             let names: Vec<&str> = batch.iter().map(|(name, _)| name.as_str()).collect();
-            return Err(PyKeyError::new_err(format!("no array {name:?} among {}", names.join(", "))));
+            return Err(PyKeyError::new_err(format!("no array '{name}' among {}", names.join(", "))));
         }
     }
     Ok(())
@@ -192,6 +211,26 @@ fn default_codec(layout: Layout, dtype: DType) -> &'static str {
 }
 
 impl Writer {
+    /// A writer of a native file that has arrays already.
+    pub(crate) fn of(writer: cvc::Writer, path: PathBuf, names: Vec<String>) -> Writer {
+        let plan = Plan {
+            path: Some(path),
+            layout: Layout::Native,
+            codec: None,
+            block_rows: None,
+            scope: None,
+            nonfinite: None,
+            provenance: None,
+            chunk_rows: None,
+            metadata: None,
+            chunk_metadata: Vec::new(),
+            overwrite: Overwrite::Allow,
+        };
+        let rows = writer.rows();
+        let stage = Stage::Open { writer: Box::new(Target::File(writer)), names };
+        Writer { state: Mutex::new(State { plan, stage, rows }) }
+    }
+
     /// # Errors
     /// Another call is at work: of another thread, or the one that called `progress`.
     fn state(&self) -> PyResult<MutexGuard<'_, State>> {
@@ -222,13 +261,9 @@ impl State {
         }
         let State { plan, stage, rows } = self;
         if let Stage::Waiting(sections) = stage {
-            let mut writer = plan.begin(py, batch)?;
+            let mut writer = Box::new(plan.begin(py, batch)?);
             let sections = std::mem::take(sections);
-            detached(py, || {
-                sections.into_iter().try_for_each(|(start, stop, metadata)| {
-                    on!(&mut writer, writer => writer.add_section(start..stop, metadata))
-                })
-            })?;
+            detached(py, || sections.into_iter().try_for_each(|section| writer.say(section)))?;
             let names = batch.iter().map(|(name, _)| name.clone()).collect();
             *stage = Stage::Open { writer, names };
         }
@@ -236,10 +271,10 @@ impl State {
         let inputs = in_order(names, batch)?;
         if let Some(section) = section.filter(|_| count > 0) {
             let of = *rows..*rows + count as u64;
-            detached(py, || on!(writer, writer => writer.add_section(of, section)))?;
+            detached(py, || on!(&mut **writer, writer => writer.add_section(of, section)))?;
         }
         // No more at a time than keeps the cores busy: in between Python can be told and can interrupt.
-        let step = on!(writer, writer => writer.batch_rows()).max(1) * STEPS;
+        let step = on!(&mut **writer, writer => writer.batch_rows()).max(1) * STEPS;
         let mut start = 0;
         loop {
             let stop = count.min(start + step);
@@ -249,7 +284,7 @@ impl State {
                 .collect::<PyResult<Vec<Held<'_>>>>()?;
             detached(py, || {
                 let rows = held.iter().map(Held::rows).collect::<Result<Vec<_>, _>>()?;
-                on!(writer, writer => writer.write(&rows))
+                on!(&mut **writer, writer => writer.write(&rows))
             })?;
             *rows += (stop - start) as u64;
             start = stop;
@@ -263,15 +298,14 @@ impl State {
         }
     }
 
-    fn add_section(&mut self, py: Python<'_>, of: std::ops::Range<u64>, metadata: cvc::Json) -> PyResult<()> {
+    /// Says something of rows, now or when the file begins.
+    fn say(&mut self, py: Python<'_>, section: Said) -> PyResult<()> {
         match &mut self.stage {
             Stage::Waiting(sections) => {
-                sections.push((of.start, of.end, metadata));
+                sections.push(section);
                 Ok(())
             }
-            Stage::Open { writer, .. } => {
-                detached(py, || on!(writer, writer => writer.add_section(of, metadata)))
-            }
+            Stage::Open { writer, .. } => detached(py, || writer.say(section)),
             Stage::Closed => Err(closed()),
         }
     }
@@ -349,7 +383,7 @@ impl Writer {
             }
             let of = before..state.rows;
             return match section.filter(|_| !of.is_empty()) {
-                Some(section) => state.add_section(py, of, section),
+                Some(metadata) => state.say(py, Said { rows: of, metadata, may_be_empty: false }),
                 None => Ok(()),
             };
         }
@@ -358,16 +392,18 @@ impl Writer {
         state.write(py, &batch, Some((section, progress)))
     }
 
-    /// Says something of rows `start` to `stop`, which may come later.
+    /// Says something of rows `start` to `stop`, which may come later. `may_be_empty` keeps what is said of no rows.
+    #[pyo3(signature = (start, stop, metadata, *, may_be_empty=false))]
     fn add_section(
         &self,
         py: Python<'_>,
         start: u64,
         stop: u64,
         metadata: &Bound<'_, PyAny>,
+        may_be_empty: bool,
     ) -> PyResult<()> {
-        let metadata = json::from_python(metadata)?;
-        self.state()?.add_section(py, start..stop, metadata)
+        let section = Said { rows: start..stop, metadata: json::from_python(metadata)?, may_be_empty };
+        self.state()?.say(py, section)
     }
 
     /// Adds a whole array with a number of rows of its own: centroids, a vocabulary. Some rows of the others come first.
@@ -397,7 +433,7 @@ impl Writer {
             None => ArrayOptions::strings(name, codec.unwrap_or("zstd")),
         };
         let held = input.hold(py, 0..input.rows())?;
-        detached(py, || on!(writer, writer => writer.attach(array, held.rows()?)))
+        detached(py, || on!(&mut **writer, writer => writer.attach(array, held.rows()?)))
     }
 
     /// Rows that came in.
@@ -410,14 +446,16 @@ impl Writer {
     fn finish<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
         let mut state = self.state()?;
         match std::mem::replace(&mut state.stage, Stage::Closed) {
-            Stage::Open { writer: Target::File(writer), .. } => {
-                detached(py, || writer.finish())?;
-                Ok(None)
-            }
-            Stage::Open { writer: Target::Memory(writer), .. } => {
-                let bytes = detached(py, || writer.finish_bytes())?;
-                Ok(Some(PyBytes::new(py, &bytes)))
-            }
+            Stage::Open { writer, .. } => match *writer {
+                Target::File(writer) => {
+                    detached(py, || writer.finish())?;
+                    Ok(None)
+                }
+                Target::Memory(writer) => {
+                    let bytes = detached(py, || writer.finish_bytes())?;
+                    Ok(Some(PyBytes::new(py, &bytes)))
+                }
+            },
             Stage::Waiting(_) => Err(PyValueError::new_err(
                 "no rows were written: write at least an array of 0 rows, which has a shape",
             )),

@@ -7,11 +7,12 @@ use cvc_codec::{
     EncodedField, HostBuffer, Params, Payloads, RowSlice, find, strings,
 };
 use cvc_cpu::{CpuBackend, CpuLoops};
-use cvc_format::{ArrayDType, Stored};
+use cvc_format::{ArrayDType, Loss, Stored};
 
 use crate::aligned::AlignedBytes;
 use crate::error::Error;
 use crate::reader::Array;
+use crate::select::Rows;
 
 /// Rows of one chunk, encoded for another file.
 #[derive(Debug)]
@@ -78,6 +79,102 @@ pub(crate) fn copy_rows(
     to.encode(values, &EncodeOptions::new(block_rows), &CpuLoops::new(), &mut copied.chunk)
         .map_err(|error| Error::Encode { array: array.index().name.clone(), error })?;
     Ok(copied)
+}
+
+/// A chunk on its way: its rows, the chunk, its rows to a block, and what encoding lost.
+type Put<'p> = dyn FnMut(u32, &EncodedChunk, u32, Loss) -> Result<(), Error> + 'p;
+
+/// Encodes rows of native arrays for an array of `codec`, `dtype` and `dim`, and hands them to `put` chunk by chunk. What is
+/// in fields alone and needs the same parameters is put together to chunks of up to `most` rows.
+pub(crate) fn copy_in_chunks(
+    codec: &str,
+    dtype: ArrayDType,
+    dim: u32,
+    from: &[(Array<'_>, Rows)],
+    most: u64,
+    put: &mut Put<'_>,
+) -> Result<(), Error> {
+    let mut pending: Option<(u32, Copied, Loss)> = None;
+    for (array, rows) in from {
+        let index = array.index();
+        if index.dtype != dtype || index.dim != dim || &*index.codec != codec {
+            let problem = format!(
+                "it has {} {} values as {}; {dim} {dtype} values as {codec} are needed",
+                index.dim, index.dtype, index.codec
+            );
+            return Err(Error::argument("array", &index.name, problem));
+        }
+        array.check_known()?;
+        let to = self::codec(*array, codec)?;
+        let pieces = array.split(rows.resolve(index.rows)?);
+        for of_chunk in pieces.chunk_by(|a, b| a.0 == b.0) {
+            let chunk = of_chunk[0].0;
+            let ranges: Vec<Range<u32>> = of_chunk.iter().map(|(_, rows)| rows.clone()).collect();
+            let count: u32 = ranges.iter().map(|rows| rows.end - rows.start).sum();
+            let copied = copy_rows(*array, chunk, &ranges, to)?;
+            let entry = array.entry(chunk);
+            let loss = match &entry.stored {
+                // What was measured was measured of all rows.
+                Stored::Blocked(blocked) if blocked.loss == Loss::NONE || count == entry.row_count() => {
+                    blocked.loss
+                }
+                _ => Loss::UNKNOWN,
+            };
+            pending = Some(match pending.take() {
+                None => (count, copied, loss),
+                Some((rows, mut before, of_before))
+                    if joins(&before, &copied) && u64::from(rows) + u64::from(count) <= most =>
+                {
+                    for (field, more) in before.chunk.fields.iter_mut().zip(&copied.chunk.fields) {
+                        field.bytes.extend_from_slice(&more.bytes);
+                    }
+                    (rows + count, before, joined_loss(of_before, rows, loss, count))
+                }
+                Some((rows, before, loss_before)) => {
+                    put(rows, &before.chunk, before.block_rows, loss_before)?;
+                    (count, copied, loss)
+                }
+            });
+        }
+    }
+    match pending {
+        Some((rows, last, loss)) if rows > 0 => put(rows, &last.chunk, last.block_rows, loss),
+        _ => Ok(()),
+    }
+}
+
+/// Whether rows of two chunks can be in one.
+fn joins(a: &Copied, b: &Copied) -> bool {
+    let params = |copied: &Copied| match &copied.chunk.params {
+        Params::None => Some(Vec::new()),
+        Params::Bytes(bytes) => Some(bytes.to_vec()),
+        _ => None,
+    };
+    let widths = |copied: &Copied| copied.chunk.fields.iter().map(|field| field.width).collect::<Vec<_>>();
+    a.chunk.lanes.is_empty()
+        && b.chunk.lanes.is_empty()
+        && a.block_rows == b.block_rows
+        && widths(a) == widths(b)
+        && params(a).is_some()
+        && params(a) == params(b)
+}
+
+/// What encoding lost of two runs of rows together.
+fn joined_loss(a: Loss, a_rows: u32, b: Loss, b_rows: u32) -> Loss {
+    let (a_rows, b_rows) = (f64::from(a_rows), f64::from(b_rows));
+    let mse = (f64::from(a.mse) * a_rows + f64::from(b.mse) * b_rows) / (a_rows + b_rows);
+    if mse.is_nan() {
+        return Loss::UNKNOWN;
+    }
+    // Rounded away from "no loss", as ever.
+    #[expect(clippy::cast_possible_truncation, reason = "rounded up below where that lost something")]
+    let rounded = mse as f32;
+    let mse = if f64::from(rounded) < mse { rounded.next_up() } else { rounded };
+    Loss {
+        max_abs_error: a.max_abs_error.max(b.max_abs_error),
+        mse,
+        min_cosine: a.min_cosine.min(b.min_cosine),
+    }
 }
 
 /// Whether two codecs store rows as the same bytes, but for where their parameters are.

@@ -16,7 +16,7 @@ const PAGE_LEN: usize = 2 << 20;
 
 /// Asks for huge pages under the whole ones inside `memory`. Only advice: contents stay, nothing can fail.
 #[cfg(target_os = "linux")]
-pub(crate) fn advise(memory: &mut [u8]) {
+pub fn advise(memory: &mut [u8]) {
     use rustix::mm::{Advice, madvise};
 
     let start = memory.as_ptr().align_offset(PAGE_LEN);
@@ -35,7 +35,7 @@ pub(crate) fn advise(memory: &mut [u8]) {
 
 /// Elsewhere there is nothing to ask.
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn advise(_memory: &mut [u8]) {}
+pub fn advise(_memory: &mut [u8]) {}
 
 #[cfg(test)]
 mod tests {

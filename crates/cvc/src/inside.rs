@@ -51,7 +51,8 @@ impl Inside {
         Ok(())
     }
 
-    fn is_good(&self, block: u32) -> bool {
+    #[inline]
+    pub(crate) fn is_good(&self, block: u32) -> bool {
         let (word, bit) = (block as usize / 64, block % 64);
         self.good[word].load(Ordering::Relaxed) >> bit & 1 == 1
     }
@@ -131,6 +132,11 @@ impl Insides {
     /// The inside of a chunk that was loaded before.
     pub(crate) fn get(&self, array: usize, chunk: ChunkId) -> &Inside {
         self.chunks[array][chunk.index()].get().expect("loaded before it is asked for")
+    }
+
+    /// The inside of a chunk, if it was loaded before.
+    pub(crate) fn known(&self, array: usize, chunk: ChunkId) -> Option<&Inside> {
+        self.chunks[array][chunk.index()].get()
     }
 
     /// Loads those of these chunks of an array that are not known yet, with one call to the source.

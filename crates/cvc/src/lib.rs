@@ -49,14 +49,16 @@ pub mod backends;
 pub mod checks;
 mod convert;
 mod copy;
+mod edit;
 pub mod error;
-mod huge_pages;
+pub mod huge_pages;
 #[cfg(feature = "input")]
 pub mod input;
 mod inside;
 pub mod io;
 pub mod output;
 mod par;
+pub mod raw;
 pub mod reader;
 pub mod repair;
 #[cfg(feature = "s4")]
@@ -91,6 +93,7 @@ pub use checks::Checksums;
 pub use error::Error;
 pub use io::ReadAt;
 pub use io::atomic_file::Overwrite;
+pub use raw::RawRows;
 pub use reader::{Array, Chunk, ReadOptions, Reader};
 pub use repair::{Lost, RepairReport};
 pub use salvage::{OnDamage, Salvaged};

@@ -427,7 +427,18 @@ impl<'r> Array<'r> {
             .map_err(|(chunk, error)| self.head_error(chunk, error))
     }
 
-    fn inside(&self, chunk: ChunkId) -> &'r Inside {
+    /// The inside of a chunk, loaded if it was not.
+    pub(crate) fn loaded_inside(&self, chunk: ChunkId) -> Result<&'r Inside, Error> {
+        match self.reader.insides.known(self.position, chunk) {
+            Some(inside) => Ok(inside),
+            None => {
+                self.load_insides([chunk])?;
+                Ok(self.inside(chunk))
+            }
+        }
+    }
+
+    pub(crate) fn inside(&self, chunk: ChunkId) -> &'r Inside {
         self.reader.insides.get(self.position, chunk)
     }
 

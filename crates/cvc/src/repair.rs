@@ -86,38 +86,9 @@ impl Reader {
         }
         let mut writer = Writer::create(path, options)?;
         for (position, array) in arrays.iter().enumerate() {
-            let to = copy::codec(*array, &array.index().codec)?;
             let own = lost.iter().find(|lost| lost.array == array.index().name);
             let own = own.map_or(&[][..], |lost| &lost.rows);
-            let dropped = if array.rows() == rows { dropped } else { own };
-            for chunk in array.chunks() {
-                let Stored::Blocked(blocked) = array.entry(chunk.id).stored else { unreachable!("native") };
-                let kept = within(&chunk.rows, dropped);
-                let count = kept.iter().map(|rows| rows.end - rows.start).sum();
-                if count > 0 {
-                    let chunk_id = chunk.id;
-                    let copied = copy_rows(*array, chunk_id, &kept, to)?;
-                    let (chunk, block_rows) = (&copied.chunk, copied.block_rows);
-                    // What was measured was measured of all rows.
-                    let whole =
-                        u64::from(count) == array.entry(chunk_id).rows.end - array.entry(chunk_id).rows.start;
-                    let loss = if whole || blocked.loss == Loss::NONE { blocked.loss } else { Loss::UNKNOWN };
-                    let parts = EncodedParts::Native { array: position, chunk, block_rows, loss };
-                    writer.write_encoded(count, parts)?;
-                }
-            }
-            if array.index().chunks.is_empty() {
-                // Rows of no values: there is nothing to copy but their number.
-                let gone = if array.rows() == rows {
-                    dropped.iter().map(|rows| rows.end - rows.start).sum()
-                } else {
-                    0
-                };
-                let count = u32::try_from(array.rows() - gone).expect("checked when the file was opened");
-                let (chunk, loss) = (&EncodedChunk::default(), Loss::NONE);
-                let parts = EncodedParts::Native { array: position, chunk, block_rows: 1, loss };
-                writer.write_encoded(count, parts)?;
-            }
+            copy_array(&mut writer, position, *array, if array.rows() == rows { dropped } else { own })?;
         }
         self.sections_left(dropped, |rows, metadata| writer.put_section(rows, metadata))?;
         writer.finish()
@@ -195,6 +166,37 @@ impl Reader {
         }
         Ok(())
     }
+}
+
+/// Puts all rows of a native array but those `dropped` into the array `position` of another file, encoded as they are.
+pub(crate) fn copy_array(
+    writer: &mut Writer,
+    position: usize,
+    array: Array<'_>,
+    dropped: &[Range<u64>],
+) -> Result<(), Error> {
+    let to = copy::codec(array, &array.index().codec)?;
+    for chunk in array.chunks() {
+        let Stored::Blocked(blocked) = array.entry(chunk.id).stored else { unreachable!("native") };
+        let kept = within(&chunk.rows, dropped);
+        let count = kept.iter().map(|rows| rows.end - rows.start).sum();
+        if count > 0 {
+            let copied = copy_rows(array, chunk.id, &kept, to)?;
+            // What was measured was measured of all rows.
+            let whole = count == array.entry(chunk.id).row_count();
+            let loss = if whole || blocked.loss == Loss::NONE { blocked.loss } else { Loss::UNKNOWN };
+            let (chunk, block_rows) = (&copied.chunk, copied.block_rows);
+            writer.write_encoded(count, EncodedParts::Native { array: position, chunk, block_rows, loss })?;
+        }
+    }
+    if array.index().chunks.is_empty() {
+        // Rows of no values: there is nothing to copy but their number.
+        let gone: u64 = dropped.iter().map(|rows| rows.end - rows.start).sum();
+        let count = u32::try_from(array.rows() - gone).expect("checked when the file was opened");
+        let (chunk, loss) = (&EncodedChunk::default(), Loss::NONE);
+        writer.write_encoded(count, EncodedParts::Native { array: position, chunk, block_rows: 1, loss })?;
+    }
+    Ok(())
 }
 
 /// The rows of a chunk that are not in `dropped`, counted from its start.

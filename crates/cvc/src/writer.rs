@@ -3,7 +3,7 @@
 //! A native file is written front to back: chunks as they fill, then the index. In the CVCF layouts the header stands
 //! first and holds facts about every chunk, so encoded chunks are put aside in a temporary sibling until all are
 //! known; then the header and they are written to the file that takes the final name. Memory holds at most one chunk
-//! of rows for each worker and array, and their encoded bytes.
+//! of rows for each worker and array, and their encoded bytes; of a native file those of two chunks for each worker.
 
 mod cvcf;
 mod native;
@@ -20,8 +20,11 @@ use cvc_codec::{CodecError, EncodedChunk, RowSlice};
 use cvc_format::cvcf::Contents;
 use cvc_format::{Json, Layout, Loss, Section};
 
+use crate::copy;
 use crate::error::Error;
 use crate::io::atomic_file::AtomicFile;
+use crate::reader::Array;
+use crate::select::Rows;
 
 pub use options::{ArrayOptions, WriteOptions};
 
@@ -360,6 +363,23 @@ impl<T: Target> Writer<T> {
     /// Rows unlike the arrays, which are as if they had never been given; rows that the codec cannot take, or a
     /// disk that is full, after which the file can no longer be finished.
     pub fn write<'a, R: Into<ArrayRows<'a>> + Clone>(&mut self, rows: &[R]) -> Result<(), Error> {
+        self.write_rows(rows, false)
+    }
+
+    /// As [`Writer::write`], of rows after which none will come: they need not be kept to be put together with others. The file
+    /// is the same.
+    ///
+    /// # Errors
+    /// As [`Writer::write`].
+    pub fn write_last<'a, R: Into<ArrayRows<'a>> + Clone>(&mut self, rows: &[R]) -> Result<(), Error> {
+        self.write_rows(rows, true)
+    }
+
+    fn write_rows<'a, R: Into<ArrayRows<'a>> + Clone>(
+        &mut self,
+        rows: &[R],
+        last: bool,
+    ) -> Result<(), Error> {
         if self.failed {
             return Err(self.rows_lost());
         }
@@ -370,6 +390,7 @@ impl<T: Target> Writer<T> {
         // Until it is known to be otherwise, also if the sink panics.
         self.failed = true;
         let appended = match &mut self.body {
+            Body::Native(body) if last => body.append_last(&rows, sink),
             Body::Native(body) => body.append(&rows, sink),
             Body::Cvcf(body) => {
                 let values = rows.iter().map(|rows| match rows {
@@ -426,6 +447,33 @@ impl<T: Target> Writer<T> {
         put
     }
 
+    /// Appends rows of native files to array `array` as they are encoded there: not a bit of what they decode to changes.
+    /// Rows of a file come in this way or the other, never both.
+    ///
+    /// # Errors
+    /// They are not rows of such an array with the same codec, do not exist or are damaged, or the disk is full, after which the
+    /// file can no longer be finished.
+    pub fn copy_rows(&mut self, array: usize, from: &[(Array<'_>, Rows)]) -> Result<(), Error> {
+        let Some(of) = self.options.arrays.get(array).cloned() else {
+            let problem = format!("the file has {} arrays", self.options.arrays.len());
+            return Err(Error::argument("array", array, problem));
+        };
+        let most = self.chunk_rows() as u64;
+        let failed_before = std::mem::replace(&mut self.failed, true);
+        copy::copy_in_chunks(
+            &of.codec,
+            of.dtype,
+            of.dim(),
+            from,
+            most,
+            &mut |rows, chunk, block_rows, loss| {
+                self.write_encoded(rows, EncodedParts::Native { array, chunk, block_rows, loss })
+            },
+        )?;
+        self.failed = failed_before;
+        Ok(())
+    }
+
     /// Says something of rows `rows`, which may come later; of a native file with several arrays, rows of the first and
     /// of those with as many.
     ///
@@ -439,8 +487,12 @@ impl<T: Target> Writer<T> {
         self.put_section(rows, metadata)
     }
 
-    /// As [`Writer::add_section`], but it may be empty, as those of files written by others can be.
-    pub(crate) fn put_section(&mut self, rows: Range<u64>, metadata: Json) -> Result<(), Error> {
+    /// As [`Writer::add_section`], but it may be empty, as those of files written by others can be: what is known of no rows
+    /// is kept.
+    ///
+    /// # Errors
+    /// The section shares rows with another, or its metadata is nested too deeply for a header.
+    pub fn put_section(&mut self, rows: Range<u64>, metadata: Json) -> Result<(), Error> {
         let named = format!("{}..{}", rows.start, rows.end);
         match self.options.layout {
             Layout::Native => cvc_format::native::Contents::check_metadata(&metadata)?,

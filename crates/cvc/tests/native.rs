@@ -735,6 +735,29 @@ fn after_a_failed_write_there_is_no_file() {
     }
 }
 
+/// Whatever the threads do first: chunks are large enough for each to be handed over alone.
+#[test]
+fn what_stands_before_rows_that_cannot_be_encoded_is_written_and_nothing_after_them() {
+    let options = native().chunk_rows(1 << 10).unwrap().vectors(DType::F32, 256, "int8").unwrap();
+    let (count, dim) = (9 << 10, 256);
+    let mut values = ramp(1 << 15).repeat(count * dim / (1 << 15));
+    let whole = file(options.clone(), &[rows(&values, dim).into()]);
+    let reader = Reader::from_bytes(whole.clone()).unwrap();
+    let chunks = reader.index().arrays[0].chunks.clone();
+    for bad in [8, 3, 0] {
+        // Several are bad from the second round on; the first in order is the one that is named.
+        values[((bad << 10) + 700) * dim + 7] = f32::INFINITY;
+        let mut sent = Vec::new();
+        let mut writer = Writer::to_sink(&mut sent, options.clone()).unwrap();
+        let error = writer.write_vectors(rows(&values, dim)).unwrap_err().to_string();
+        assert!(error.contains(&format!("(row {}, column 7)", (bad << 10) + 700)), "{error}");
+        drop(writer);
+        let end = usize::try_from(chunks[bad].bytes.start).unwrap();
+        // The prelude goes out with the first chunk.
+        assert!(sent == whole[..if bad == 0 { 0 } else { end }], "{} bytes were sent", sent.len());
+    }
+}
+
 #[test]
 fn more_chunks_than_a_file_lists_are_refused_before_any_work() {
     let options = native()
@@ -820,4 +843,34 @@ fn sections_speak_of_the_first_array_and_of_those_with_as_many_rows() {
         reader.array("vocabulary").unwrap().read_strings(found),
         &["speak of the first array", "10 rows", "50"],
     );
+}
+
+#[test]
+fn rows_that_are_written_as_they_lie_make_the_same_file() {
+    use cvc::{DType, Layout, RowSlice, WriteOptions, Writer};
+    let values: Vec<f32> = (0..7001u16 * 3).map(f32::from).collect();
+    let rows = RowSlice::new(&values, 3).unwrap();
+    let write = |splits: &[usize], last: bool| {
+        let options = WriteOptions::new(Layout::Native).array("v", DType::F32, 3, "raw").unwrap();
+        let mut writer = Writer::in_memory(options.chunk_rows(1000).unwrap()).unwrap();
+        let mut start = 0;
+        for end in splits {
+            writer.write(&[rows.slice(start..*end)]).unwrap();
+            start = *end;
+        }
+        let rest = [rows.slice(start..7001)];
+        if last {
+            writer.write_last(&rest).unwrap()
+        } else {
+            writer.write(&rest).unwrap()
+        }
+        writer.finish_bytes().unwrap()
+    };
+    // One row at a time first: nothing is written from where it lies.
+    let expected = write(&[1, 2, 999, 1001, 2500, 6500], false);
+    for splits in [&[][..], &[1000], &[1000, 3000], &[3, 1003], &[6999]] {
+        for last in [false, true] {
+            assert_eq!(write(splits, last), expected, "{splits:?}, last {last}");
+        }
+    }
 }

@@ -24,6 +24,10 @@ impl Codec for Bf16 {
         if input == DType::Bf16 { DType::Bf16 } else { DType::F32 }
     }
 
+    fn is_by_row(&self, _options: &EncodeOptions) -> bool {
+        true
+    }
+
     fn plan(&self, chunk: &StoredChunk<'_>, out: DType) -> Result<DecodePlan, CodecError> {
         blocks::no_params(self.name(), chunk)?;
         blocks::stored_floats(self.name(), chunk)?;

@@ -33,6 +33,10 @@ impl Codec for Int8 {
         DType::F32
     }
 
+    fn is_by_row(&self, options: &EncodeOptions) -> bool {
+        options.scope == Scope::Row
+    }
+
     /// The scope follows from the parts: rows have fields of their own for their parameters, dims and the chunk have
     /// them in the head.
     fn plan(&self, chunk: &StoredChunk<'_>, out: DType) -> Result<DecodePlan, CodecError> {

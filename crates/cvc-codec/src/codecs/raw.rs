@@ -26,6 +26,10 @@ impl Codec for Raw {
         true
     }
 
+    fn is_by_row(&self, _options: &EncodeOptions) -> bool {
+        true
+    }
+
     fn plan(&self, chunk: &StoredChunk<'_>, out: DType) -> Result<DecodePlan, CodecError> {
         blocks::no_params(self.name(), chunk)?;
         Ok(DecodePlan::new(chunk.shape, Load::Copy(chunk.dtype), Stream::Stored, out, chunk.parts)?)

@@ -4,6 +4,7 @@
 
 use alloc::format;
 use alloc::sync::Arc;
+use alloc::vec;
 use alloc::vec::Vec;
 
 use super::open::{check, region, u16_at, u32_at};
@@ -59,82 +60,240 @@ pub struct LaneBytes<'a> {
 /// # Panics
 /// Fields or lanes that are not as long as the rows say.
 pub fn encode_chunk(chunk: &ChunkParts<'_>, out: &mut Vec<u8>) -> Result<ChunkSpec, FormatError> {
-    let ChunkParts { array, rows, block_rows, params, fields, lanes, loss } = *chunk;
     let start = out.len();
-    assert!((start as u64).is_multiple_of(ALIGN), "a chunk begins on a multiple of {ALIGN}");
-    assert!(rows > 0 && block_rows > 0, "a chunk has rows");
-    assert!(!fields.is_empty() || !lanes.is_empty(), "a chunk has fields or lanes");
-    let block_count = rows.div_ceil(block_rows);
-    for (width, bytes) in fields {
-        assert!(*width > 0, "a row of a field has bytes");
-        assert_eq!(bytes.len() as u64, u64::from(rows) * u64::from(*width), "bytes of a field");
-    }
-    for lane in lanes {
-        assert_eq!(lane.lens.len(), block_count as usize, "streams of a lane");
-        assert!(!lane.lens.contains(&0), "a stream has bytes");
-        assert_eq!(
-            lane.bytes.len() as u64,
-            lane.lens.iter().map(|len| u64::from(*len)).sum(),
-            "bytes of a lane"
-        );
+    let widths: Vec<u32> = chunk.fields.iter().map(|(width, _)| *width).collect();
+    let shape = ChunkOf {
+        array: chunk.array,
+        rows: chunk.rows,
+        block_rows: chunk.block_rows,
+        params: chunk.params,
+        widths: &widths,
+        lanes: chunk.lanes,
+    };
+    let mut open = OpenChunk::new(&shape, out, start)?;
+    open.put(chunk.rows, chunk.fields.iter().map(|(_, bytes)| *bytes));
+    Ok(open.finish(chunk.loss))
+}
+
+/// What must be known of a chunk before its rows come: all but the bytes of its fields, and what encoding lost.
+#[derive(Clone, Copy, Debug)]
+pub struct ChunkOf<'a> {
+    /// The array it belongs to.
+    pub array: u16,
+    /// Rows in the chunk; at least 1.
+    pub rows: u32,
+    /// Rows in every block but the last; at least 1.
+    pub block_rows: u32,
+    /// The parameters of the codec.
+    pub params: &'a [u8],
+    /// Bytes of a row of each field.
+    pub widths: &'a [u32],
+    /// Each lane.
+    pub lanes: &'a [LaneBytes<'a>],
+}
+
+/// A chunk in the making. The rows of its fields may come some blocks at a time, which are put in their place and hashed
+/// while they are in the cache.
+#[derive(Debug)]
+pub struct OpenChunk<'o> {
+    /// All of the chunk, but for the rows that did not come yet, where anything may stand.
+    out: &'o mut [u8],
+    array: u16,
+    head_len: u32,
+    /// Where the checksums of the blocks stand.
+    crcs: usize,
+    parts: Parts,
+    /// Rows that came.
+    rows: u32,
+}
+
+impl<'o> OpenChunk<'o> {
+    /// Begins a chunk at byte `start` of `out`, a multiple of [`super::ALIGN`]. What stands there is written over, and may as well be
+    /// what is left of another chunk: making zeros of it first would take time.
+    ///
+    /// # Errors
+    /// The chunk is too large for the fields that describe it.
+    ///
+    /// # Panics
+    /// Lanes that are not as long as the rows say.
+    pub fn new(chunk: &ChunkOf<'_>, out: &'o mut Vec<u8>, start: usize) -> Result<Self, FormatError> {
+        let ChunkOf { array, rows, block_rows, params, widths, lanes } = *chunk;
+        assert!((start as u64).is_multiple_of(ALIGN), "a chunk begins on a multiple of {ALIGN}");
+        assert!(rows > 0 && block_rows > 0, "a chunk has rows");
+        assert!(!widths.is_empty() || !lanes.is_empty(), "a chunk has fields or lanes");
+        assert!(!widths.contains(&0), "a row of a field has bytes");
+        let block_count = rows.div_ceil(block_rows);
+        for lane in lanes {
+            assert_eq!(lane.lens.len(), block_count as usize, "streams of a lane");
+            assert!(!lane.lens.contains(&0), "a stream has bytes");
+            assert_eq!(
+                lane.bytes.len() as u64,
+                lane.lens.iter().map(|len| u64::from(*len)).sum(),
+                "bytes of a lane"
+            );
+        }
+
+        if let Some(width) = widths.iter().find(|width| u64::from(**width) > MAX_ROW_LEN) {
+            return cannot(format!("a field of {width} bytes a row; {MAX_ROW_LEN} are possible"));
+        }
+        let (Ok(field_count), Ok(lane_count)) = (u16::try_from(widths.len()), u16::try_from(lanes.len()))
+        else {
+            let (fields, lanes) = (widths.len(), lanes.len());
+            return cannot(format!(
+                "a chunk of {fields} fields and {lanes} lanes; 65535 of each are possible"
+            ));
+        };
+        let head_len = head_len(field_count, lane_count, block_count, params.len() as u64);
+        let (Ok(params_len), Ok(head_len)) = (u32::try_from(params.len()), u32::try_from(head_len)) else {
+            return cannot(format!(
+                "a chunk whose head has {head_len} bytes; use fewer rows a chunk or more a block"
+            ));
+        };
+        let lens = lanes.iter().map(|lane| lane.lens.to_vec());
+        let placed = lay_out(head_len, rows, widths.iter().copied(), lens).expect("all of it is in memory");
+
+        let mut head = Vec::with_capacity(head_len as usize);
+        head.extend(params_len.to_le_bytes());
+        head.extend(field_count.to_le_bytes());
+        head.extend(lane_count.to_le_bytes());
+        for word in widths.iter().chain(lanes.iter().flat_map(|lane| lane.lens)) {
+            head.extend(word.to_le_bytes());
+        }
+        // Room for the checksums, which are known when everything is in its place.
+        let crcs = head.len();
+        head.resize(crcs + 4 * block_count as usize, 0);
+        head.extend(params);
+        head.resize(head_len as usize, 0);
+
+        out.resize(start + to_usize(placed.len), 0);
+        let out = &mut out[start..];
+        out[..head.len()].copy_from_slice(&head);
+        for field in &placed.fields {
+            let rows_end = field.offset + u64::from(rows) * u64::from(field.width);
+            out[to_usize(rows_end)..to_usize(field.end)].fill(0);
+        }
+        for (lane, placed) in lanes.iter().zip(&placed.lanes) {
+            let mut rest = lane.bytes;
+            for (len, place) in lane.lens.iter().zip(placed.starts.windows(2)) {
+                let (stream, after) = rest.split_at(*len as usize);
+                let (place, padding) = out[to_usize(place[0])..to_usize(place[1])].split_at_mut(stream.len());
+                place.copy_from_slice(stream);
+                padding.fill(0);
+                rest = after;
+            }
+        }
+        // The checksums are not known yet, but there are some.
+        let unknown = vec![0; block_count as usize];
+        let parts = Parts::blocked(rows, block_rows, placed.fields, placed.lanes, unknown);
+        Ok(OpenChunk { out, array, head_len, crcs, parts, rows: 0 })
     }
 
-    if let Some((width, _)) = fields.iter().find(|(width, _)| u64::from(*width) > MAX_ROW_LEN) {
+    /// Takes the next `rows` rows of every field: whole blocks, or all that are missing.
+    ///
+    /// # Panics
+    /// Other rows than that, or fields that are not as long as the rows say.
+    pub fn put<'f>(&mut self, rows: u32, fields: impl ExactSizeIterator<Item = &'f [u8]>) {
+        let (first, end) = (self.rows, self.rows.checked_add(rows).expect("no more rows than the chunk has"));
+        let all = self.parts.rows();
+        assert!(
+            end == all || end < all && end.is_multiple_of(self.parts.block_rows()),
+            "rows to {end}, of {all}"
+        );
+        assert_eq!(fields.len(), self.parts.fields().len(), "fields");
+        for (bytes, field) in fields.zip(self.parts.fields()) {
+            let place = |row: u32| to_usize(field.offset + u64::from(row) * u64::from(field.width));
+            let place = &mut self.out[place(first)..place(end)];
+            assert_eq!(bytes.len(), place.len(), "bytes of a field");
+            place.copy_from_slice(bytes);
+        }
+        for block in self.parts.blocks_of(first..end) {
+            let mut crc = Crc32c::default();
+            for range in self.parts.ranges(block..block + 1) {
+                crc.update(&self.out[to_usize(range.start)..to_usize(range.end)]);
+            }
+            let at = self.crcs + 4 * block as usize;
+            self.out[at..at + 4].copy_from_slice(&crc.finish().to_le_bytes());
+        }
+        self.rows = end;
+    }
+
+    /// Where everything lies; checksums are not known.
+    pub fn parts(&self) -> &Parts {
+        &self.parts
+    }
+
+    /// The chunk. Where rows did not come yet, anything may stand.
+    pub fn bytes(&self) -> &[u8] {
+        self.out
+    }
+
+    /// Ends the chunk, of which this was lost by encoding.
+    ///
+    /// # Panics
+    /// Rows are missing.
+    pub fn finish(self, loss: Loss) -> ChunkSpec {
+        let OpenChunk { out, array, head_len, parts, .. } = self;
+        assert_eq!(self.rows, parts.rows(), "rows that came");
+        ChunkSpec {
+            array,
+            rows: parts.rows(),
+            block_rows: parts.block_rows(),
+            head_len,
+            head_crc: crc32c(&out[..head_len as usize]),
+            len: out.len() as u64,
+            loss,
+        }
+    }
+}
+
+/// The head of a chunk that is one field without parameters, whose bytes can then be written from where they lie: the chunk is
+/// the head, `bytes`, and so many zeros. The same bytes as [`encode_chunk`] makes.
+///
+/// # Errors
+/// As [`encode_chunk`].
+///
+/// # Panics
+/// As [`encode_chunk`].
+pub fn encode_field_head(
+    array: u16,
+    rows: u32,
+    block_rows: u32,
+    width: u32,
+    bytes: &[u8],
+) -> Result<(Vec<u8>, usize, ChunkSpec), FormatError> {
+    assert!(rows > 0 && block_rows > 0 && width > 0, "a chunk has rows, and a row has bytes");
+    assert_eq!(bytes.len() as u64, u64::from(rows) * u64::from(width), "bytes of a field");
+    if u64::from(width) > MAX_ROW_LEN {
         return cannot(format!("a field of {width} bytes a row; {MAX_ROW_LEN} are possible"));
     }
-    let (Ok(field_count), Ok(lane_count)) = (u16::try_from(fields.len()), u16::try_from(lanes.len())) else {
-        let (fields, lanes) = (fields.len(), lanes.len());
-        return cannot(format!("a chunk of {fields} fields and {lanes} lanes; 65535 of each are possible"));
+    let block_count = rows.div_ceil(block_rows);
+    let Ok(head_len) = u32::try_from(head_len(1, 0, block_count, 0)) else {
+        return cannot("a chunk whose head is too large; use fewer rows a chunk or more a block".into());
     };
-    let head_len = head_len(field_count, lane_count, block_count, params.len() as u64);
-    let (Ok(params_len), Ok(head_len)) = (u32::try_from(params.len()), u32::try_from(head_len)) else {
-        return cannot(format!(
-            "a chunk whose head has {head_len} bytes; use fewer rows a chunk or more a block"
-        ));
-    };
-    let widths = fields.iter().map(|(width, _)| *width);
-    let lens = lanes.iter().map(|lane| lane.lens.to_vec());
-    let placed = lay_out(head_len, rows, widths, lens).expect("all of it is in memory");
-
-    out.reserve(to_usize(placed.len));
-    out.extend(params_len.to_le_bytes());
-    out.extend(field_count.to_le_bytes());
-    out.extend(lane_count.to_le_bytes());
-    for (width, _) in fields {
-        out.extend(width.to_le_bytes());
-    }
-    for len in lanes.iter().flat_map(|lane| lane.lens) {
-        out.extend(len.to_le_bytes());
-    }
-    // Room for the checksums, which are known when everything is in its place.
-    let crcs = out.len() - start..out.len() - start + 4 * block_count as usize;
-    out.resize(start + crcs.end, 0);
-    out.extend(params);
-    out.resize(start + head_len as usize, 0);
-    for ((_, bytes), field) in fields.iter().zip(&placed.fields) {
-        out.extend(*bytes);
-        out.resize(start + to_usize(field.end), 0);
-    }
-    for (lane, placed) in lanes.iter().zip(&placed.lanes) {
-        let mut rest = lane.bytes;
-        for (len, end) in lane.lens.iter().zip(&placed.starts[1..]) {
-            let (stream, after) = rest.split_at(*len as usize);
-            out.extend(stream);
-            out.resize(start + to_usize(*end), 0);
-            rest = after;
-        }
-    }
-
-    let parts = Parts::blocked(rows, block_rows, placed.fields, placed.lanes, Vec::new());
-    for (block, at) in (0..block_count).zip((start + crcs.start..).step_by(4)) {
+    let placed = lay_out(head_len, rows, [width].into_iter(), core::iter::empty::<Vec<u32>>())
+        .expect("all of it is in memory");
+    let padding = to_usize(placed.fields[0].end - placed.fields[0].offset) - bytes.len();
+    let mut out = Vec::with_capacity(head_len as usize);
+    out.extend(0u32.to_le_bytes());
+    out.extend(1u16.to_le_bytes());
+    out.extend(0u16.to_le_bytes());
+    out.extend(width.to_le_bytes());
+    let block_len = u64::from(block_rows) * u64::from(width);
+    for block in bytes.chunks(usize::try_from(block_len).unwrap_or(usize::MAX)) {
         let mut crc = Crc32c::default();
-        for range in parts.ranges(block..block + 1) {
-            crc.update(&out[start + to_usize(range.start)..start + to_usize(range.end)]);
+        crc.update(block);
+        if block.as_ptr_range().end == bytes.as_ptr_range().end {
+            crc.update(&vec![0; padding]);
         }
-        out[at..at + 4].copy_from_slice(&crc.finish().to_le_bytes());
+        out.extend(crc.finish().to_le_bytes());
     }
-    let head_crc = crc32c(&out[start..start + head_len as usize]);
-    Ok(ChunkSpec { array, rows, block_rows, head_len, head_crc, len: placed.len, loss })
+    out.resize(head_len as usize, 0);
+    let head_crc = crc32c(&out);
+    Ok((
+        out,
+        padding,
+        ChunkSpec { array, rows, block_rows, head_len, head_crc, len: placed.len, loss: Loss::NONE },
+    ))
 }
 
 /// Reads the head of chunk `id` of an array; `bytes` are the first `head_len` bytes of `entry`.

@@ -15,12 +15,12 @@ use crate::error::FormatError;
 use crate::index::{ArrayIndex, BlockedChunk, ChunkEntry, FileIndex, Layout, Loss, Stored};
 use crate::limits::Limits;
 
-/// A native file being opened: its first bytes and its tail are known.
+/// A native file being opened: its tail is known, but its index begins before that.
 #[derive(Debug)]
 pub(crate) struct Native {
     limits: Limits,
     trailer: Trailer,
-    /// The last bytes of the file, as many as were read, from `tail_start` on.
+    /// What was read of index and metadata, from `tail_start` on.
     tail: Vec<u8>,
     tail_start: u64,
 }
@@ -29,7 +29,7 @@ pub(crate) struct Native {
 #[derive(Debug)]
 pub(crate) enum Next {
     /// These bytes, which end where the tail begins.
-    Read(Range<u64>),
+    Read(Native, Range<u64>),
     Done(FileIndex),
 }
 
@@ -45,13 +45,13 @@ struct Trailer {
 
 impl Native {
     /// Begins with the first bytes (64, or all there are) and the tail, the last bytes from `tail_start` on.
-    pub(crate) fn new(
+    pub(crate) fn begin(
         file_len: u64,
         limits: Limits,
         front: &[u8],
         tail_start: u64,
-        tail: Vec<u8>,
-    ) -> Result<(Native, Next), FormatError> {
+        tail: &[u8],
+    ) -> Result<Next, FormatError> {
         let needed = PRELUDE_LEN + TRAILER_LEN;
         if file_len < needed {
             let what = "the least that a native file has".into();
@@ -59,14 +59,14 @@ impl Native {
         }
         let version = prelude(front)?;
         // The tail is the whole file, or longer than a trailer.
-        let split = tail.len() - to_usize(TRAILER_LEN);
-        let trailer = Trailer::parse(&tail[split..], version, file_len, &limits)?;
-        let native = Native { limits, trailer, tail, tail_start };
+        let (tail, trailer) = tail.split_at(tail.len() - to_usize(TRAILER_LEN));
+        let trailer = Trailer::parse(trailer, version, file_len, &limits)?;
         if trailer.index_start < tail_start {
-            return Ok((native, Next::Read(trailer.index_start..tail_start)));
+            let wanted = trailer.index_start..tail_start;
+            return Ok(Next::Read(Native { limits, trailer, tail: tail.to_vec(), tail_start }, wanted));
         }
-        let index = native.index(&native.tail[to_usize(trailer.index_start - tail_start)..split])?;
-        Ok((native, Next::Done(index)))
+        let region = &tail[to_usize(trailer.index_start - tail_start)..];
+        trailer.index(region, &limits).map(Next::Done)
     }
 
     /// Takes the bytes that were asked for.
@@ -76,20 +76,18 @@ impl Native {
             self.tail_start - self.trailer.index_start,
             "bytes that were asked for"
         );
-        let split = self.tail.len() - to_usize(TRAILER_LEN);
         // One piece, although the index may end anywhere in the two.
-        let mut region = Vec::with_capacity(bytes.len() + split);
-        region.extend_from_slice(bytes);
-        region.extend_from_slice(&self.tail[..split]);
-        self.index(&region)
+        self.trailer.index(&[bytes, &self.tail].concat(), &self.limits)
     }
+}
 
+impl Trailer {
     /// What index and metadata say, which are `region`.
-    fn index(&self, region: &[u8]) -> Result<FileIndex, FormatError> {
-        let Trailer { index_start, index_crc, metadata_start, metadata_crc } = self.trailer;
+    fn index(&self, region: &[u8], limits: &Limits) -> Result<FileIndex, FormatError> {
+        let Trailer { index_start, index_crc, metadata_start, metadata_crc } = *self;
         let (index, metadata) = region.split_at(to_usize(metadata_start - index_start));
         check("the metadata", metadata_start, metadata, metadata_crc)?;
-        let metadata = Metadata::parse(metadata, metadata_start, &self.limits)?;
+        let metadata = Metadata::parse(metadata, metadata_start, limits)?;
         check("the index", index_start, index, index_crc)?;
         let mut arrays = metadata.arrays;
         entries(index, index_start, &mut arrays)?;

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 
 class CvcError(Exception):
     """The base of all errors of this package that have to do with files, rows or devices."""
@@ -25,6 +27,10 @@ class FileInTheWayError(SystemFailure, FileExistsError):
 
 class NotAFileError(SystemFailure, IsADirectoryError):
     """The path is that of a folder."""
+
+
+class NotAFolderError(SystemFailure, NotADirectoryError):
+    """A part of the path is not a folder."""
 
 
 class SourceError(SystemFailure):
@@ -71,21 +77,21 @@ class InternalError(CvcError, RuntimeError):
     """A bug of cvc. Nothing was written under the final name."""
 
 
-_OF_SYSTEM = (
-    (FileNotFoundError, MissingFileError),
-    (PermissionError, ForbiddenError),
-    (FileExistsError, FileInTheWayError),
-    (IsADirectoryError, NotAFileError),
-)
+# What the system said, in the words of Rust: the number that Python goes by, and the class.
+_OF_SYSTEM: dict[str, tuple[int, type[SystemFailure]]] = {
+    "NotFound": (errno.ENOENT, MissingFileError),
+    "PermissionDenied": (errno.EACCES, ForbiddenError),
+    "AlreadyExists": (errno.EEXIST, FileInTheWayError),
+    "IsADirectory": (errno.EISDIR, NotAFileError),
+    "NotADirectory": (errno.ENOTDIR, NotAFolderError),
+    "StorageFull": (errno.ENOSPC, SystemFailure),
+    "InvalidInput": (errno.EINVAL, SystemFailure),
+}
 
 
-def of_system(errno: int | None, message: str, path: str | None) -> SystemFailure:
-    """The exception for what the system said, with its number and the path."""
-    if errno is None:
-        return SystemFailure(message)
-    # `OSError` knows which subclass belongs to a number.
-    kind = type(OSError(errno, message))
-    ours = next((ours for theirs, ours in _OF_SYSTEM if issubclass(kind, theirs)), SystemFailure)
-    error = ours(errno, message)
+def of_system(kind: str, number: int | None, message: str, path: str | None) -> SystemFailure:
+    """The exception for what the system said."""
+    usual, ours = _OF_SYSTEM.get(kind, (errno.EIO, SystemFailure))
+    error = ours(usual if number is None else number, message)
     error.filename = path
     return error

@@ -28,11 +28,9 @@ class Damage(NamedTuple):
 
 def plain(value: Any) -> Any:
     """A scalar or an array of NumPy as plain numbers, for `json`; what `json` cannot take otherwise is refused."""
-    for method in ("item", "tolist"):
-        if hasattr(value, "dtype") and hasattr(value, method):
-            if method == "item" and getattr(value, "ndim", 0):
-                continue
-            return getattr(value, method)()
+    # A scalar of NumPy gives a number, an array of it nested lists of numbers.
+    if hasattr(value, "dtype") and hasattr(value, "tolist"):
+        return value.tolist()
     raise TypeError(
         f"metadata holds a {type(value).__name__}, which JSON has no form for: "
         "use None, bool, int, float, str, lists and dicts of these"

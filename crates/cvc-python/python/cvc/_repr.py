@@ -63,8 +63,8 @@ def file_html(file: Any) -> str:
 
 
 def _table(arrays: list[Any]) -> str:
-    names = ("array", "shape", "dtype", "codec", "stored", "of", "largest error")
-    head = "".join(f"<th style='text-align:left'>{name}</th>" for name in names)
+    names = ("array", "shape", "dtype", "codec", "stored", "share of its values", "largest error")
+    head = "".join(f"<th style='text-align:left;padding-right:1em'>{name}</th>" for name in names)
     rows = []
     for array in arrays:
         shape = " × ".join(f"{length:,}" for length in array.shape)

@@ -4,45 +4,53 @@
 //! out when its last row has come in; of two that end with the same row, that of the first array goes first. The chunks
 //! that are not full follow, in the order of the arrays.
 
+use std::collections::VecDeque;
 use std::io::Write;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cvc_codec::strings::{self, Strings};
 use cvc_codec::{
-    Backend, Batch, BlockRun, ChunkId, ChunkShape, Codec, DType, DecodePlan, EncodeOptions, EncodedChunk,
-    HostBuffer, Job, Params, Payloads, RowSlice, SourceError, StoredChunk, find, loss,
+    Backend, Batch, BlockRun, ChunkId, ChunkShape, Codec, CodecError, DType, DecodePlan, EncodeOptions,
+    EncodedChunk, HostBuffer, Job, Params, Payloads, RowSlice, SourceError, StoredChunk, find, loss,
 };
 use cvc_cpu::{CpuBackend, CpuLoops};
 use cvc_format::native::{
-    ALIGN, ArraySpec, ChunkParts, ChunkSpec, Contents, LaneBytes, PRELUDE_LEN, encode_chunk,
+    ArraySpec, ChunkOf, ChunkSpec, Contents, LaneBytes, OpenChunk, PRELUDE_LEN, encode_field_head,
 };
-use cvc_format::{ArrayDType, Limits, Loss, Section};
+use cvc_format::{ArrayDType, FormatError, Limits, Loss, Section};
 
 use super::{ArrayOptions, ArrayRows, DEFAULT_CHUNK_LEN, SMALL_BATCH_LEN, WriteOptions, encode_error};
 use crate::aligned::AlignedBytes;
 use crate::error::Error;
-use crate::par;
+use crate::par::{self, Next};
 
 /// Strings to a chunk unless another number is asked for, and bytes of text with which a chunk is full before that.
 const DEFAULT_STRINGS: usize = 1 << 16;
 const DEFAULT_TEXT: usize = 16 << 20;
 
-/// Bytes of decoded values that are compared at a time with those that went in: both stay in the L2 cache.
-const MEASURED_LEN: usize = 128 << 10;
+/// Bytes of values that are worth handing to another thread.
+const GROUP_LEN: usize = 1 << 20;
 
 /// Rows on their way into a native file.
 pub(super) struct Body {
     columns: Vec<Column>,
-    chunks: Vec<ChunkSpec>,
     /// Rows that have come in, of every column.
     rows: u64,
     /// Whole arrays that go behind the columns: their chunks, encoded.
     attached: Vec<Attached>,
-    began: bool,
-    /// Chunks that were encoded and are written while the next are.
-    ready: Vec<Encoded>,
+    out: Out,
     spare: Spare,
+}
+
+/// The file as far as it is there.
+#[derive(Default)]
+struct Out {
+    began: bool,
+    /// What was written.
+    chunks: Vec<ChunkSpec>,
+    /// What comes next, some chunks at a time: encoded, and written while others are.
+    ready: VecDeque<Vec<Encoded>>,
 }
 
 /// An array of which every call brings as many rows as of the others.
@@ -102,11 +110,9 @@ impl Body {
         let columns = options.arrays.iter().map(|array| Column::new(array, options.chunk_rows));
         Ok(Body {
             columns: columns.collect::<Result<_, _>>()?,
-            chunks: Vec::new(),
             rows: 0,
             attached: Vec::new(),
-            began: false,
-            ready: Vec::new(),
+            out: Out::default(),
             spare: Spare::default(),
         })
     }
@@ -128,7 +134,7 @@ impl Body {
     }
 
     pub(super) fn chunk_count(&self) -> usize {
-        self.chunks.len()
+        self.out.chunks.len()
     }
 
     pub(super) fn reserve(&self, rows: u64) -> Result<(), Error> {
@@ -144,33 +150,80 @@ impl Body {
         Err(Error::argument("chunk rows", self.chunk_rows(), problem))
     }
 
+    /// Encodes and writes the chunks that these rows fill, and keeps the rest of them. Some of the chunks are written by the next
+    /// call, while that one's are encoded.
     pub(super) fn append(&mut self, rows: &[ArrayRows<'_>], sink: &mut dyn Write) -> Result<(), Error> {
-        let count = rows.first().map_or(0, ArrayRows::len);
-        let batch_rows = self.batch_rows();
-        let mut next = 0;
-        while next < count {
-            let take = (count - next).min(batch_rows);
-            let batch: Vec<ArrayRows<'_>> = rows.iter().map(|rows| rows.slice(next..next + take)).collect();
-            self.append_batch(&batch, sink)?;
-            next += take;
-        }
-        Ok(())
+        let done = self.append_as_they_lie(rows, false, sink)?;
+        self.append_encoded(&after(rows, done), sink)
     }
 
-    /// Encodes the chunks that these rows fill, and keeps the rest of them.
-    fn append_batch(&mut self, batch: &[ArrayRows<'_>], sink: &mut dyn Write) -> Result<(), Error> {
-        let count = batch.first().map_or(0, ArrayRows::len);
+    /// As [`Body::append`], of rows after which none will come.
+    pub(super) fn append_last(&mut self, rows: &[ArrayRows<'_>], sink: &mut dyn Write) -> Result<(), Error> {
+        let done = self.append_as_they_lie(rows, true, sink)?;
+        self.append_encoded(&after(rows, done), sink)
+    }
+
+    /// Writes whole chunks of the only array from where the rows lie, if they are stored as they are: there is nothing to
+    /// encode, and each copy of a large array costs as much as writing it. Returns how many rows were written; `last` says
+    /// that a chunk may be shorter than others at the end.
+    fn append_as_they_lie(
+        &mut self,
+        rows: &[ArrayRows<'_>],
+        last: bool,
+        sink: &mut dyn Write,
+    ) -> Result<usize, Error> {
+        let ([column], [ArrayRows::Values(values)]) = (self.columns.as_slice(), rows) else { return Ok(0) };
+        let How::Values(codec, options) = column.how else { return Ok(0) };
+        let plain = codec.name() == "raw" && cfg!(target_endian = "little") && values.dtype() != DType::Bool;
+        if !plain || column.has_no_bytes() || !column.pending.is_empty() {
+            return Ok(0);
+        }
+        let chunk_rows = column.chunk_rows;
+        let mut chunks = Vec::new();
+        let mut done = 0;
+        while values.len() - done >= if last { 1 } else { chunk_rows } {
+            let end = values.len().min(done + chunk_rows);
+            chunks.push(values.slice(done..end));
+            done = end;
+        }
+        let width = u32::try_from(column.options.row_len()).unwrap_or(u32::MAX);
+        let heads = par::try_map(
+            &chunks,
+            || (),
+            |(), chunk| {
+                let Ok(rows) = u32::try_from(chunk.len()) else {
+                    let problem = "a chunk holds fewer than 2^32 rows";
+                    return Err(Error::argument("chunk rows", chunk.len(), problem));
+                };
+                Ok(encode_field_head(0, rows, options.block_rows, width, chunk.bytes())?)
+            },
+        )?;
+        if !heads.is_empty() {
+            self.put(Vec::new(), sink)?;
+        }
+        for ((head, padding, spec), chunk) in heads.into_iter().zip(chunks) {
+            for bytes in [&head[..], chunk.bytes(), &vec![0; padding]] {
+                sink.write_all(bytes).map_err(Error::Output)?;
+            }
+            self.out.chunks.push(spec);
+        }
+        self.rows += done as u64;
+        Ok(done)
+    }
+
+    fn append_encoded(&mut self, rows: &[ArrayRows<'_>], sink: &mut dyn Write) -> Result<(), Error> {
+        let count = rows.first().map_or(0, ArrayRows::len);
         // First what completes the chunk that is pending, then whole chunks from where they lie, then the rest.
-        let mut began = Vec::with_capacity(batch.len());
-        for (column, rows) in self.columns.iter_mut().zip(batch) {
+        let mut began = Vec::with_capacity(self.columns.len());
+        for (column, rows) in self.columns.iter_mut().zip(rows) {
             let full = if column.pending.is_empty() { Some(0) } else { column.until_full(rows, 0, true) };
             let take = full.unwrap_or(count);
             column.pending.extend(&rows.slice(0..take));
             began.push((take, full.is_some() && !column.pending.is_empty()));
         }
         let mut work = Vec::new();
-        let mut rests = Vec::with_capacity(batch.len());
-        for (position, ((column, rows), begun)) in self.columns.iter().zip(batch).zip(&began).enumerate() {
+        let mut rests = Vec::with_capacity(self.columns.len());
+        for (position, ((column, rows), begun)) in self.columns.iter().zip(rows).zip(&began).enumerate() {
             let (mut at, pending_is_full) = *begun;
             if column.has_no_bytes() {
                 // Rows of no values have no chunks.
@@ -188,15 +241,11 @@ impl Body {
             }
             rests.push(at..count);
         }
-        let ready = std::mem::take(&mut self.ready);
-        let encode = || encode_all(&self.columns, work, &self.spare);
-        let put = || put(ready, &mut self.began, &mut self.chunks, &self.spare, sink);
-        let (encoded, put) = par::beside(encode, put);
-        put?;
-        self.ready = encoded?;
+        work.sort_by_key(|work| (work.end_row, work.column));
+        self.out.encode_and_put(&self.columns, &work, &self.spare, sink)?;
         self.rows += count as u64;
         for (((column, rows), rest), (_, pending_is_full)) in
-            self.columns.iter_mut().zip(batch).zip(rests).zip(began)
+            self.columns.iter_mut().zip(rows).zip(rests).zip(began)
         {
             if pending_is_full || column.has_no_bytes() {
                 column.pending.clear();
@@ -260,10 +309,8 @@ impl Body {
 
     /// Writes what is ready, and then these chunks.
     fn put(&mut self, encoded: Vec<Encoded>, sink: &mut dyn Write) -> Result<(), Error> {
-        for chunks in [std::mem::take(&mut self.ready), encoded] {
-            put(chunks, &mut self.began, &mut self.chunks, &self.spare, sink)?;
-        }
-        Ok(())
+        self.out.ready.push_back(encoded);
+        self.out.put_all(&self.spare, sink)
     }
 
     /// Encodes what is left and writes everything that follows the chunks. Returns the length of the file.
@@ -292,14 +339,14 @@ impl Body {
         let contents = Contents {
             arrays: &specs,
             rows: &rows,
-            chunks: &self.chunks,
+            chunks: &self.out.chunks,
             sections,
             sections_from_chunks: options.sections_from_chunks,
             metadata: &options.metadata,
         };
         let suffix = contents.suffix()?;
         sink.write_all(&suffix).map_err(Error::Output)?;
-        let chunks: u64 = self.chunks.iter().map(|chunk| chunk.len).sum();
+        let chunks: u64 = self.out.chunks.iter().map(|chunk| chunk.len).sum();
         Ok(PRELUDE_LEN + chunks + suffix.len() as u64)
     }
 
@@ -314,24 +361,84 @@ impl Body {
     }
 }
 
-/// Writes chunks, after the prelude if nothing was written before.
-fn put(
-    encoded: Vec<Encoded>,
-    began: &mut bool,
-    written: &mut Vec<ChunkSpec>,
-    spare: &Spare,
-    sink: &mut dyn Write,
-) -> Result<(), Error> {
-    if !*began {
-        sink.write_all(&Contents::prelude()).map_err(Error::Output)?;
-        *began = true;
+impl Out {
+    /// Encodes chunks on all cores, and writes those that are ready at the same time. There are never more than two for each
+    /// core that are ready or being encoded, or as many groups of small ones.
+    ///
+    /// Of several failures, of encoding or of writing, the first in the order of the file is reported; what stands before it
+    /// in the file is written, and nothing after it.
+    fn encode_and_put(
+        &mut self,
+        columns: &[Column],
+        work: &[Work<'_>],
+        spare: &Spare,
+        sink: &mut dyn Write,
+    ) -> Result<(), Error> {
+        let groups = groups(work);
+        let most = 2 * par::workers();
+        let encode = |group: &&[Work<'_>]| {
+            let mut lent = spare.lend();
+            let encode = |work: &Work<'_>| encode_one(&columns[work.column], work, &mut lent.scratch, spare);
+            group.iter().map(encode).collect::<Result<Vec<Encoded>, Error>>()
+        };
+        par::in_order(&groups, encode, |encoded| {
+            loop {
+                match encoded.next(most.saturating_sub(self.ready.len()), self.ready.is_empty()) {
+                    Next::Result(Ok(chunks)) => self.ready.push_back(chunks),
+                    Next::Result(Err(error)) => return self.put_all(spare, sink).and(Err(error)),
+                    Next::Later => self.put_next(spare, sink)?,
+                    Next::Done => return Ok(()),
+                }
+            }
+        })
     }
-    for chunk in encoded {
-        sink.write_all(&chunk.bytes).map_err(Error::Output)?;
-        written.push(chunk.spec);
-        spare.give_back(chunk.bytes);
+
+    /// Writes all that is ready.
+    fn put_all(&mut self, spare: &Spare, sink: &mut dyn Write) -> Result<(), Error> {
+        while !self.ready.is_empty() {
+            self.put_next(spare, sink)?;
+        }
+        Ok(())
     }
-    Ok(())
+
+    /// Writes the first that is ready, after the prelude if nothing was written before.
+    fn put_next(&mut self, spare: &Spare, sink: &mut dyn Write) -> Result<(), Error> {
+        if !self.began {
+            sink.write_all(&Contents::prelude()).map_err(Error::Output)?;
+            self.began = true;
+        }
+        for chunk in self.ready.pop_front().unwrap_or_default() {
+            sink.write_all(&chunk.bytes).map_err(Error::Output)?;
+            self.chunks.push(chunk.spec);
+            spare.give_back(chunk.bytes);
+        }
+        Ok(())
+    }
+}
+
+/// The rows after the first `done` of each array.
+fn after<'a>(rows: &[ArrayRows<'a>], done: usize) -> Vec<ArrayRows<'a>> {
+    rows.iter().map(|rows| rows.slice(done..rows.len())).collect()
+}
+
+/// Chunks that follow each other, together where they are so small that handing over each by itself would be felt.
+fn groups<'w, 'a>(work: &'w [Work<'a>]) -> Vec<&'w [Work<'a>]> {
+    let mut groups = Vec::new();
+    let mut rest = work;
+    while !rest.is_empty() {
+        let mut len = 0;
+        let full = rest.iter().position(|work| {
+            len += match &work.rows {
+                ArrayRows::Values(values) => values.bytes().len(),
+                ArrayRows::Strings { strings, rows } => rows.clone().map(|row| strings.get(row).len()).sum(),
+            };
+            len >= GROUP_LEN
+        });
+        let (group, after) = rest.split_at(full.map_or(rest.len(), |last| last + 1));
+        groups.push(group);
+        rest = after;
+    }
+    groups
 }
 
 /// Refuses rows that are not those of the array.
@@ -497,11 +604,9 @@ impl Spare {
         Lent { scratch: lock(&self.scratches).pop().unwrap_or_default(), spare: self }
     }
 
-    /// An empty buffer.
+    /// A buffer that may hold what is left of another chunk.
     fn buffer(&self) -> Vec<u8> {
-        let mut bytes = lock(&self.bytes).pop().unwrap_or_default();
-        bytes.clear();
-        bytes
+        lock(&self.bytes).pop().unwrap_or_default()
     }
 
     fn give_back(&self, bytes: Vec<u8>) {
@@ -527,17 +632,12 @@ fn encode_one(
     };
     match (&work.rows, column.how) {
         (ArrayRows::Values(values), How::Values(codec, options)) => {
-            let loops = CpuLoops::new();
-            codec
-                .encode(*values, &options, &loops, &mut scratch.chunk)
-                .map_err(encode_error(name, first_row))?;
-            let encoded = assemble(work.column, rows, options.block_rows, &scratch.chunk, Loss::NONE, spare)?;
-            if codec.is_lossless() {
-                return Ok(encoded);
-            }
-            let loss = measure(codec, *values, &encoded, &loops, &mut scratch.decoded)
-                .map_err(|error| error.in_array(name))?;
-            Ok(Encoded { spec: ChunkSpec { loss, ..encoded.spec }, ..encoded })
+            let chunk = Values { codec, options, values: *values, rows, position: work.column };
+            chunk.encode(scratch, spare).map_err(|failure| match failure {
+                Failure::Codec { row, error } => encode_error(name, first_row + u64::from(row))(error),
+                Failure::Format(error) => error.into(),
+                Failure::Unreadable(problem) => Error::Unreadable { array: name.clone(), problem },
+            })
         }
         (ArrayRows::Strings { strings, rows: range }, How::Strings { codec, block_rows }) => {
             let of_chunk;
@@ -560,7 +660,117 @@ fn array_number(position: usize) -> u16 {
     u16::try_from(position).expect("a file has at most 65,535 arrays")
 }
 
-/// The bytes of a chunk.
+/// A chunk of values that is to be encoded.
+struct Values<'a> {
+    codec: &'static dyn Codec,
+    options: EncodeOptions,
+    values: RowSlice<'a>,
+    /// How many.
+    rows: u32,
+    /// Of the array.
+    position: usize,
+}
+
+/// Why a chunk of values cannot be encoded.
+enum Failure {
+    /// Some of the values, counted from this row.
+    Codec { row: u32, error: CodecError },
+    /// It would be too large.
+    Format(FormatError),
+    /// It cannot be read back: a bug of this library, which must not become a file.
+    Unreadable(String),
+}
+
+impl Values<'_> {
+    /// Encodes the values and measures what that loses, from the very bytes that will stand in the file: if the codec allows it,
+    /// some blocks at a time, which stay in the cache while they are encoded, put in their place, hashed and compared.
+    fn encode(&self, scratch: &mut Scratch, spare: &Spare) -> Result<Encoded, Failure> {
+        let Scratch { chunk, decoded } = scratch;
+        let Values { codec, options, rows, position, .. } = *self;
+        let loops = CpuLoops::new();
+        let encode = |run: &Range<u32>, chunk: &mut EncodedChunk| {
+            let encoded = codec.encode(self.slice(run), &options, &loops, chunk);
+            encoded.map_err(|error| Failure::Codec { row: run.start, error })
+        };
+        let run_rows = self.run_rows();
+        let step = if codec.is_by_row(&options) { run_rows } else { rows };
+        let mut run = 0..step.min(rows);
+        encode(&run, chunk)?;
+        let mut bytes = spare.buffer();
+        let mut open =
+            open_chunk(position, rows, options.block_rows, chunk, &mut bytes).map_err(Failure::Format)?;
+        let mut lossy = match codec.is_lossless() {
+            true => None,
+            false => Some((self.plan(&open, chunk)?, loss::Measure::new(&loops))),
+        };
+        loop {
+            open.put(run.end - run.start, chunk.fields.iter().map(|field| field.bytes.as_slice()));
+            if let Some((plan, measure)) = &mut lossy {
+                for start in run.clone().step_by(run_rows as usize) {
+                    let rows = start..start.saturating_add(run_rows).min(run.end);
+                    decode(plan, rows.clone(), open.bytes(), decoded)?;
+                    measure.add(self.slice(&rows), decoded);
+                }
+            }
+            if run.end == rows {
+                break;
+            }
+            run = run.end..run.end.saturating_add(step).min(rows);
+            encode(&run, chunk)?;
+        }
+        let spec = open.finish(lossy.map_or(Loss::NONE, |(_, measure)| measure.finish()));
+        Ok(Encoded { bytes, spec })
+    }
+
+    fn slice(&self, rows: &Range<u32>) -> RowSlice<'_> {
+        self.values.slice(rows.start as usize..rows.end as usize)
+    }
+
+    /// How many rows are in the cache at a time: whole blocks.
+    fn run_rows(&self) -> u32 {
+        let row_len = (self.values.dim() * size_of::<f32>()).max(1);
+        let blocks = CpuLoops::RUN_LEN / row_len / self.options.block_rows as usize;
+        u32::try_from(blocks)
+            .expect("no more than the run has bytes")
+            .max(1)
+            .saturating_mul(self.options.block_rows)
+    }
+
+    /// How a reader would decode the chunk.
+    fn plan(&self, open: &OpenChunk<'_>, chunk: &EncodedChunk) -> Result<DecodePlan, Failure> {
+        let dim = u32::try_from(self.values.dim()).expect("checked when the array was described");
+        let params = Params::Bytes(params(chunk).into());
+        let parts = Arc::new(open.parts().clone());
+        let shape = ChunkShape { rows: self.rows, dim };
+        let stored = StoredChunk { shape, dtype: self.values.dtype(), params: &params, parts: &parts };
+        Ok(self.codec.plan(&stored, DType::F32)?)
+    }
+}
+
+fn params(chunk: &EncodedChunk) -> &[u8] {
+    match &chunk.params {
+        Params::Bytes(bytes) => bytes,
+        _ => &[],
+    }
+}
+
+/// Begins the bytes of a chunk, in memory that may hold what is left of another one. The rows of its fields are missing.
+fn open_chunk<'o>(
+    position: usize,
+    rows: u32,
+    block_rows: u32,
+    chunk: &EncodedChunk,
+    bytes: &'o mut Vec<u8>,
+) -> Result<OpenChunk<'o>, FormatError> {
+    let widths: Vec<u32> = chunk.fields.iter().map(|field| field.width).collect();
+    let lanes: Vec<LaneBytes<'_>> =
+        chunk.lanes.iter().map(|lane| LaneBytes { bytes: &lane.bytes, lens: &lane.lens }).collect();
+    let array = array_number(position);
+    let chunk = ChunkOf { array, rows, block_rows, params: params(chunk), widths: &widths, lanes: &lanes };
+    OpenChunk::new(&chunk, bytes, 0)
+}
+
+/// The bytes of a chunk that is encoded as a whole.
 fn assemble(
     position: usize,
     rows: u32,
@@ -569,72 +779,21 @@ fn assemble(
     loss: Loss,
     spare: &Spare,
 ) -> Result<Encoded, Error> {
-    let params: &[u8] = match &chunk.params {
-        Params::Bytes(bytes) => bytes,
-        _ => &[],
-    };
-    let fields: Vec<(u32, &[u8])> =
-        chunk.fields.iter().map(|field| (field.width, field.bytes.as_slice())).collect();
-    let lanes: Vec<LaneBytes<'_>> =
-        chunk.lanes.iter().map(|lane| LaneBytes { bytes: &lane.bytes, lens: &lane.lens }).collect();
-    let parts = ChunkParts {
-        array: array_number(position),
-        rows,
-        block_rows,
-        params,
-        fields: &fields,
-        lanes: &lanes,
-        loss,
-    };
     let mut bytes = spare.buffer();
-    let spec = encode_chunk(&parts, &mut bytes)?;
-    debug_assert_eq!(bytes.len() as u64 % ALIGN, 0);
+    let mut open = open_chunk(position, rows, block_rows, chunk, &mut bytes)?;
+    open.put(rows, chunk.fields.iter().map(|field| field.bytes.as_slice()));
+    let spec = open.finish(loss);
     Ok(Encoded { bytes, spec })
 }
 
-/// Decodes a chunk as a reader would, from its very bytes, and compares the values with those that went in: some rows at a
-/// time, while they are in the cache.
-fn measure(
-    codec: &'static dyn Codec,
-    values: RowSlice<'_>,
-    encoded: &Encoded,
-    loops: &CpuLoops,
-    decoded: &mut Vec<f32>,
-) -> Result<Loss, MeasureError> {
-    let entry = encoded.spec.entry(codec.name());
-    let head =
-        cvc_format::native::parse_head(ChunkId(0), &entry, &encoded.bytes[..encoded.spec.head_len as usize])?;
-    let shape = ChunkShape {
-        rows: encoded.spec.rows,
-        dim: u32::try_from(values.dim()).expect("checked when the array was described"),
-    };
-    let parts = Arc::new(head.parts);
-    let params = Params::Bytes(head.params);
-    let stored = StoredChunk { shape, dtype: values.dtype(), params: &params, parts: &parts };
-    let plan = codec.plan(&stored, DType::F32)?;
-    let backend = CpuBackend::new();
-    let mut loss = loss::Measure::new(loops);
-    let step = measured_rows(&plan);
-    for start in (0..shape.rows).step_by(step as usize) {
-        let rows = start..shape.rows.min(start.saturating_add(step));
-        let values = values.slice(rows.start as usize..rows.end as usize);
-        decoded.resize(values.len() * values.dim(), 0.0);
-        let job = Job { plan: &plan, chunk: ChunkId(0), rows: rows.clone(), dst_row: 0 };
-        let batch = Batch::new(vec![job], values.len() as u64, shape.dim, DType::F32)?;
-        backend.decode(&batch, &InMemory(&encoded.bytes), &mut HostBuffer::new(decoded))?;
-        loss.add(values, decoded);
-    }
-    Ok(loss.finish())
-}
-
-/// How many rows are compared at a time: whole blocks, and all of them where a payload is only good as a whole.
-fn measured_rows(plan: &DecodePlan) -> u32 {
-    if plan.widths().is_empty() {
-        return plan.shape().rows.max(1);
-    }
-    let row_len = (plan.shape().dim as usize * size_of::<f32>()).max(1);
-    let blocks = MEASURED_LEN / row_len / plan.parts().block_rows() as usize;
-    u32::try_from(blocks).expect("no more than rows").max(1).saturating_mul(plan.parts().block_rows())
+/// Decodes some rows of a chunk, as a reader would.
+fn decode(plan: &DecodePlan, rows: Range<u32>, bytes: &[u8], decoded: &mut Vec<f32>) -> Result<(), Failure> {
+    let (count, dim) = ((rows.end - rows.start), plan.shape().dim);
+    decoded.resize(count as usize * dim as usize, 0.0);
+    let job = Job { plan, chunk: ChunkId(0), rows, dst_row: 0 };
+    let batch = Batch::new(vec![job], u64::from(count), dim, DType::F32)?;
+    CpuBackend::new().decode(&batch, &InMemory(bytes), &mut HostBuffer::new(decoded))?;
+    Ok(())
 }
 
 /// A chunk that was encoded a moment ago; its checksums need no look.
@@ -658,17 +817,8 @@ impl Payloads for InMemory<'_> {
     }
 }
 
-/// A chunk that cannot be read back: a bug of this library, which must not become a file.
-struct MeasureError(String);
-
-impl<E: std::error::Error> From<E> for MeasureError {
+impl<E: std::error::Error> From<E> for Failure {
     fn from(error: E) -> Self {
-        MeasureError(error.to_string())
-    }
-}
-
-impl MeasureError {
-    fn in_array(self, name: &str) -> Error {
-        Error::Unreadable { array: name.to_owned(), problem: self.0 }
+        Failure::Unreadable(error.to_string())
     }
 }

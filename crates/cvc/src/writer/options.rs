@@ -202,6 +202,11 @@ impl ArrayOptions {
         }
     }
 
+    /// The same array by another name.
+    pub(crate) fn named(self, name: &str) -> Self {
+        ArrayOptions { name: name.into(), ..self }
+    }
+
     /// Strings, one a row; the codec is `raw`, `zstd` or `gzip`.
     pub fn strings(name: impl Into<String>, codec: impl Into<String>) -> Self {
         ArrayOptions { dtype: ArrayDType::Utf8, ..ArrayOptions::values(name, DType::U8, &[], codec) }
@@ -223,6 +228,12 @@ impl ArrayOptions {
     #[must_use]
     pub fn nonfinite(self, nonfinite: NonFinite) -> Self {
         ArrayOptions { nonfinite, ..self }
+    }
+
+    /// Adds options of the codec as another file said them, to be said again; for rows that are copied as they are.
+    #[must_use]
+    pub fn codec_options(self, options: Json) -> Self {
+        ArrayOptions { codec_options: Some(options), ..self }
     }
 
     /// Says where the values come from: an object. The keys `model`, `revision`, `normalized`, `prefix` and `dimension` are

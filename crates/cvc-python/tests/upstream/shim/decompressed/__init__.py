@@ -1,0 +1,2 @@
+from cvc import *
+from cvc import __all__, __version__

@@ -122,7 +122,7 @@ impl Installed {
         mypy.args(["-m", "mypy", "--package", "cvc"]).current_dir(&package);
         repo::run(&mut mypy)?;
         let mut stubtest = Command::new(&self.python);
-        stubtest.args(["-m", "mypy.stubtest", "cvc", "--mypy-config-file", "pyproject.toml"]);
+        stubtest.args(["-m", "mypy.stubtest", "cvc._cvc", "--mypy-config-file", "pyproject.toml"]);
         repo::run(stubtest.current_dir(&package))
     }
 

@@ -103,6 +103,12 @@ impl CudaBackend {
         self.stream.cu_stream().cast()
     }
 
+    /// Waits for all work on the device, that of other libraries in its primary context too. What fails here is reported by the
+    /// next call that can fail.
+    pub fn wait_for_all(&self) {
+        self.context.record_err(self.context.synchronize());
+    }
+
     pub(crate) fn stream(&self) -> &Arc<CudaStream> {
         &self.stream
     }

@@ -5,16 +5,18 @@ use std::str::FromStr as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cvc::{AnyBackend, ArrayDType, DType, DeviceChoice, HostBuffer, OnDamage, Reader, Rows};
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::{PyBufferError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyTuple};
+use pyo3::types::{PyCapsule, PyDict, PyList, PyTuple};
 
+use crate::arrow::Stream;
+use crate::device::DeviceArray;
 use crate::errors::{detached, raised};
 use crate::file::{Handle, no_such_array};
 use crate::memory::Memory;
 use crate::numpy::Numpy;
 use crate::rows::{Picked, pick};
-use crate::{dtype, json};
+use crate::{dlpack, dtype, json};
 
 /// Bytes that are decoded before Python is asked whether somebody pressed Ctrl-C, and told how far it is.
 const WINDOW_LEN: u64 = 256 << 20;
@@ -100,7 +102,7 @@ impl Array {
 }
 
 /// Array `position` of a file.
-fn of(reader: &Reader, position: usize) -> cvc::Array<'_> {
+pub(crate) fn of(reader: &Reader, position: usize) -> cvc::Array<'_> {
     reader.arrays().nth(position).expect("a position among the arrays")
 }
 
@@ -246,7 +248,7 @@ pub(crate) fn count(ranges: &[Range<u64>]) -> u64 {
 }
 
 /// The ranges, cut into lists of at most `most` rows.
-fn windows(ranges: &[Range<u64>], most: u64) -> Vec<Vec<Range<u64>>> {
+pub(crate) fn windows(ranges: &[Range<u64>], most: u64) -> Vec<Vec<Range<u64>>> {
     let mut windows = vec![Vec::new()];
     let mut room = most;
     for range in ranges {
@@ -420,9 +422,10 @@ impl Array {
     ///
     /// `rows` is all that stands in brackets; `dims` reads only the first values of each row; `dtype` asks for another float
     /// dtype (`float16`, `bfloat16`, `float32`); `out` is filled instead of new memory. `backend` chooses what decodes:
-    /// `cpu`, `cuda`, `wgpu`, or one of several like `wgpu:1`. Damaged rows are an error, unless `on_damage` is `skip` (they are
+    /// `cpu`, `cuda`, `wgpu`, or one of several like `wgpu:1`. `device` chooses where the rows stay: with `cuda` or `cuda:1` they
+    /// come as a `cvc.DeviceArray`, which torch, CuPy and others share. Damaged rows are an error, unless `on_damage` is `skip` (they are
     /// left out) or `fill` (they are NaN, 0 or empty). `progress` is called with the rows done and the rows wanted.
-    #[pyo3(signature = (rows=None, *, dims=None, dtype=None, out=None, backend="auto", on_damage="raise", progress=None))]
+    #[pyo3(signature = (rows=None, *, dims=None, dtype=None, out=None, backend="auto", device=None, on_damage="raise", progress=None))]
     #[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
     fn read<'py>(
         &self,
@@ -432,6 +435,7 @@ impl Array {
         dtype: Option<&Bound<'py, PyAny>>,
         out: Option<&Bound<'py, PyAny>>,
         backend: &str,
+        device: Option<&Bound<'py, PyAny>>,
         on_damage: &str,
         progress: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
@@ -443,6 +447,14 @@ impl Array {
             Some(Picked::One(row)) => Rows::from(row..row + 1),
         };
         let dtype = dtype.map(dtype::parse).transpose()?;
+        let device = match device {
+            None => None,
+            Some(device) => on_card(py, &device.str()?.to_cow()?)?,
+        };
+        if device.is_some() && (out.is_some() || on_damage == "fill") {
+            let problem = "out and on_damage=\"fill\" are for memory of the host: leave out device";
+            return Err(PyValueError::new_err(problem));
+        }
         let rows = match on_damage {
             "raise" => rows,
             "skip" => detached(py, || of(&reader, self.position).whole_rows(rows))?,
@@ -459,6 +471,9 @@ impl Array {
                 return Err(PyValueError::new_err(problem));
             }
         };
+        if let Some(card) = device {
+            return self.read_on(py, &reader, card, rows, dims, dtype);
+        }
         let backend = self::backend(py, backend)?;
         let wanted = Wanted { rows, prefix: dims, dtype, out, backend: backend.as_deref(), progress };
         read(py, &reader, self.position, &wanted)
@@ -508,6 +523,72 @@ impl Array {
         }
     }
 
+    /// DLPack: memory of the host.
+    fn __dlpack_device__(&self) -> (i32, i32) {
+        (dlpack::CPU, 0)
+    }
+
+    /// DLPack: reads all rows. `dl_device=(2, N)` (CUDA) decodes them on that card.
+    #[pyo3(signature = (*, stream=None, max_version=None, dl_device=None, copy=None))]
+    fn __dlpack__<'py>(
+        &self,
+        py: Python<'py>,
+        stream: Option<&Bound<'py, PyAny>>,
+        max_version: Option<(u32, u32)>,
+        dl_device: Option<(i32, i32)>,
+        copy: Option<bool>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        dlpack::check_copy(copy)?;
+        let reader = self.handle.reader()?;
+        match dl_device {
+            None | Some((dlpack::CPU, _)) => {}
+            Some((dlpack::CUDA, number)) => {
+                let card = backend(py, &format!("cuda:{number}"))?.expect("no other device is called so");
+                let rows = self.read_on(py, &reader, card, Rows::ALL, None, None)?;
+                let options = PyDict::new(py);
+                options.set_item("stream", stream)?;
+                options.set_item("max_version", max_version)?;
+                return rows.call_method("__dlpack__", (), Some(&options));
+            }
+            Some(device) => {
+                let problem =
+                    format!("rows can be had on the host (1) and on CUDA (2), not on device {device:?}");
+                return Err(PyBufferError::new_err(problem));
+            }
+        }
+        if stream.is_some() {
+            return Err(PyValueError::new_err("memory of the host has no streams: leave out stream"));
+        }
+        let (stored, of) = self.with(|array| (array.index().dtype, array.dtype()))?;
+        if stored == ArrayDType::Utf8 {
+            return Err(PyBufferError::new_err("the array holds strings, which DLPack has no type for"));
+        }
+        let of = of.map_err(|error| raised(py, error))?;
+        let values = read(py, &reader, self.position, &Wanted::default())?;
+        let shape: Vec<u64> = values.getattr("shape")?.extract()?;
+        let lent = dlpack::Lent::Host(Memory::writable(&viewable(&values, of)?)?);
+        dlpack::capsule(py, lent, of, &shape, max_version)
+    }
+
+    /// Arrow: one column of record batches, decoded chunk by chunk as they are asked for. `requested_schema` is not heeded,
+    /// which the interface allows.
+    #[pyo3(signature = (requested_schema=None))]
+    fn __arrow_c_stream__<'py>(
+        &self,
+        py: Python<'py>,
+        requested_schema: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyCapsule>> {
+        let _ = requested_schema;
+        let reader = self.handle.reader()?;
+        Stream { reader: &reader, only: Some(self.position), ranges: None }.capsule(py)
+    }
+
+    /// Arrow: the schema of the batches.
+    fn __arrow_c_schema__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyCapsule>> {
+        let reader = self.handle.reader()?;
+        Stream { reader: &reader, only: Some(self.position), ranges: None }.schema(py)
+    }
+
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
         slf.py().import("cvc._repr")?.call_method1("array_text", (slf,))?.extract()
     }
@@ -517,7 +598,50 @@ impl Array {
     }
 }
 
+/// The card that `device` stands for; none for memory of the host.
+fn on_card(py: Python<'_>, device: &str) -> PyResult<Option<Arc<AnyBackend>>> {
+    let problem = match device.split(':').next() {
+        Some("cpu") => return Ok(None),
+        Some("cuda") => return backend(py, device),
+        Some("wgpu") => {
+            "memory of wgpu cannot be shared with Python: backend=\"wgpu\" decodes there and brings the rows to the host"
+        }
+        _ => "one of cpu, cuda, cuda:N is needed",
+    };
+    let problem = problem.to_owned();
+    Err(raised(py, cvc::Error::Argument { argument: "device", value: format!("{device:?}"), problem }))
+}
+
 impl Array {
+    /// The rows in memory of a card.
+    fn read_on<'py>(
+        &self,
+        py: Python<'py>,
+        reader: &Reader,
+        card: Arc<AnyBackend>,
+        rows: Rows,
+        prefix: Option<u32>,
+        dtype: Option<DType>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let AnyBackend::Cuda(cuda) = &*card else { unreachable!("`on_card` takes no other") };
+        let fail = |error| raised(py, error);
+        let mut array = of(reader, self.position);
+        if array.index().dtype == ArrayDType::Utf8 {
+            return Err(PyTypeError::new_err("the array holds strings, which devices have no use for"));
+        }
+        if let Some(prefix) = prefix {
+            array = array.prefix(prefix).map_err(fail)?;
+        }
+        let out = dtype.map_or_else(|| array.dtype().map_err(fail), Ok)?;
+        let mut shape = array.index().shape();
+        shape[0] = count(&rows.resolve(array.rows()).map_err(fail)?);
+        if let (Some(prefix), Some(last)) = (prefix, shape.last_mut()) {
+            *last = u64::from(prefix);
+        }
+        let buffer = detached(py, || array.read_on(&**cuda, rows, out))?;
+        Ok(Bound::new(py, DeviceArray::new(card, buffer, out, shape))?.into_any())
+    }
+
     /// The rows, with those filled that are damaged.
     fn filled<'py>(
         &self,

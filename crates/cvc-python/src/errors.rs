@@ -2,11 +2,13 @@
 
 use std::io;
 
-use cvc::Error;
 use cvc::codec::SourceError;
 use cvc::codec::{CodecError, DecodeError, PlanError};
+use cvc::{Error, s4};
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
+
+use crate::fork::at_home;
 
 /// The exception for `error`.
 pub(crate) fn raised(py: Python<'_>, error: Error) -> PyErr {
@@ -72,7 +74,45 @@ pub(crate) fn detached<T: Send>(
     py: Python<'_>,
     work: impl FnOnce() -> Result<T, Error> + Send,
 ) -> PyResult<T> {
-    py.detach(work).map_err(|error| raised(py, error))
+    py.detach(|| at_home(work)).map_err(|error| raised(py, error))
+}
+
+/// The exception of this class of `cvc._errors`.
+pub(crate) fn of_class(py: Python<'_>, class: &str, message: String) -> PyErr {
+    let exception = || py.import("cvc._errors")?.getattr(class)?.call1((message,));
+    exception().map_or_else(|error| error, PyErr::from_value)
+}
+
+/// The exception for what went wrong with an S4 body, sidecar or payload.
+pub(crate) fn raised_s4(py: Python<'_>, error: &s4::Error) -> PyErr {
+    use s4::Error as E;
+
+    let class = match error {
+        E::Source(SourceError::Read { .. }) => "SourceError",
+        E::Output(_) => "SystemFailure",
+        E::UnknownCodec { .. } | E::Unsupported { .. } | E::Encrypted { .. } => "UnsupportedError",
+        E::NoDictionary { .. } | E::Dictionary { .. } | E::Unbound | E::Argument { .. } => "ArgumentError",
+        E::Limit { .. } | E::Memory { .. } => "LimitError",
+        E::Payload { .. } | E::Checksum { .. } => "PayloadError",
+        E::Encode { .. } => "InternalError",
+        // A body or a sidecar that is not one, was cut, or is not that of the other.
+        _ => "FormatError",
+    };
+    of_class(py, class, in_python(error))
+}
+
+/// The message, with what the caller can do as it is called here.
+fn in_python(error: &s4::Error) -> String {
+    let said = error.to_string();
+    [
+        ("`ReadOptions::dictionary`", "`dictionary`"),
+        ("`ReadLimits::frame_decoded_len`", "`max_frame_bytes`"),
+        ("`Index::unbound`", "`unbound=True`"),
+        ("`Index::parse`", "`cvc.s4.Index.parse`"),
+        ("`decode_payload`", "`cvc.codecs`"),
+    ]
+    .into_iter()
+    .fold(said, |said, (rust, python)| said.replace(rust, python))
 }
 
 /// The exception for what a store says.
@@ -122,5 +162,5 @@ pub(crate) fn detached_store<T: Send>(
     py: Python<'_>,
     work: impl FnOnce() -> Result<T, cvc_store::Error> + Send,
 ) -> PyResult<T> {
-    py.detach(work).map_err(|error| raised_by_store(py, error))
+    py.detach(|| at_home(work)).map_err(|error| raised_by_store(py, error))
 }

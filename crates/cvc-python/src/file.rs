@@ -8,9 +8,10 @@ use cvc::{Checksums, ReadAt, ReadOptions, Reader};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
-use pyo3::types::{PyByteArray, PyBytes, PyDict, PyString, PyTuple};
+use pyo3::types::{PyByteArray, PyBytes, PyCapsule, PyDict, PyString, PyTuple};
 
 use crate::array::Array;
+use crate::arrow::Stream;
 use crate::errors::{detached, raised};
 use crate::rows::Selection;
 use crate::writer::Writer;
@@ -51,22 +52,7 @@ pub(crate) fn open(
     if let Some(max_bytes) = max_bytes {
         options.limits.decoded_bytes = max_bytes;
     }
-    let (name, opened) = if let Ok(text) = source.cast::<PyString>()
-        && text.to_cow()?.contains("://")
-    {
-        let file = py.import("cvc._metadata")?.call_method1("open_url", (text,))?;
-        (text.to_string(), Source::Other(Box::new(source::FileLike::new(&file)?)))
-    } else if source.is_instance_of::<PyBytes>() || source.is_instance_of::<PyByteArray>() {
-        let bytes: PyBackedBytes = source.extract()?;
-        ("bytes".to_owned(), Source::Other(Box::new(source::Bytes(bytes))))
-    } else if let Ok(path) = source.extract::<PathBuf>() {
-        (path.display().to_string(), Source::Path(path))
-    } else if source.hasattr("seek")? {
-        (source.str()?.to_string(), Source::Other(Box::new(source::FileLike::new(source)?)))
-    } else {
-        let bytes = crate::memory::Memory::of(source)?.bytes().to_vec();
-        ("bytes".to_owned(), Source::Other(Box::new(bytes)))
-    };
+    let (name, opened) = locate(source)?;
     let reader = detached(py, || match opened {
         Source::Path(path) if mmap => {
             let map = cvc::io::mmap::Map::open(&path).map_err(|cause| cvc::Error::Io {
@@ -82,7 +68,29 @@ pub(crate) fn open(
     Ok(File { handle: Handle::new(reader), name })
 }
 
-enum Source {
+/// Where the bytes are that `source` stands for, and what to call it.
+pub(crate) fn locate(source: &Bound<'_, PyAny>) -> PyResult<(String, Source)> {
+    let py = source.py();
+    let located = if let Ok(text) = source.cast::<PyString>()
+        && text.to_cow()?.contains("://")
+    {
+        let file = py.import("cvc._metadata")?.call_method1("open_url", (text,))?;
+        (text.to_string(), Source::Other(Box::new(source::FileLike::new(&file)?)))
+    } else if source.is_instance_of::<PyBytes>() || source.is_instance_of::<PyByteArray>() {
+        let bytes: PyBackedBytes = source.extract()?;
+        ("bytes".to_owned(), Source::Other(Box::new(source::Bytes(bytes))))
+    } else if let Ok(path) = source.extract::<PathBuf>() {
+        (path.display().to_string(), Source::Path(path))
+    } else if source.hasattr("seek")? {
+        (source.str()?.to_string(), Source::Other(Box::new(source::FileLike::new(source)?)))
+    } else {
+        let bytes = crate::memory::Memory::of(source)?.bytes().to_vec();
+        ("bytes".to_owned(), Source::Other(Box::new(bytes)))
+    };
+    Ok(located)
+}
+
+pub(crate) enum Source {
     Path(PathBuf),
     Other(Box<dyn ReadAt>),
 }
@@ -266,6 +274,26 @@ impl File {
     #[pyo3(signature = (*_error))]
     fn __exit__(&self, py: Python<'_>, _error: &Bound<'_, PyTuple>) {
         self.close(py);
+    }
+
+    /// Arrow: all arrays with as many rows as the first, as record batches that are decoded chunk by chunk as they are asked for.
+    /// `requested_schema` is not heeded,
+    /// which the interface allows.
+    #[pyo3(signature = (requested_schema=None))]
+    fn __arrow_c_stream__<'py>(
+        &self,
+        py: Python<'py>,
+        requested_schema: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyCapsule>> {
+        let _ = requested_schema;
+        let reader = self.handle.reader()?;
+        Stream { reader: &reader, only: None, ranges: None }.capsule(py)
+    }
+
+    /// Arrow: the schema of the batches.
+    fn __arrow_c_schema__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyCapsule>> {
+        let reader = self.handle.reader()?;
+        Stream { reader: &reader, only: None, ranges: None }.schema(py)
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {

@@ -5,14 +5,21 @@
 #![deny(unsafe_code)]
 
 mod array;
+mod arrow;
+mod codecs;
+mod device;
+mod dlpack;
 mod dtype;
 mod errors;
 mod file;
+mod fork;
 mod input;
+mod interpreter;
 mod json;
 mod memory;
 mod numpy;
 mod rows;
+mod s4;
 mod source;
 mod store;
 mod writer;
@@ -22,6 +29,7 @@ use pyo3::prelude::*;
 /// Whatever `cvc/__init__.py` is made of.
 #[pymodule(gil_used = false)]
 fn _cvc(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    fork::remember_home();
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<file::File>()?;
     module.add_class::<array::Array>()?;
@@ -35,5 +43,14 @@ fn _cvc(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(array::devices, module)?)?;
     module.add_function(wrap_pyfunction!(store::unpack_store, module)?)?;
     module.add_function(wrap_pyfunction!(store::package_info, module)?)?;
+    module.add_class::<device::DeviceArray>()?;
+    module.add_class::<codecs::Zstd>()?;
+    module.add_class::<codecs::ZstdDict>()?;
+    module.add_class::<codecs::Gzip>()?;
+    module.add_function(wrap_pyfunction!(codecs::crc32c, module)?)?;
+    module.add_class::<s4::Body>()?;
+    module.add_class::<s4::Index>()?;
+    module.add_function(wrap_pyfunction!(s4::open_s4, module)?)?;
+    module.add_function(wrap_pyfunction!(s4::pack_s4, module)?)?;
     Ok(())
 }

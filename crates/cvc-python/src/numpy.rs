@@ -14,7 +14,6 @@ pub(crate) struct Numpy {
     pub(crate) empty: Py<PyAny>,
     pub(crate) flatnonzero: Py<PyAny>,
     pub(crate) require: Py<PyAny>,
-    pub(crate) from_dlpack: Py<PyAny>,
 }
 
 impl Numpy {
@@ -30,7 +29,6 @@ impl Numpy {
                 empty: item("empty")?,
                 flatnonzero: item("flatnonzero")?,
                 require: item("require")?,
-                from_dlpack: item("from_dlpack")?,
             })
         })
     }

@@ -5,8 +5,9 @@ use std::ops::Range;
 use cvc::Rows;
 use pyo3::exceptions::{PyIndexError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyInt, PySlice, PyTuple};
+use pyo3::types::{PyBool, PyCapsule, PyDict, PyInt, PySlice, PyTuple};
 
+use crate::arrow::Stream;
 use crate::errors::raised;
 use crate::file::Handle;
 use crate::numpy::{Numpy, integers};
@@ -160,6 +161,26 @@ impl Selection {
             None => crate::array::Array::vectors(py, &slf.get().handle)?,
         };
         Bound::new(py, array)?.as_any().call_method("read", PyTuple::new(py, [slf])?, options)
+    }
+
+    /// Arrow: these rows of all arrays that have as many as the first, as record batches that are decoded as they are asked for.
+    /// `requested_schema` is not heeded,
+    /// which the interface allows.
+    #[pyo3(signature = (requested_schema=None))]
+    fn __arrow_c_stream__<'py>(
+        &self,
+        py: Python<'py>,
+        requested_schema: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyCapsule>> {
+        let _ = requested_schema;
+        let reader = self.handle.reader()?;
+        Stream { reader: &reader, only: None, ranges: Some(&self.ranges) }.capsule(py)
+    }
+
+    /// Arrow: the schema of the batches.
+    fn __arrow_c_schema__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyCapsule>> {
+        let reader = self.handle.reader()?;
+        Stream { reader: &reader, only: None, ranges: Some(&self.ranges) }.schema(py)
     }
 
     fn __repr__(&self) -> String {

@@ -290,9 +290,9 @@ impl Changes {
         unique: bool,
     ) -> PyResult<()> {
         let input = Input::new(rows)?;
-        let mut spec = match &input {
-            Input::Values { dtype, inner, .. } => ArraySpec::values(*dtype, inner, codec.unwrap_or("raw")),
-            Input::Strings(_) => ArraySpec::strings(codec.unwrap_or("raw")),
+        let mut spec = match input.values() {
+            Some((dtype, inner)) => ArraySpec::values(dtype, inner, codec.unwrap_or("raw")),
+            None => ArraySpec::strings(codec.unwrap_or("raw")),
         };
         if unique {
             spec = spec.unique();
@@ -338,12 +338,12 @@ impl Changes {
         change!(py, self, target => target.delete(name))
     }
 
-    fn rename(&self, py: Python<'_>, from: &str, to: &str) -> PyResult<()> {
-        change!(py, self, target => target.rename(from, to))
+    fn rename(&self, py: Python<'_>, from_: &str, to: &str) -> PyResult<()> {
+        change!(py, self, target => target.rename(from_, to))
     }
 
-    fn clone_array(&self, py: Python<'_>, from: &str, to: &str) -> PyResult<()> {
-        change!(py, self, target => target.clone_array(from, to))
+    fn clone_array(&self, py: Python<'_>, from_: &str, to: &str) -> PyResult<()> {
+        change!(py, self, target => target.clone_array(from_, to))
     }
 
     fn reset(&self, py: Python<'_>) -> PyResult<()> {
@@ -550,8 +550,7 @@ impl StoredArray {
         let selection = key.selection();
         let values = match self.of() {
             None if self.0.spec().dtype().is_none() => {
-                let strings = py.detach(|| self.0.read_strings(selection));
-                let strings = strings.map_err(|error| raised_by_store(py, error))?;
+                let strings = detached_store(py, || self.0.read_strings(selection))?;
                 Numpy::objects(py, PyList::new(py, strings.iter())?.into_any())?
             }
             _ => {
@@ -567,8 +566,7 @@ impl StoredArray {
                 };
                 let mut memory = Memory::writable(&viewable(&values, of)?)?;
                 let bytes = memory.bytes_mut();
-                py.detach(|| self.0.read_bytes(selection, bytes))
-                    .map_err(|error| raised_by_store(py, error))?;
+                detached_store(py, || self.0.read_bytes(selection, bytes))?;
                 values
             }
         };

@@ -130,17 +130,17 @@ impl Plan {
         // One codec for all of several arrays is meant for vectors: labels and names take it only if it is for them, too.
         let for_all = ["raw", "none", "zstd", "gzip"];
         let fits = |codec: &String| alone || by_name || for_all.contains(&codec.as_str());
-        let mut array = match input {
-            Input::Values { dtype, inner, .. } => {
+        let mut array = match input.values() {
+            Some((dtype, inner)) => {
                 let codec = codec.filter(|codec| dtype.is_float() || fits(codec));
                 ArrayOptions::values(
                     name,
-                    *dtype,
+                    dtype,
                     inner,
-                    codec.unwrap_or_else(|| default_codec(self.layout, *dtype).into()),
+                    codec.unwrap_or_else(|| default_codec(self.layout, dtype).into()),
                 )
             }
-            Input::Strings(_) => ArrayOptions::strings(name, codec.filter(fits).as_deref().unwrap_or("zstd")),
+            None => ArrayOptions::strings(name, codec.filter(fits).as_deref().unwrap_or("zstd")),
         };
         if let Some(rows) = option(py, self.block_rows.as_ref(), name)? {
             array = array.block_rows(rows.extract()?);
@@ -244,6 +244,73 @@ impl Writer {
     }
 }
 
+impl State {
+    /// Writes a batch, and says of its section before its rows come.
+    fn write(
+        &mut self,
+        py: Python<'_>,
+        batch: &[(String, Input<'_>)],
+        told: Option<(Option<cvc::Json>, Option<&Bound<'_, PyAny>>)>,
+    ) -> PyResult<()> {
+        let (section, progress) = told.unwrap_or_default();
+        let count = batch.first().map_or(0, |(_, input)| input.rows());
+        if let Some((name, input)) = batch.iter().find(|(_, input)| input.rows() != count) {
+            let problem =
+                format!("array {name:?} got {} rows, array {:?} got {count}", input.rows(), batch[0].0);
+            return Err(PyValueError::new_err(problem));
+        }
+        let State { plan, stage, rows } = self;
+        if let Stage::Waiting(sections) = stage {
+            let mut writer = Box::new(plan.begin(py, batch)?);
+            let sections = std::mem::take(sections);
+            detached(py, || sections.into_iter().try_for_each(|section| writer.say(section)))?;
+            let names = batch.iter().map(|(name, _)| name.clone()).collect();
+            *stage = Stage::Open { writer, names };
+        }
+        let Stage::Open { writer, names } = stage else { return Err(closed()) };
+        let inputs = in_order(names, batch)?;
+        if let Some(section) = section.filter(|_| count > 0) {
+            let of = *rows..*rows + count as u64;
+            detached(py, || on!(&mut **writer, writer => writer.add_section(of, section)))?;
+        }
+        // No more at a time than keeps the cores busy: in between Python can be told and can interrupt.
+        let step = on!(&mut **writer, writer => writer.batch_rows()).max(1) * STEPS;
+        let mut start = 0;
+        loop {
+            let stop = count.min(start + step);
+            let held = inputs
+                .iter()
+                .map(|input| input.hold(py, start..stop))
+                .collect::<PyResult<Vec<Held<'_>>>>()?;
+            detached(py, || {
+                let rows = held.iter().map(Held::rows).collect::<Result<Vec<_>, _>>()?;
+                on!(&mut **writer, writer => writer.write(&rows))
+            })?;
+            *rows += (stop - start) as u64;
+            start = stop;
+            py.check_signals()?;
+            if let Some(progress) = progress {
+                progress.call1((start, count))?;
+            }
+            if start == count {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Says something of rows, now or when the file begins.
+    fn say(&mut self, py: Python<'_>, section: Said) -> PyResult<()> {
+        match &mut self.stage {
+            Stage::Waiting(sections) => {
+                sections.push(section);
+                Ok(())
+            }
+            Stage::Open { writer, .. } => detached(py, || writer.say(section)),
+            Stage::Closed => Err(closed()),
+        }
+    }
+}
+
 fn closed() -> PyErr {
     PyValueError::new_err("the writer is closed")
 }
@@ -300,52 +367,29 @@ impl Writer {
         section: Option<&Bound<'_, PyAny>>,
         progress: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        let batch = batch(rows)?;
         let section = section.map(json::from_python).transpose()?;
-        let count = batch.first().map_or(0, |(_, input)| input.rows());
-        if let Some((name, input)) = batch.iter().find(|(_, input)| input.rows() != count) {
-            let problem =
-                format!("array {name:?} got {} rows, array {:?} got {count}", input.rows(), batch[0].0);
-            return Err(PyValueError::new_err(problem));
+        if rows.cast::<PyMapping>().is_err()
+            && let Some(mut stream) = Input::stream(rows)?
+        {
+            let mut state = self.state()?;
+            let before = state.rows;
+            while let Some(columns) = stream.next(py)? {
+                state.write(py, &named_batch(columns)?, None)?;
+                if let Some(progress) = progress {
+                    // Nobody knows how many there will be.
+                    let done = state.rows - before;
+                    progress.call1((done, done))?;
+                }
+            }
+            let of = before..state.rows;
+            return match section.filter(|_| !of.is_empty()) {
+                Some(metadata) => state.say(py, Said { rows: of, metadata, may_be_empty: false }),
+                None => Ok(()),
+            };
         }
+        let batch = batch(rows)?;
         let mut state = self.state()?;
-        let State { plan, stage, rows } = &mut *state;
-        if let Stage::Waiting(sections) = stage {
-            let mut writer = Box::new(plan.begin(py, &batch)?);
-            let sections = std::mem::take(sections);
-            detached(py, || sections.into_iter().try_for_each(|section| writer.say(section)))?;
-            let names = batch.iter().map(|(name, _)| name.clone()).collect();
-            *stage = Stage::Open { writer, names };
-        }
-        let Stage::Open { writer, names } = stage else { return Err(closed()) };
-        let inputs = in_order(names, &batch)?;
-        if let Some(section) = section.filter(|_| count > 0) {
-            let of = *rows..*rows + count as u64;
-            detached(py, || on!(&mut **writer, writer => writer.add_section(of, section)))?;
-        }
-        // No more at a time than keeps the cores busy: in between Python can be told and can interrupt.
-        let step = on!(&mut **writer, writer => writer.batch_rows()).max(1) * STEPS;
-        let mut start = 0;
-        loop {
-            let stop = count.min(start + step);
-            let held = inputs
-                .iter()
-                .map(|input| input.hold(py, start..stop))
-                .collect::<PyResult<Vec<Held<'_>>>>()?;
-            detached(py, || {
-                let rows = held.iter().map(Held::rows).collect::<Result<Vec<_>, _>>()?;
-                on!(&mut **writer, writer => writer.write(&rows))
-            })?;
-            *rows += (stop - start) as u64;
-            start = stop;
-            py.check_signals()?;
-            if let Some(progress) = progress {
-                progress.call1((start, count))?;
-            }
-            if start == count {
-                return Ok(());
-            }
-        }
+        state.write(py, &batch, Some((section, progress)))
     }
 
     /// Says something of rows `start` to `stop`, which may come later. `may_be_empty` keeps what is said of no rows.
@@ -359,15 +403,7 @@ impl Writer {
         may_be_empty: bool,
     ) -> PyResult<()> {
         let section = Said { rows: start..stop, metadata: json::from_python(metadata)?, may_be_empty };
-        let mut state = self.state()?;
-        match &mut state.stage {
-            Stage::Waiting(sections) => {
-                sections.push(section);
-                Ok(())
-            }
-            Stage::Open { writer, .. } => detached(py, || writer.say(section)),
-            Stage::Closed => Err(closed()),
-        }
+        self.state()?.say(py, section)
     }
 
     /// Adds a whole array with a number of rows of its own: centroids, a vocabulary. Some rows of the others come first.
@@ -387,14 +423,14 @@ impl Writer {
                 "arrays are attached after the first rows, and before the writer is closed",
             ));
         };
-        let array = match &input {
-            Input::Values { dtype, inner, .. } => ArrayOptions::values(
+        let array = match input.values() {
+            Some((dtype, inner)) => ArrayOptions::values(
                 name,
-                *dtype,
+                dtype,
                 inner,
-                codec.unwrap_or_else(|| default_codec(layout, *dtype)),
+                codec.unwrap_or_else(|| default_codec(layout, dtype)),
             ),
-            Input::Strings(_) => ArrayOptions::strings(name, codec.unwrap_or("zstd")),
+            None => ArrayOptions::strings(name, codec.unwrap_or("zstd")),
         };
         let held = input.hold(py, 0..input.rows())?;
         detached(py, || on!(&mut **writer, writer => writer.attach(array, held.rows()?)))
@@ -460,7 +496,10 @@ const STEPS: usize = 4;
 /// The arrays of a batch by name.
 fn batch<'py>(rows: &Bound<'py, PyAny>) -> PyResult<Vec<(String, Input<'py>)>> {
     let Ok(arrays) = rows.cast::<PyMapping>() else {
-        return Ok(vec![(VECTORS.into(), Input::new(rows)?)]);
+        return match Input::table(rows)? {
+            Some(batch) => with_columns(batch),
+            None => Ok(vec![(VECTORS.into(), Input::new(rows)?)]),
+        };
     };
     let mut batch = Vec::new();
     for item in arrays.items()?.iter() {
@@ -472,6 +511,14 @@ fn batch<'py>(rows: &Bound<'py, PyAny>) -> PyResult<Vec<(String, Input<'py>)>> {
         batch.push((name, input));
     }
     if batch.is_empty() { Err(PyValueError::new_err("no arrays were given")) } else { Ok(batch) }
+}
+
+fn named_batch<'py>(columns: crate::arrow::Columns) -> PyResult<Vec<(String, Input<'py>)>> {
+    with_columns(Input::named(columns))
+}
+
+fn with_columns<'py>(batch: Vec<(String, Input<'py>)>) -> PyResult<Vec<(String, Input<'py>)>> {
+    if batch.is_empty() { Err(PyValueError::new_err("the table has no columns")) } else { Ok(batch) }
 }
 
 /// The batch in the order of the arrays of the file.

@@ -57,8 +57,18 @@ pub(crate) fn read_positions<'a>(
     each: impl FnOnce(&mut dyn FnMut(u64, u64)) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let row_len = array.spec.dim() as usize * dtype.size();
-    let mut gather =
-        Gather { name, array, dtype, row_len, out, dst: 0, run: None, pieces: Vec::new(), patches: Vec::new(), found: Vec::new() };
+    let mut gather = Gather {
+        name,
+        array,
+        dtype,
+        row_len,
+        out,
+        dst: 0,
+        run: None,
+        pieces: Vec::new(),
+        patches: Vec::new(),
+        found: Vec::new(),
+    };
     let mut result = Ok(());
     each(&mut |start, len| {
         if result.is_ok() {
@@ -96,7 +106,9 @@ impl<'a> Gather<'a> {
                         let piece = raw.piece(rows.clone()).map_err(Error::rows(self.name))?;
                         self.found.push((piece, at));
                         at += piece.len();
-                        rows.start = if piece.len() == self.row_len { rows.start + 1 } else {
+                        rows.start = if piece.len() == self.row_len {
+                            rows.start + 1
+                        } else {
                             rows.start + (piece.len() / self.row_len) as u64
                         };
                     }

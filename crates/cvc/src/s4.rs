@@ -36,6 +36,7 @@
 
 mod body;
 mod decode;
+mod encode;
 mod error;
 mod fcg1;
 mod index;
@@ -44,11 +45,18 @@ mod writer;
 mod zstd_frames;
 
 pub use body::{Body, Frame, Source, Totals};
-pub use decode::{Dictionary, ReadLimits, ReadOptions, decode_payload};
+pub use decode::{CheckedPayload, Dictionary, ReadLimits, ReadOptions, decode_payload};
+pub use encode::{EncodeDictionary, encode_payload, encode_payload_with};
 pub use error::{Error, IndexError, PayloadError};
 pub use index::{Encryption, Entry, Index, Matched};
 pub use wire::{Codec, FrameHeader, MAX_FRAME_LEN, MAX_FRAMES};
 pub use writer::{WriteCodec, WriteOptions, Writer, Written, frame_len_for};
+
+/// The crc32c of `bytes` that follow others, from that of the others: 0 if there are none.
+pub fn crc32c(bytes: &[u8], before: u32) -> u32 {
+    let of_bytes = cvc_format::checksum::crc32c(bytes);
+    if before == 0 { of_bytes } else { crc32c_combine(before, of_bytes, bytes.len()) }
+}
 
 /// The crc32c of two pieces one after another, from those of the pieces and the length of the second.
 fn crc32c_combine(first: u32, second: u32, second_len: usize) -> u32 {

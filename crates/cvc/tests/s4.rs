@@ -9,8 +9,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use cvc::codec::SourceError;
 use cvc::s4::{
-    Body, Codec, Dictionary, Error, FrameHeader, Index, IndexError, MAX_FRAME_LEN, PayloadError, ReadLimits,
-    ReadOptions, Source, Totals, WriteCodec, WriteOptions, Writer, Written, decode_payload, frame_len_for,
+    Body, CheckedPayload, Codec, Dictionary, Error, FrameHeader, Index, IndexError, MAX_FRAME_LEN,
+    PayloadError, ReadLimits, ReadOptions, Source, Totals, WriteCodec, WriteOptions, Writer, Written,
+    decode_payload, encode_payload, frame_len_for,
 };
 use cvc::{Json, ReadAt};
 use proptest::prelude::*;
@@ -878,6 +879,35 @@ fn no_memory_is_taken_for_a_claim() {
         assert!(body.read_frame(0, &mut out).is_err());
         assert_eq!(out.capacity(), 0, "codec {codec}");
     }
+}
+
+#[test]
+fn a_payload_decodes_to_memory_of_the_caller() {
+    let data = b"to be decoded, to be decoded, to be decoded";
+    let mut payload = Vec::new();
+    let header = encode_payload(WriteCodec::Zstd { level: 3 }, data, &mut payload).unwrap();
+    let options = ReadOptions::default();
+    let checked = || CheckedPayload::new(header, &payload, &options).unwrap();
+    assert_eq!(checked().decoded_len(), data.len() as u64);
+    let mut out = [0; 43];
+    checked().decode_into(&mut out).unwrap();
+    assert_eq!(&out, data);
+    for len in [42, 44] {
+        let error = checked().decode_into(&mut vec![0; len]).unwrap_err();
+        assert!(matches!(error, Error::Argument { argument: "out", .. }), "{error}");
+    }
+    let cut = CheckedPayload::new(header, &payload[1..], &options).unwrap_err();
+    assert!(matches!(cut, Error::Mismatch { .. }), "{cut}");
+    assert_eq!(cvc::s4::crc32c(&data[7..], cvc::s4::crc32c(&data[..7], 0)), header.crc32c);
+}
+
+#[test]
+fn a_body_can_share_its_source() {
+    let body = {
+        let bytes: Arc<dyn ReadAt> = Arc::new(golden("text.s4f2"));
+        Body::open(bytes, ReadOptions::default()).unwrap()
+    };
+    assert_eq!(everything(&body).unwrap(), golden("text.bin"));
 }
 
 #[test]

@@ -9,7 +9,7 @@
 ((400, 64), dtype('float32'))
 """
 
-from ._cvc import Array, File, Selection, Writer, __version__, devices, open
+from ._cvc import Array, DeviceArray, File, Selection, Writer, __version__, devices, open
 from ._decompressed import (
     MMapCVCLoader,
     add_column,
@@ -50,6 +50,7 @@ from ._errors import (
     SystemFailure,
     UnsupportedError,
 )
+from . import codecs, s4
 from ._metadata import Damage, Section
 from ._pack import pack
 from ._store import LazyArray, Store
@@ -61,6 +62,7 @@ __all__ = [
     "CorruptedChunkError",
     "CvcError",
     "Damage",
+    "DeviceArray",
     "DeviceError",
     "EncodeError",
     "File",

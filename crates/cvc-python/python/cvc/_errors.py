@@ -45,6 +45,14 @@ class CorruptedChunkError(FormatError):
     """Bytes of a chunk are not those that were written. The message says which rows and bytes."""
 
 
+class PayloadError(FormatError):
+    """A compressed payload of S4 is not what was written: cut, damaged, of another codec, or followed by something."""
+
+
+class MismatchError(PayloadError):
+    """A payload of S4 decodes to other bytes than its size and crc32c promise: one of the three is damaged or another's."""
+
+
 class UnsupportedError(CvcError, NotImplementedError):
     """A newer version of cvc made this file in a way that this one does not know."""
 

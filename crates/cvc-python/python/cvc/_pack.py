@@ -42,10 +42,8 @@ def pack(
                 raise ValueError("there are no rows to pack: the list is empty")
             total = sum(_len(rows) for rows, _ in parts)
             with shown(progress, total, "packing") as report:
-                done = 0
                 for rows, metadata in parts:
-                    writer.write(rows, section=metadata, progress=report.after(done))
-                    done += _len(rows)
+                    writer.write(rows, section=metadata, progress=report.after(writer.rows))
         else:
             for start, stop, metadata in sections or ():
                 writer.add_section(start, stop, metadata)
@@ -61,4 +59,7 @@ def _is_pairs(data: Any) -> bool:
 def _len(rows: Any) -> int:
     if isinstance(rows, Mapping):
         rows = next(iter(rows.values()), ())
-    return len(rows)
+    try:
+        return len(rows)
+    except TypeError:  # a stream, which nobody knows the length of
+        return 0

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
@@ -16,8 +16,8 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from ._cvc import Changes, Snapshot, StoredArray, StoreFolder, package_info, unpack_store
 from ._metadata import Section
 
-Durability = Literal["synced", "buffered"]
-Rows = Any
+Durability: TypeAlias = Literal["synced", "buffered"]
+Rows: TypeAlias = Any
 
 
 class LazyArray(NDArrayOperatorsMixin):
@@ -62,7 +62,7 @@ class LazyArray(NDArrayOperatorsMixin):
 
     @property
     def T(self) -> NDArray[Any]:
-        return self[:].T
+        return self._array.read().T
 
     def __len__(self) -> int:
         return self.shape[0]

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::decode::{Decoder, Place, ReadOptions};
 use super::error::Error;
@@ -83,7 +84,7 @@ impl<'s> Body<'s> {
     /// are more frames than the limits allow.
     pub fn open(source: impl Into<Source<'s>>, options: ReadOptions) -> Result<Body<'s>, Error> {
         let source = source.into();
-        let (frames, _) = walk(source, &options)?;
+        let (frames, _) = walk(&source, &options)?;
         Ok(Body { source, frames, options })
     }
 
@@ -150,7 +151,7 @@ impl<'s> Body<'s> {
                 problem: "it must lie within 0..decoded_len() of the body",
             });
         }
-        let mut decoder = Decoder::new(&self.options);
+        let decoder = Decoder::new(&self.options);
         let (mut out, mut stored, mut whole) = (Vec::new(), Vec::new(), Vec::new());
         let first = self.frames.partition_point(|frame| frame.decoded.end <= range.start);
         for (number, frame) in self.frames.iter().enumerate().skip(first) {
@@ -205,7 +206,7 @@ impl<'s> Body<'s> {
     /// Looks at every byte: decodes each frame, and sees that padding is padding and zero. Returns all that is
     /// wrong, in the order of the body where it can be told.
     pub fn verify(&self) -> Vec<Error> {
-        let (frames, padding) = match walk(self.source, &self.options) {
+        let (frames, padding) = match walk(&self.source, &self.options) {
             Ok(found) => found,
             Err(error) => return vec![error],
         };
@@ -300,7 +301,7 @@ impl<'s> Body<'s> {
 }
 
 /// Finds the frames, and the bytes of each padding.
-fn walk(source: Source<'_>, options: &ReadOptions) -> Result<(Vec<Frame>, Vec<Range<u64>>), Error> {
+fn walk(source: &Source<'_>, options: &ReadOptions) -> Result<(Vec<Frame>, Vec<Range<u64>>), Error> {
     let body_len = source.len();
     let (mut frames, mut padding) = (Vec::new(), Vec::new());
     let (mut offset, mut decoded) = (0, 0u64);
@@ -367,13 +368,14 @@ fn check_frames(frames: usize, options: &ReadOptions) -> Result<(), Error> {
 }
 
 /// Where the bytes of a body are: in memory, or behind any [`ReadAt`].
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Source<'s>(Bytes<'s>);
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 enum Bytes<'s> {
     Memory(&'s [u8]),
     Elsewhere(&'s dyn ReadAt),
+    Shared(Arc<dyn ReadAt>),
 }
 
 impl<'s> From<&'s [u8]> for Source<'s> {
@@ -385,6 +387,13 @@ impl<'s> From<&'s [u8]> for Source<'s> {
 impl<'s> From<&'s dyn ReadAt> for Source<'s> {
     fn from(source: &'s dyn ReadAt) -> Self {
         Source(Bytes::Elsewhere(source))
+    }
+}
+
+impl From<Arc<dyn ReadAt>> for Source<'static> {
+    /// For a body that outlives the place where it was opened.
+    fn from(source: Arc<dyn ReadAt>) -> Self {
+        Source(Bytes::Shared(source))
     }
 }
 
@@ -400,31 +409,31 @@ impl fmt::Debug for Source<'_> {
     }
 }
 
-impl<'s> Source<'s> {
-    fn len(self) -> u64 {
-        match self.0 {
+impl Source<'_> {
+    fn len(&self) -> u64 {
+        match &self.0 {
             Bytes::Memory(bytes) => bytes.len() as u64,
             Bytes::Elsewhere(source) => source.len(),
+            Bytes::Shared(source) => source.len(),
         }
     }
 
     /// Fills `into` from `offset` on; the bytes lie within the source.
-    fn read(self, offset: u64, into: &mut [u8]) -> Result<(), Error> {
-        match self.0 {
+    fn read(&self, offset: u64, into: &mut [u8]) -> Result<(), Error> {
+        match &self.0 {
             Bytes::Memory(bytes) => into.copy_from_slice(slice(bytes, offset..offset + into.len() as u64)),
             Bytes::Elsewhere(source) => source.read_at(offset, into)?,
+            Bytes::Shared(source) => source.read_at(offset, into)?,
         }
         Ok(())
     }
 
     /// The bytes of `range`, which lies within the source: as they are if they lie in memory, or read to `scratch`.
-    fn bytes<'b>(self, range: Range<u64>, scratch: &'b mut Vec<u8>) -> Result<&'b [u8], Error>
-    where
-        's: 'b,
-    {
-        let source = match self.0 {
+    fn bytes<'b>(&'b self, range: Range<u64>, scratch: &'b mut Vec<u8>) -> Result<&'b [u8], Error> {
+        let source: &dyn ReadAt = match &self.0 {
             Bytes::Memory(bytes) => return Ok(slice(bytes, range)),
-            Bytes::Elsewhere(source) => source,
+            Bytes::Elsewhere(source) => *source,
+            Bytes::Shared(source) => &**source,
         };
         if let Some(bytes) = source.borrow(range.clone()) {
             return Ok(bytes);

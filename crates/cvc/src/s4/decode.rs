@@ -4,6 +4,7 @@
 //! out of it; nothing has been allocated by then. Only such a value can be decoded, into exactly as many bytes as
 //! were claimed: less or more is an error, and so is another crc32c.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::io::{ErrorKind, Read as _};
 use std::ops::Range;
@@ -98,18 +99,68 @@ pub fn decode_payload(
     options: &ReadOptions,
     out: &mut Vec<u8>,
 ) -> Result<(), Error> {
-    let stored_len = payload.len() as u64;
-    if header.payload_len != stored_len {
-        return Err(Error::Mismatch {
-            what: "payload's length",
-            described_by: "header",
-            expected: header.payload_len.to_string(),
-            found: stored_len.to_string(),
-        });
-    }
     out.clear();
-    let place = Place { frame: 0, stored: 0..stored_len, payload_at: 0 };
-    Decoder::new(options).append(place, header, payload, out)
+    let checked = CheckedPayload::new(header, payload, options)?;
+    grow(out, header.decoded_len)?;
+    let result = checked.decode_into(out);
+    if result.is_err() {
+        out.clear();
+    }
+    result
+}
+
+/// A payload without a frame around it that can give as many bytes as its header claims: memory for them may be taken.
+/// [`decode_payload`] for those who bring that memory.
+#[derive(Debug)]
+pub struct CheckedPayload<'p> {
+    header: FrameHeader,
+    payload: Payload<'p>,
+}
+
+impl<'p> CheckedPayload<'p> {
+    /// Looks at the payload. Nothing is decoded and nothing allocated.
+    ///
+    /// # Errors
+    /// Those of [`decode_payload`] that show without decoding.
+    pub fn new(
+        header: FrameHeader,
+        payload: &'p [u8],
+        options: &'p ReadOptions,
+    ) -> Result<CheckedPayload<'p>, Error> {
+        let stored_len = payload.len() as u64;
+        if header.payload_len != stored_len {
+            return Err(Error::Mismatch {
+                what: "payload's length",
+                described_by: "header",
+                expected: header.payload_len.to_string(),
+                found: stored_len.to_string(),
+            });
+        }
+        let payload = Payload::check(&Place::alone(header), header, payload, options)?;
+        Ok(CheckedPayload { header, payload })
+    }
+
+    /// Bytes that it decodes to.
+    pub fn decoded_len(&self) -> u64 {
+        self.header.decoded_len
+    }
+
+    /// Decodes straight to `out`, whose bytes are undefined after an error.
+    ///
+    /// # Errors
+    /// Those of [`decode_payload`], and if `out` has another length than [`decoded_len`](CheckedPayload::decoded_len).
+    pub fn decode_into(self, out: &mut [u8]) -> Result<(), Error> {
+        if out.len() as u64 != self.header.decoded_len {
+            return Err(Error::Argument {
+                argument: "out",
+                value: format!("{} bytes", out.len()),
+                problem: "it must be as long as the payload decodes to",
+            });
+        }
+        // A large result is mostly one that was allocated for this.
+        crate::huge_pages::advise(out);
+        fill(&Place::alone(self.header), self.header, self.payload, out)
+    }
 }
 
 /// Where a frame lies, for errors.
@@ -123,25 +174,34 @@ pub(super) struct Place {
 }
 
 impl Place {
+    /// A payload without a frame around it.
+    fn alone(header: FrameHeader) -> Place {
+        Place { frame: 0, stored: 0..header.payload_len, payload_at: 0 }
+    }
+
     fn error(&self, error: PayloadError) -> Error {
         Error::Payload { frame: self.frame, offset: self.stored.start, error }
     }
 }
 
-/// Decodes frame after frame with one set of tables.
+thread_local! {
+    /// Tables of zstd's decoder, 160 KB: making them takes longer than a small payload does.
+    static ZSTD: RefCell<DCtx<'static>> = RefCell::new(DCtx::create());
+}
+
+/// Decodes frame after frame.
 pub(super) struct Decoder<'o> {
     options: &'o ReadOptions,
-    zstd: Option<DCtx<'static>>,
 }
 
 impl<'o> Decoder<'o> {
     pub(super) fn new(options: &'o ReadOptions) -> Self {
-        Decoder { options, zstd: None }
+        Decoder { options }
     }
 
     /// Appends what a frame decodes to; after an error `out` is as it was.
     pub(super) fn append(
-        &mut self,
+        &self,
         place: Place,
         header: FrameHeader,
         payload: &[u8],
@@ -150,7 +210,7 @@ impl<'o> Decoder<'o> {
         let checked = Payload::check(&place, header, payload, self.options)?;
         let start = out.len();
         grow(out, header.decoded_len)?;
-        let result = self.fill(&place, header, checked, &mut out[start..]);
+        let result = fill(&place, header, checked, &mut out[start..]);
         if result.is_err() {
             out.truncate(start);
         }
@@ -159,7 +219,7 @@ impl<'o> Decoder<'o> {
 
     /// Overwrites `out` with what a frame decodes to; after an error it is empty.
     pub(super) fn replace(
-        &mut self,
+        &self,
         place: Place,
         header: FrameHeader,
         payload: &[u8],
@@ -170,79 +230,69 @@ impl<'o> Decoder<'o> {
             let len = usize::try_from(header.decoded_len).unwrap_or(usize::MAX);
             out.truncate(len);
             grow(out, header.decoded_len - out.len() as u64)?;
-            self.fill(&place, header, checked, out)
+            fill(&place, header, checked, out)
         });
         if result.is_err() {
             out.clear();
         }
         result
     }
+}
 
-    /// Decodes into a slice of the length that the header claims.
-    fn fill(
-        &mut self,
-        place: &Place,
-        header: FrameHeader,
-        payload: Payload<'_>,
-        out: &mut [u8],
-    ) -> Result<(), Error> {
-        match payload {
-            Payload::Bytes(bytes) => out.copy_from_slice(bytes),
-            Payload::Gzip(bytes) => {
-                gunzip(bytes, place.payload_at, out).map_err(|error| place.error(error))?
-            }
-            Payload::Zstd(bytes) => {
-                self.unzstd(bytes, None, place.payload_at, out).map_err(|error| place.error(error))?;
-            }
-            Payload::ZstdDict(bytes, dictionary) => {
-                let dictionary = Some(&*dictionary.prepared);
-                self.unzstd(bytes, dictionary, place.payload_at, out).map_err(|error| place.error(error))?;
-            }
-            Payload::Chunks(chunks) => {
-                let mut rest = &mut *out;
-                for chunk in chunks.chunks() {
-                    // The chunks' decoded lengths add up to the frame's.
-                    let len = usize::try_from(chunk.decoded_len).unwrap_or(rest.len()).min(rest.len());
-                    let (part, after) = rest.split_at_mut(len);
-                    rest = after;
-                    self.unzstd(chunk.bytes, None, chunk.at, part).map_err(|error| place.error(error))?;
-                }
+/// Decodes into a slice of the length that the header claims.
+fn fill(place: &Place, header: FrameHeader, payload: Payload<'_>, out: &mut [u8]) -> Result<(), Error> {
+    match payload {
+        Payload::Bytes(bytes) => out.copy_from_slice(bytes),
+        Payload::Gzip(bytes) => gunzip(bytes, place.payload_at, out).map_err(|error| place.error(error))?,
+        Payload::Zstd(bytes) => {
+            unzstd(bytes, None, place.payload_at, out).map_err(|error| place.error(error))?;
+        }
+        Payload::ZstdDict(bytes, dictionary) => {
+            let dictionary = Some(&*dictionary.prepared);
+            unzstd(bytes, dictionary, place.payload_at, out).map_err(|error| place.error(error))?;
+        }
+        Payload::Chunks(chunks) => {
+            let mut rest = &mut *out;
+            for chunk in chunks.chunks() {
+                // The chunks' decoded lengths add up to the frame's.
+                let len = usize::try_from(chunk.decoded_len).unwrap_or(rest.len()).min(rest.len());
+                let (part, after) = rest.split_at_mut(len);
+                rest = after;
+                unzstd(chunk.bytes, None, chunk.at, part).map_err(|error| place.error(error))?;
             }
         }
-        let found = cvc_format::checksum::crc32c(out);
-        if found != header.crc32c {
-            return Err(Error::Checksum {
-                frame: place.frame,
-                bytes: place.stored.clone(),
-                expected: header.crc32c,
-                found,
-            });
-        }
-        Ok(())
     }
+    let found = cvc_format::checksum::crc32c(out);
+    if found != header.crc32c {
+        return Err(Error::Checksum {
+            frame: place.frame,
+            bytes: place.stored.clone(),
+            expected: header.crc32c,
+            found,
+        });
+    }
+    Ok(())
+}
 
-    /// One call for the whole payload: zstd then writes straight to `out` and needs no window of its own, whose
-    /// length would be another number from the input.
-    fn unzstd(
-        &mut self,
-        payload: &[u8],
-        dictionary: Option<&DDict<'static>>,
-        at: u64,
-        out: &mut [u8],
-    ) -> Result<(), PayloadError> {
-        let context = self.zstd.get_or_insert_with(DCtx::create);
-        let result = match dictionary {
-            Some(dictionary) => context.decompress_using_ddict(out, payload, dictionary),
-            None => context.decompress(out, payload),
-        };
-        let expected = out.len() as u64;
-        match result {
-            Ok(found) if found as u64 == expected => Ok(()),
-            Ok(found) => Err(PayloadError::Short { at, expected, found: found as u64 }),
-            Err(DESTINATION_TOO_SMALL) => Err(PayloadError::Long { at, expected }),
-            Err(code) => {
-                Err(PayloadError::Codec { at, problem: format!("zstd: {}", zstd_safe::get_error_name(code)) })
-            }
+/// One call for the whole payload: zstd then writes straight to `out` and needs no window of its own, whose
+/// length would be another number from the input.
+fn unzstd(
+    payload: &[u8],
+    dictionary: Option<&DDict<'static>>,
+    at: u64,
+    out: &mut [u8],
+) -> Result<(), PayloadError> {
+    let result = ZSTD.with_borrow_mut(|context| match dictionary {
+        Some(dictionary) => context.decompress_using_ddict(out, payload, dictionary),
+        None => context.decompress(out, payload),
+    });
+    let expected = out.len() as u64;
+    match result {
+        Ok(found) if found as u64 == expected => Ok(()),
+        Ok(found) => Err(PayloadError::Short { at, expected, found: found as u64 }),
+        Err(DESTINATION_TOO_SMALL) => Err(PayloadError::Long { at, expected }),
+        Err(code) => {
+            Err(PayloadError::Codec { at, problem: format!("zstd: {}", zstd_safe::get_error_name(code)) })
         }
     }
 }

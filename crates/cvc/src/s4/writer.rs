@@ -59,6 +59,19 @@ impl WriteCodec {
             WriteCodec::Gzip { .. } => Codec::CpuGzip,
         }
     }
+
+    /// Refuses a level that the codec does not have.
+    pub(super) fn check(self) -> Result<(), Error> {
+        let wrong =
+            |level: String, problem| Err(Error::Argument { argument: "level", value: level, problem });
+        match self {
+            WriteCodec::Zstd { level } if !(1..=22).contains(&level) => {
+                wrong(level.to_string(), "zstd has levels 1 to 22")
+            }
+            WriteCodec::Gzip { level } if level > 9 => wrong(level.to_string(), "gzip has levels 0 to 9"),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// The frame length that S4 itself takes for an object of `len` bytes: 1 MiB for up to 1 MiB, 4 MiB for up to
@@ -123,13 +136,8 @@ impl<W: Write> Writer<W> {
         if !(1..=MAX_WRITTEN_FRAME_LEN).contains(&options.frame_len) {
             return wrong("frame_len", options.frame_len.to_string(), "it must be 1 byte to 256 MiB");
         }
+        options.codec.check()?;
         let zstd = match options.codec {
-            WriteCodec::Zstd { level } if !(1..=22).contains(&level) => {
-                return wrong("level", level.to_string(), "zstd has levels 1 to 22");
-            }
-            WriteCodec::Gzip { level } if level > 9 => {
-                return wrong("level", level.to_string(), "gzip has levels 0 to 9");
-            }
             WriteCodec::Zstd { level } => {
                 Some(Compressor::new(level).map_err(|cause| Error::Encode { frame: 0, cause })?)
             }

@@ -295,7 +295,7 @@ class _Job:
         sections: Iterable[tuple[int, int, Any]],
         options: Mapping[str, Any],
     ) -> bytes | None:
-        with Writer(path, codec=codecs, layout=self.layout, chunk_rows=self.chunk_size, **options) as writer:
+        with Writer(path, codec=dict(codecs), layout=self.layout, chunk_rows=self.chunk_size, **options) as writer:
             for start, stop, metadata in sections:
                 writer.add_section(start, stop, metadata, may_be_empty=True)
             for batch in batches:

@@ -1,0 +1,558 @@
+//! Arrow's PyCapsule interface: files, arrays and selections as streams of record batches, and tables of other libraries
+//! as rows to pack.
+//!
+//! ```text
+//! shape of a row   Arrow
+//! ()               the primitive
+//! (d,)             FixedSizeList<primitive>[d]
+//! (a, b, ...)      the same over a * b * ..., with the field metadata of arrow.fixed_shape_tensor
+//! strings          LargeUtf8
+//! ```
+#![allow(unsafe_code, reason = "structs of C behind capsules of Python; the proofs are at each use")]
+
+use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow_array::builder::LargeStringBuilder;
+use arrow_array::cast::AsArray as _;
+use arrow_array::ffi::{FFI_ArrowArray, FFI_ArrowSchema, from_ffi};
+use arrow_array::ffi_stream::{ArrayStreamReader, FFI_ArrowArrayStream};
+use arrow_array::types::{
+    Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type,
+    UInt32Type, UInt64Type,
+};
+use arrow_array::{
+    Array as _, ArrayReader as _, ArrayRef, BooleanArray, FixedSizeListArray, PrimitiveArray, RecordBatch,
+    RecordBatchReader, make_array, new_empty_array,
+};
+use arrow_buffer::{BooleanBuffer, Buffer, MutableBuffer, ScalarBuffer};
+use arrow_schema::{ArrowError, DataType, Field, FieldRef, Schema, SchemaRef};
+use cvc::{AlignedBytes, ArrayDType, CpuBackend, DType, HostBuffer, Json, Reader, Strings};
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyCapsule, PyTuple};
+
+use crate::array::{of, windows};
+use crate::dlpack::Lines;
+use crate::errors::{of_class, raised};
+use crate::fork::at_home;
+use crate::interpreter;
+
+const EXTENSION_NAME: &str = "ARROW:extension:name";
+const EXTENSION_METADATA: &str = "ARROW:extension:metadata";
+const TENSOR: &str = "arrow.fixed_shape_tensor";
+
+/// Bytes of decoded values that one batch has at most, if it has more than one row.
+const BATCH_LEN: u64 = 64 << 20;
+
+/// Batches that are decoded when they are asked for.
+struct Batches {
+    /// Until the stream is released.
+    reader: Option<Arc<Reader>>,
+    schema: SchemaRef,
+    columns: Vec<Column>,
+    /// Rows of each batch to come.
+    windows: VecDeque<Vec<Range<u64>>>,
+}
+
+/// An array of the file.
+struct Column {
+    position: usize,
+    field: FieldRef,
+    /// What it is decoded to; nothing for strings.
+    dtype: Option<DType>,
+    dim: u32,
+    scalar: bool,
+}
+
+impl Column {
+    fn new(py: Python<'_>, array: &cvc::Array<'_>, position: usize) -> PyResult<Column> {
+        let index = array.index();
+        let (name, scalar) = (index.name.as_str(), index.inner.is_empty());
+        if index.dtype == ArrayDType::Utf8 {
+            let field = Arc::new(Field::new(name, DataType::LargeUtf8, false));
+            return Ok(Column { position, field, dtype: None, dim: 1, scalar: true });
+        }
+        let dtype = match array.dtype().map_err(|error| raised(py, error))? {
+            // Arrow has no bfloat16; all its values are values of float32.
+            DType::Bf16 => DType::F32,
+            dtype => dtype,
+        };
+        let Some(primitive) = to_arrow(dtype) else {
+            let problem = format!("array {name:?} is of {dtype}, which Arrow has no type for");
+            return Err(PyTypeError::new_err(problem));
+        };
+        let mut field = if scalar {
+            Field::new(name, primitive, false)
+        } else {
+            let item = Arc::new(Field::new("item", primitive, false));
+            Field::new(name, DataType::FixedSizeList(item, i32::try_from(array.dim())?), false)
+        };
+        if index.inner.len() > 1 {
+            field = field.with_metadata(HashMap::from([
+                (EXTENSION_NAME.to_owned(), TENSOR.to_owned()),
+                (EXTENSION_METADATA.to_owned(), format!("{{\"shape\": {:?}}}", index.inner)),
+            ]));
+        }
+        Ok(Column { position, field: Arc::new(field), dtype: Some(dtype), dim: array.dim(), scalar })
+    }
+
+    fn row_len(&self) -> u64 {
+        // Strings: a guess.
+        self.dtype.map_or(64, |dtype| u64::from(self.dim) * dtype.size() as u64)
+    }
+
+    fn decode(&self, reader: &Reader, rows: &[Range<u64>]) -> Result<ArrayRef, ArrowError> {
+        let fail = |error: cvc::Error| ArrowError::ExternalError(Box::new(error));
+        let array = of(reader, self.position);
+        let Some(dtype) = self.dtype else {
+            let strings = array.read_strings(rows.to_vec()).map_err(fail)?;
+            let mut builder = LargeStringBuilder::with_capacity(strings.len(), strings.text().len());
+            strings.iter().for_each(|text| builder.append_value(text));
+            return Ok(Arc::new(builder.finish()));
+        };
+        // Earned: the file has the bytes that so many rows need, before any memory is asked for.
+        let len = array.decoded_len(rows.to_vec(), dtype).map_err(fail)?;
+        let mut memory = MutableBuffer::from_len_zeroed(len);
+        if len > 0 {
+            let out = HostBuffer::from_bytes(dtype, memory.as_slice_mut());
+            let mut out = out.map_err(|error| fail(error.into()))?.never_written();
+            array.decode(&CpuBackend::new(), rows.to_vec(), dtype, &mut out).map_err(fail)?;
+        }
+        let values = primitives(dtype, memory.into())?;
+        if self.scalar {
+            return Ok(values);
+        }
+        let DataType::FixedSizeList(item, dim) = self.field.data_type() else { return Ok(values) };
+        let rows: u64 = crate::array::count(rows);
+        let rows = usize::try_from(rows).map_err(|error| ArrowError::ExternalError(Box::new(error)))?;
+        let list = FixedSizeListArray::try_new_with_length(item.clone(), *dim, values, None, rows)?;
+        Ok(Arc::new(list))
+    }
+}
+
+impl Iterator for Batches {
+    type Item = Result<RecordBatch, ArrowError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let rows = self.windows.pop_front()?;
+        let reader = self.reader.as_deref()?;
+        let decode = || {
+            let columns = self.columns.iter().map(|column| column.decode(reader, &rows));
+            RecordBatch::try_new(self.schema.clone(), columns.collect::<Result<_, _>>()?)
+        };
+        // Whoever asks may hold the interpreter, which a source of bytes written in Python needs on another thread.
+        Some(interpreter::without(|| at_home(decode)))
+    }
+}
+
+impl Drop for Batches {
+    fn drop(&mut self) {
+        let reader = self.reader.take();
+        // The source of bytes may be an object of Python.
+        interpreter::with(|| drop(reader));
+    }
+}
+
+impl RecordBatchReader for Batches {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+}
+
+/// Which arrays of a file, and which of their rows, become a stream.
+pub(crate) struct Stream<'a> {
+    pub(crate) reader: &'a Arc<Reader>,
+    /// One array, or all that have as many rows as the first.
+    pub(crate) only: Option<usize>,
+    /// Each range is decoded apart from the others, in parts if it is large; without any, so is each chunk.
+    pub(crate) ranges: Option<&'a [Range<u64>]>,
+}
+
+impl Stream<'_> {
+    fn columns(&self, py: Python<'_>) -> PyResult<(Vec<Column>, SchemaRef)> {
+        let rows = self.reader.arrays().next().map_or(0, |array| array.rows());
+        let arrays = self.reader.arrays().enumerate().filter(|(position, array)| match self.only {
+            Some(only) => *position == only,
+            None => array.rows() == rows,
+        });
+        let columns = arrays.map(|(position, array)| Column::new(py, &array, position));
+        let columns = columns.collect::<PyResult<Vec<_>>>()?;
+        let fields: Vec<FieldRef> = columns.iter().map(|column| column.field.clone()).collect();
+        Ok((columns, Arc::new(Schema::new(fields))))
+    }
+
+    /// The capsule of `__arrow_c_stream__`.
+    pub(crate) fn capsule<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyCapsule>> {
+        let (columns, schema) = self.columns(py)?;
+        let row_len: u64 = columns.iter().map(Column::row_len).sum();
+        let most = (BATCH_LEN / row_len.max(1)).max(1);
+        let windows: VecDeque<Vec<Range<u64>>> = match self.ranges {
+            // Many small ranges make few batches.
+            Some(ranges) => windows(ranges, most).into_iter().filter(|window| !window.is_empty()).collect(),
+            None => {
+                let chunks = columns.first().map_or(Vec::new(), |column| {
+                    let array = of(self.reader, column.position);
+                    array.chunks().map(|chunk| chunk.rows.clone()).collect()
+                });
+                let parts = chunks.into_iter().flat_map(|rows| windows(&[rows], most));
+                parts.filter(|window| !window.is_empty()).collect()
+            }
+        };
+        let batches = Batches { reader: Some(self.reader.clone()), schema, columns, windows };
+        PyCapsule::new_with_value(py, FFI_ArrowArrayStream::new(Box::new(batches)), c"arrow_array_stream")
+    }
+
+    /// The capsule of `__arrow_c_schema__`.
+    pub(crate) fn schema<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyCapsule>> {
+        let (_, schema) = self.columns(py)?;
+        let schema = FFI_ArrowSchema::try_from(&*schema)
+            .map_err(|error| of_class(py, "InternalError", error.to_string()))?;
+        PyCapsule::new_with_value(py, schema, c"arrow_schema")
+    }
+}
+
+/// The same for each numeric dtype that Arrow has.
+macro_rules! numeric {
+    ($dtype:expr, $arrow:ident => $body:expr, else $other:expr) => {
+        match $dtype {
+            DType::I8 => numeric!(@ Int8Type, $arrow => $body),
+            DType::I16 => numeric!(@ Int16Type, $arrow => $body),
+            DType::I32 => numeric!(@ Int32Type, $arrow => $body),
+            DType::I64 => numeric!(@ Int64Type, $arrow => $body),
+            DType::U8 => numeric!(@ UInt8Type, $arrow => $body),
+            DType::U16 => numeric!(@ UInt16Type, $arrow => $body),
+            DType::U32 => numeric!(@ UInt32Type, $arrow => $body),
+            DType::U64 => numeric!(@ UInt64Type, $arrow => $body),
+            DType::F16 => numeric!(@ Float16Type, $arrow => $body),
+            DType::F32 => numeric!(@ Float32Type, $arrow => $body),
+            DType::F64 => numeric!(@ Float64Type, $arrow => $body),
+            _ => $other,
+        }
+    };
+    (@ $type:ident, $arrow:ident => $body:expr) => {{
+        type $arrow = $type;
+        $body
+    }};
+}
+
+fn to_arrow(dtype: DType) -> Option<DataType> {
+    use arrow_array::types::ArrowPrimitiveType as _;
+
+    match dtype {
+        DType::Bool => Some(DataType::Boolean),
+        _ => numeric!(dtype, Of => Some(Of::DATA_TYPE), else None),
+    }
+}
+
+/// An array without nulls over the bytes of values of `dtype`.
+fn primitives(dtype: DType, bytes: Buffer) -> Result<ArrayRef, ArrowError> {
+    if dtype == DType::Bool {
+        let values = BooleanBuffer::collect_bool(bytes.len(), |at| bytes[at] != 0);
+        return Ok(Arc::new(BooleanArray::new(values, None)));
+    }
+    let len = bytes.len() / dtype.size();
+    numeric!(
+        dtype,
+        Of => Ok(Arc::new(PrimitiveArray::<Of>::new(ScalarBuffer::new(bytes, 0, len), None))),
+        else Err(ArrowError::NotYetImplemented(dtype.to_string()))
+    )
+}
+
+/// Rows of one column that another library lends.
+pub(crate) struct ArrowRows {
+    pub(crate) dtype: DType,
+    pub(crate) inner: Vec<u32>,
+    pub(crate) rows: usize,
+    /// The bytes of some rows each, one chunk after the other, with the row that each begins at.
+    chunks: Vec<(usize, Buffer)>,
+}
+
+impl ArrowRows {
+    /// The bytes of these rows: where they lie if they lie in one chunk, else a copy.
+    pub(crate) fn lines(&self, rows: Range<usize>) -> Lines<'_> {
+        let row_len = self.inner.iter().map(|len| *len as usize).product::<usize>() * self.dtype.size();
+        let (start, end) = (rows.start * row_len, rows.end * row_len);
+        if start == end {
+            return Lines::There(&[]);
+        }
+        let parts = self.chunks.iter().filter_map(|(first, bytes)| {
+            let at = first * row_len;
+            let within = |to: usize| to.clamp(at, at + bytes.len()) - at;
+            let part = &bytes.as_slice()[within(start)..within(end)];
+            (!part.is_empty()).then_some(part)
+        });
+        if let Some(whole) = parts.clone().next()
+            && whole.len() == end - start
+            && whole.as_ptr().addr().is_multiple_of(self.dtype.size())
+        {
+            return Lines::There(whole);
+        }
+        let mut copy = AlignedBytes::new();
+        let mut into = copy.resize(end - start);
+        for part in parts {
+            let (now, later) = into.split_at_mut(part.len());
+            now.copy_from_slice(part);
+            into = later;
+        }
+        Lines::Copied(copy)
+    }
+}
+
+/// A column of another library.
+pub(crate) enum Imported {
+    Values(ArrowRows),
+    Strings(Strings),
+}
+
+/// Whether `object` speaks the interface.
+pub(crate) fn is_arrow(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    Ok(object.hasattr("__arrow_c_stream__")? || object.hasattr("__arrow_c_array__")?)
+}
+
+/// Columns with their names, or the one column of an array, without.
+pub(crate) type Columns = Vec<(Option<String>, Imported)>;
+
+/// The whole table of an object, or its one array.
+pub(crate) fn import(object: &Bound<'_, PyAny>) -> PyResult<Columns> {
+    match Incoming::of(object)? {
+        Some(mut stream) => {
+            let (field, chunks) = (stream.field(), stream.some(object.py(), u64::MAX)?);
+            columns(&field, chunks)
+        }
+        None => import_array(object),
+    }
+}
+
+fn import_array(object: &Bound<'_, PyAny>) -> PyResult<Columns> {
+    let capsules = object.call_method0("__arrow_c_array__")?;
+    let (schema, array) = capsules.cast::<PyTuple>()?.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>()?;
+    let schema = schema.cast::<PyCapsule>()?.pointer_checked(Some(c"arrow_schema"))?;
+    let array = array.cast::<PyCapsule>()?.pointer_checked(Some(c"arrow_array"))?;
+    // SAFETY: a capsule of that name holds such a struct; it is moved out, which leaves it released behind.
+    let schema = unsafe { FFI_ArrowSchema::from_raw(schema.as_ptr().cast()) };
+    // SAFETY: the same.
+    let array = unsafe { FFI_ArrowArray::from_raw(array.as_ptr().cast()) };
+    let fail = |error: ArrowError| PyValueError::new_err(format!("the Arrow array is not one: {error}"));
+    let field = Field::try_from(&schema).map_err(fail)?;
+    // SAFETY: they came together, so the array is of this type.
+    let data = unsafe { from_ffi(array, &schema) }.map_err(fail)?;
+    columns(&field, vec![make_array(data)])
+}
+
+/// A stream of another library, which may be longer than memory is.
+pub(crate) struct Incoming {
+    stream: ArrayStreamReader,
+    /// Whether something was given out.
+    began: bool,
+}
+
+impl Incoming {
+    /// The stream of an object that has one.
+    pub(crate) fn of(object: &Bound<'_, PyAny>) -> PyResult<Option<Incoming>> {
+        if !object.hasattr("__arrow_c_stream__")? {
+            return Ok(None);
+        }
+        let capsule = object.call_method0("__arrow_c_stream__")?;
+        let capsule = capsule.cast::<PyCapsule>()?;
+        let pointer = capsule.pointer_checked(Some(c"arrow_array_stream"))?;
+        // SAFETY: a capsule of that name holds such a struct; it is moved out, which leaves it released behind.
+        let stream = unsafe { ArrayStreamReader::from_raw(pointer.as_ptr().cast::<FFI_ArrowArrayStream>()) };
+        let stream = stream.map_err(|error| failed(object.py(), &error))?;
+        Ok(Some(Incoming { stream, began: false }))
+    }
+
+    fn field(&self) -> FieldRef {
+        self.stream.field().clone()
+    }
+
+    /// Chunks that have rows, of `least` bytes together if there are so many.
+    fn some(&mut self, py: Python<'_>, least: u64) -> PyResult<Vec<ArrayRef>> {
+        let stream = &mut self.stream;
+        // It may be made of Python, on whatever thread.
+        let chunks = py.detach(|| {
+            let (mut chunks, mut len) = (Vec::new(), 0u64);
+            while len < least
+                && let Some(chunk) = stream.next()
+            {
+                let chunk = chunk?;
+                len += chunk.to_data().get_slice_memory_size()? as u64;
+                if !chunk.is_empty() {
+                    chunks.push(chunk);
+                }
+            }
+            Ok(chunks)
+        });
+        chunks.map_err(|error: ArrowError| failed(py, &error))
+    }
+
+    /// The next rows, enough to keep the cores busy; at least once, if without rows. Nothing at the end.
+    pub(crate) fn next(&mut self, py: Python<'_>) -> PyResult<Option<Columns>> {
+        let chunks = self.some(py, BATCH_LEN)?;
+        if chunks.is_empty() && self.began {
+            return Ok(None);
+        }
+        self.began = true;
+        columns(&self.field(), chunks).map(Some)
+    }
+}
+
+fn failed(py: Python<'_>, error: &ArrowError) -> PyErr {
+    of_class(py, "SourceError", format!("the Arrow stream failed: {error}"))
+}
+
+fn columns(field: &Field, chunks: Vec<ArrayRef>) -> PyResult<Columns> {
+    let DataType::Struct(fields) = field.data_type() else {
+        return Ok(vec![(None, column(field, chunks)?)]);
+    };
+    let mut row = 0;
+    for chunk in &chunks {
+        check_nulls(chunk, "the table", row, 1)?;
+        row += chunk.len();
+    }
+    let columns = fields.iter().enumerate().map(|(position, field)| {
+        let chunks = chunks.iter().map(|chunk| chunk.as_struct().column(position).clone()).collect();
+        Ok((Some(field.name().clone()), column(field, chunks)?))
+    });
+    columns.collect()
+}
+
+fn column(field: &Field, mut chunks: Vec<ArrayRef>) -> PyResult<Imported> {
+    let name = if field.name().is_empty() { "the array" } else { field.name() };
+    if chunks.is_empty() {
+        chunks.push(new_empty_array(field.data_type()));
+    }
+    if matches!(field.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View) {
+        let mut strings = Strings::default();
+        for chunk in &chunks {
+            check_nulls(chunk, name, strings.len(), 1)?;
+            match chunk.data_type() {
+                DataType::Utf8 => {
+                    chunk.as_string::<i32>().iter().flatten().for_each(|text| strings.push(text))
+                }
+                DataType::LargeUtf8 => {
+                    chunk.as_string::<i64>().iter().flatten().for_each(|text| strings.push(text));
+                }
+                _ => chunk.as_string_view().iter().flatten().for_each(|text| strings.push(text)),
+            }
+        }
+        return Ok(Imported::Strings(strings));
+    }
+    let mut all: Option<ArrowRows> = None;
+    for chunk in chunks {
+        let (row, rows) = (all.as_ref().map_or(0, |all| all.rows), chunk.len());
+        let (inner, leaf) = peel(chunk, name, row)?;
+        let (dtype, bytes) = values(&leaf, name)?;
+        let all =
+            all.get_or_insert_with(|| ArrowRows { dtype, inner: inner.clone(), rows: 0, chunks: Vec::new() });
+        if inner != all.inner && rows > 0 {
+            // Chunks without rows do not know how long their lists are.
+            if all.rows > 0 {
+                return Err(uneven(name, row));
+            }
+            all.inner = inner;
+        }
+        all.chunks.push((row, bytes));
+        all.rows += rows;
+    }
+    let mut all = all.expect("there is a chunk");
+    let values = |shape: &[u32]| shape.iter().map(|len| u64::from(*len)).product::<u64>();
+    if let Some(shape) = tensor_shape(field)
+        && values(&shape) == values(&all.inner)
+    {
+        all.inner = shape;
+    }
+    Ok(Imported::Values(all))
+}
+
+/// The shape in the metadata of `arrow.fixed_shape_tensor`, if the values lie in that order.
+fn tensor_shape(field: &Field) -> Option<Vec<u32>> {
+    field.metadata().get(EXTENSION_NAME).filter(|name| *name == TENSOR)?;
+    let metadata = Json::parse(field.metadata().get(EXTENSION_METADATA)?.as_bytes(), 8).ok()?;
+    if metadata.get("permutation").is_some() {
+        return None;
+    }
+    let shape = metadata.get("shape")?.as_array()?;
+    shape.iter().map(|len| u32::try_from(len.as_u64()?).ok()).collect()
+}
+
+/// The shape of a row, and the values of all rows.
+fn peel(array: ArrayRef, name: &str, row: usize) -> PyResult<(Vec<u32>, ArrayRef)> {
+    let (mut inner, mut array, mut dim) = (Vec::new(), array, 1);
+    loop {
+        check_nulls(&array, name, row, dim)?;
+        let rows = array.len();
+        let (len, values) = match array.data_type() {
+            DataType::FixedSizeList(_, len) => {
+                let (list, len) = (array.as_fixed_size_list(), usize::try_from(*len)?);
+                let start = list.value_offset_at(0);
+                (len, list.values().slice(start, rows * len))
+            }
+            DataType::List(_) => {
+                let list = array.as_list::<i32>();
+                let offsets: Vec<usize> =
+                    list.value_offsets().iter().map(|at| usize::try_from(*at)).collect::<Result<_, _>>()?;
+                even(&offsets, list.values(), name, row)?
+            }
+            DataType::LargeList(_) => {
+                let list = array.as_list::<i64>();
+                let offsets: Vec<usize> =
+                    list.value_offsets().iter().map(|at| usize::try_from(*at)).collect::<Result<_, _>>()?;
+                even(&offsets, list.values(), name, row)?
+            }
+            _ => return Ok((inner, array)),
+        };
+        inner.push(u32::try_from(len)?);
+        dim *= len;
+        array = values;
+    }
+}
+
+/// The values of lists that are all equally long, and how long.
+fn even(offsets: &[usize], values: &ArrayRef, name: &str, row: usize) -> PyResult<(usize, ArrayRef)> {
+    let lens = offsets.windows(2).map(|pair| pair[1] - pair[0]);
+    let len = lens.clone().next().unwrap_or(0);
+    if let Some(other) = lens.clone().position(|other| other != len) {
+        return Err(uneven(name, row + other));
+    }
+    let (start, end) = (offsets.first().copied().unwrap_or(0), offsets.last().copied().unwrap_or(0));
+    Ok((len, values.slice(start, end - start)))
+}
+
+fn uneven(name: &str, row: usize) -> PyErr {
+    PyValueError::new_err(format!(
+        "row {row} of {name} has another length than those before it: rows must be equally long"
+    ))
+}
+
+/// Refuses nulls. `array` has `dim` items for each row, the first of which is `row`.
+fn check_nulls(array: &ArrayRef, name: &str, row: usize, dim: usize) -> PyResult<()> {
+    if array.logical_null_count() == 0 {
+        return Ok(());
+    }
+    let nulls = array.logical_nulls();
+    let first = nulls.and_then(|nulls| (0..nulls.len()).find(|at| nulls.is_null(*at))).unwrap_or(0);
+    let row = row + first / dim.max(1);
+    let where_ = if dim == 1 { "is null" } else { "has a null" };
+    Err(PyValueError::new_err(format!(
+        "row {row} of {name} {where_}, and rows have no nulls: fill or drop it first"
+    )))
+}
+
+/// The bytes of values.
+fn values(array: &ArrayRef, name: &str) -> PyResult<(DType, Buffer)> {
+    if let Some(bools) = array.as_boolean_opt() {
+        let bytes: Vec<u8> = bools.values().iter().map(u8::from).collect();
+        return Ok((DType::Bool, Buffer::from_vec(bytes)));
+    }
+    let of = array.data_type();
+    let Some(dtype) = DType::ALL.into_iter().find(|dtype| to_arrow(*dtype).as_ref() == Some(of)) else {
+        return Err(PyTypeError::new_err(format!(
+            "{name} is of Arrow's type {of}, which cannot be stored: cast it to numbers, to lists of numbers, or to strings"
+        )));
+    };
+    let data = array.to_data();
+    let size = dtype.size();
+    Ok((dtype, data.buffers()[0].slice_with_length(data.offset() * size, data.len() * size)))
+}

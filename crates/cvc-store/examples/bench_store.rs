@@ -25,7 +25,10 @@ fn main() -> Result<()> {
     let folder = args.next().ok_or("the folder to work in is missing")?;
     let rounds: usize = args.next().map_or(Ok(7), |rounds| rounds.parse())?;
     let folder = Path::new(&folder);
-    let values: Vec<f32> = (0u32..).take(ROWS * DIM).map(|n| f32::from_bits(0x3f80_0000 | n.wrapping_mul(0x9e37_79b9) >> 9)).collect();
+    let values: Vec<f32> = (0u32..)
+        .take(ROWS * DIM)
+        .map(|n| f32::from_bits(0x3f80_0000 | n.wrapping_mul(0x9e37_79b9) >> 9))
+        .collect();
     let bytes: &[u8] = bytemuck::cast_slice(&values);
     let matrix = RowSlice::new(&values, DIM)?;
     let few = RowSlice::new(&values[..FEW * DIM], DIM)?;
@@ -35,7 +38,9 @@ fn main() -> Result<()> {
     let _ = std::fs::remove_dir_all(&path);
 
     for round in 0..rounds {
-        let show = |name: &str, seconds: f64| println!("{{\"name\": \"{name}\", \"round\": {round}, \"seconds\": {seconds:e}}}");
+        let show = |name: &str, seconds: f64| {
+            println!("{{\"name\": \"{name}\", \"round\": {round}, \"seconds\": {seconds:e}}}")
+        };
         // Whole arrays.
         let raw = folder.join("raw.bin");
         let _ = std::fs::remove_file(&raw);
@@ -43,18 +48,24 @@ fn main() -> Result<()> {
         let _ = std::fs::remove_dir_all(&path);
         let mut store = Store::create_with(&path, StoreOptions::default().durability(Durability::Buffered))?;
         show("store.save", time(|| Ok(drop(store.save("a", &spec, matrix)?)))?);
-        show("file.load", time(|| {
-            let mut read = Vec::with_capacity(bytes.len());
-            File::open(&raw)?.read_to_end(&mut read)?;
-            Ok(drop(black_box(read)))
-        })?);
+        show(
+            "file.load",
+            time(|| {
+                let mut read = Vec::with_capacity(bytes.len());
+                File::open(&raw)?.read_to_end(&mut read)?;
+                Ok(drop(black_box(read)))
+            })?,
+        );
         show("store.load.first", time(|| Ok(drop(black_box(store.array("a")?.read::<f32>(..)?))))?);
         show("store.load", time(|| Ok(drop(black_box(store.array("a")?.read::<f32>(..)?))))?);
         drop(store);
-        show("store.open_row", time(|| {
-            let store = Store::open_read_only(&path)?;
-            Ok(drop(black_box(store.array("a")?.read::<f32>(&[777_777])?)))
-        })?);
+        show(
+            "store.open_row",
+            time(|| {
+                let store = Store::open_read_only(&path)?;
+                Ok(drop(black_box(store.array("a")?.read::<f32>(&[777_777])?)))
+            })?,
+        );
         store = Store::open_with(&path, StoreOptions::default().durability(Durability::Buffered))?;
         // Rows here and there.
         let array = store.array("a")?;
@@ -86,32 +97,44 @@ fn main() -> Result<()> {
         // Few rows, buffered.
         let file = OpenOptions::new().read(true).write(true).open(&raw)?;
         const REPEATS: usize = 1000;
-        show("file.replace.100", time(|| {
-            for n in 0..REPEATS {
-                file.write_all_at(few_bytes, (n * 400 * 40) as u64)?;
-            }
-            Ok(())
-        })? / REPEATS as f64);
-        show("store.replace.100", time(|| {
-            for n in 0..REPEATS {
-                let start = (n * 400) as u64;
-                store.replace("a", start..start + FEW as u64, few)?;
-            }
-            Ok(())
-        })? / REPEATS as f64);
+        show(
+            "file.replace.100",
+            time(|| {
+                for n in 0..REPEATS {
+                    file.write_all_at(few_bytes, (n * 400 * 40) as u64)?;
+                }
+                Ok(())
+            })? / REPEATS as f64,
+        );
+        show(
+            "store.replace.100",
+            time(|| {
+                for n in 0..REPEATS {
+                    let start = (n * 400) as u64;
+                    store.replace("a", start..start + FEW as u64, few)?;
+                }
+                Ok(())
+            })? / REPEATS as f64,
+        );
         let end = file.metadata()?.len();
-        show("file.append.100", time(|| {
-            for n in 0..REPEATS {
-                file.write_all_at(few_bytes, end + (n * few_bytes.len()) as u64)?;
-            }
-            Ok(())
-        })? / REPEATS as f64);
-        show("store.append.100", time(|| {
-            for _ in 0..REPEATS {
-                store.append("a", few)?;
-            }
-            Ok(())
-        })? / REPEATS as f64);
+        show(
+            "file.append.100",
+            time(|| {
+                for n in 0..REPEATS {
+                    file.write_all_at(few_bytes, end + (n * few_bytes.len()) as u64)?;
+                }
+                Ok(())
+            })? / REPEATS as f64,
+        );
+        show(
+            "store.append.100",
+            time(|| {
+                for _ in 0..REPEATS {
+                    store.append("a", few)?;
+                }
+                Ok(())
+            })? / REPEATS as f64,
+        );
         show("store.load.changed", time(|| Ok(drop(black_box(store.array("a")?.read::<f32>(..)?))))?);
         // Few rows, synced.
         store.sync()?;
@@ -132,17 +155,76 @@ fn main() -> Result<()> {
         }
         show("file.append.100.synced", of_file / SYNCS as f64);
         show("store.append.100.synced", of_store / SYNCS as f64);
+        // A change takes its turn with replacing the journal, once in some 2,000 of these; that is in `store.appends.10000`.
+        store.checkpoint()?;
         // A hundred changes of ten rows, each read and written back.
-        show("store.updates.100", time(|| {
-            for n in 0..100i64 {
-                let rows: Vec<i64> = (n * 1000..n * 1000 + 10).collect();
-                let read = store.array("a")?.read::<f32>(&rows)?;
-                store.replace("a", &rows, RowSlice::new(&read, DIM)?)?;
-            }
-            Ok(())
-        })?);
+        show(
+            "store.updates.100",
+            time(|| {
+                for n in 0..100i64 {
+                    let rows: Vec<i64> = (n * 1000..n * 1000 + 10).collect();
+                    let read = store.array("a")?.read::<f32>(&rows)?;
+                    store.replace("a", &rows, RowSlice::new(&read, DIM)?)?;
+                }
+                Ok(())
+            })?,
+        );
+        show(
+            "store.view.100",
+            time(|| {
+                let mut view = store.writable("a")?;
+                let values = view.values_mut::<f32>()?;
+                for n in 0..100 {
+                    values[n * 10_000..n * 10_000 + 100].fill(n as f32);
+                }
+                Ok(drop(view.commit()?))
+            })?,
+        );
         drop(store);
         std::fs::remove_file(&raw)?;
+
+        // A million rows in ten thousand commits.
+        let _ = std::fs::remove_dir_all(&path);
+        let store = Store::create_with(&path, StoreOptions::default().durability(Durability::Buffered))?;
+        store.save("a", &spec, RowSlice::from_bytes(DType::F32, 0, DIM, &[])?)?;
+        let open = || {
+            time(|| {
+                let store = Store::open_read_only(&path)?;
+                Ok(drop(black_box(store.array("a")?.read::<f32>(&[7])?)))
+            })
+        };
+        let mut most_files = 0;
+        let mut opened = Vec::new();
+        show(
+            "store.appends.10000",
+            time(|| {
+                for n in 0..10_000 {
+                    store.append("a", RowSlice::new(&values[n * 1000..(n + 1) * 1000], DIM)?)?;
+                    if n % 1000 == 999 {
+                        most_files = most_files.max(std::fs::read_dir(&path)?.count());
+                        opened.push(open()?);
+                    }
+                }
+                Ok(())
+            })? - opened.iter().sum::<f64>(),
+        );
+        opened
+            .iter()
+            .enumerate()
+            .for_each(|(at, seconds)| show(&format!("store.open.after.{}000", at + 1), *seconds));
+        let before = store.disk_len()?;
+        show("store.compact", time(|| Ok(drop(store.compact()?)))?);
+        show("store.open.compacted", open()?);
+        let memory = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let memory =
+            memory.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or("").trim().to_owned();
+        println!(
+            "{{\"name\": \"space\", \"round\": {round}, \"ratio_before\": {:.4}, \"ratio_after\": {:.4}, \"most_files\": {most_files}, \"files\": {}, \"memory\": \"{memory}\"}}",
+            before as f64 / bytes.len() as f64,
+            store.disk_len()? as f64 / bytes.len() as f64,
+            std::fs::read_dir(&path)?.count(),
+        );
+        assert!(store.array("a")?.read::<f32>(..)? == values);
     }
     let _ = std::fs::remove_dir_all(&path);
     Ok(())

@@ -35,7 +35,10 @@ impl Batch {
         Batch { store, began: state.commit, state, changes: Vec::new(), pending: Vec::new() }
     }
 
-    pub(crate) fn edit(&mut self, make: impl FnOnce(&mut Editor<'_>) -> Result<(), Error>) -> Result<(), Error> {
+    pub(crate) fn edit(
+        &mut self,
+        make: impl FnOnce(&mut Editor<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let state = std::mem::take(&mut self.state);
         let (changes, pending) = (std::mem::take(&mut self.changes), std::mem::take(&mut self.pending));
         let (change_count, pending_count) = (changes.len(), pending.len());
@@ -68,7 +71,12 @@ impl Batch {
     ///
     /// # Errors
     /// As [`Store::save`]; the batch is as it was before.
-    pub fn save<'a>(&mut self, name: &str, spec: &ArraySpec, rows: impl Into<ArrayRows<'a>>) -> Result<(), Error> {
+    pub fn save<'a>(
+        &mut self,
+        name: &str,
+        spec: &ArraySpec,
+        rows: impl Into<ArrayRows<'a>>,
+    ) -> Result<(), Error> {
         let rows = rows.into();
         self.edit(|editor| editor.save(name, spec, &rows))
     }

@@ -23,7 +23,8 @@ pub(crate) struct Bits {
 impl Bits {
     /// The positions of `range` that are in `set`, or those that are not.
     pub(crate) fn new(range: Range<u64>, set: &RoaringTreemap, wanted: bool) -> Bits {
-        let spans = usize::try_from((range.end - range.start).div_ceil(SPAN)).expect("rows that are in memory");
+        let spans =
+            usize::try_from((range.end - range.start).div_ceil(SPAN)).expect("rows that are in memory");
         let mut words = vec![if wanted { 0 } else { u64::MAX }; spans * WORDS];
         for position in set.iter().skip_while(|position| *position < range.start) {
             if position >= range.end {
@@ -115,7 +116,9 @@ mod tests {
 
     #[test]
     fn counting_and_finding_agree_with_a_plain_list() {
-        for (start, len, step) in [(0u64, 0u64, 1u64), (5, 1, 1), (7, 3000, 3), (1000, 1024, 700), (3, 513, 2)] {
+        for (start, len, step) in
+            [(0u64, 0u64, 1u64), (5, 1, 1), (7, 3000, 3), (1000, 1024, 700), (3, 513, 2)]
+        {
             let set: RoaringTreemap = (start..start + len).filter(|position| position % step == 0).collect();
             for wanted in [true, false] {
                 let list: Vec<u64> =

@@ -18,19 +18,58 @@ use crate::wire::{Problem, Wire, put_bytes, put_str, put_u8, put_u32, put_u64};
 #[derive(Clone, Debug)]
 pub(crate) enum Change {
     Segment(Arc<Segment>),
-    Create { name: String, spec: ArraySpec, base: u64, next: u64, made: u64, changed: u64 },
+    Create {
+        name: String,
+        spec: ArraySpec,
+        base: u64,
+        next: u64,
+        made: u64,
+        changed: u64,
+    },
     /// Rows for these ranges of positions (first, count), one after another.
-    Rows { name: String, ranges: Vec<(u64, u64)>, source: Source, row: u64 },
+    Rows {
+        name: String,
+        ranges: Vec<(u64, u64)>,
+        source: Source,
+        row: u64,
+    },
     /// The rows of these positions are now in a segment, from `row` on.
-    Fold { name: String, positions: RoaringTreemap, segment: Arc<Segment>, row: u64 },
-    Delete { name: String, positions: RoaringTreemap },
-    Drop { name: String },
-    Rename { from: String, to: String },
-    Clone { from: String, to: String, made: u64 },
-    ArrayMetadata { name: String, metadata: Json },
-    Metadata { metadata: Json },
-    Sections { name: String, sections: Vec<Placed> },
-    Keep { commits: u64 },
+    Fold {
+        name: String,
+        positions: RoaringTreemap,
+        segment: Arc<Segment>,
+        row: u64,
+    },
+    Delete {
+        name: String,
+        positions: RoaringTreemap,
+    },
+    Drop {
+        name: String,
+    },
+    Rename {
+        from: String,
+        to: String,
+    },
+    Clone {
+        from: String,
+        to: String,
+        made: u64,
+    },
+    ArrayMetadata {
+        name: String,
+        metadata: Json,
+    },
+    Metadata {
+        metadata: Json,
+    },
+    Sections {
+        name: String,
+        sections: Vec<Placed>,
+    },
+    Keep {
+        commits: u64,
+    },
 }
 
 impl Change {
@@ -113,7 +152,11 @@ impl Change {
     }
 
     /// The next change of a body, made of what is known in `state`.
-    pub(crate) fn decode(wire: &mut Wire<'_>, state: &State, layer: &Arc<dyn Layer>) -> Result<Change, Problem> {
+    pub(crate) fn decode(
+        wire: &mut Wire<'_>,
+        state: &State,
+        layer: &Arc<dyn Layer>,
+    ) -> Result<Change, Problem> {
         let name = |wire: &mut Wire<'_>| wire.str().map(str::to_owned);
         let segment = |wire: &mut Wire<'_>| state.segment(wire.u64()?);
         Ok(match wire.u8()? {
@@ -216,7 +259,8 @@ fn inline(spec: &ArraySpec, bytes: &[u8], rows: u64) -> Result<Source, Problem> 
 fn file(spec: &ArraySpec, bytes: &[u8], rows: u64) -> Result<Source, Problem> {
     let reader = Reader::from_bytes(bytes.to_vec()).map_err(|error| error.to_string())?;
     match reader.arrays().next() {
-        Some(array) if array.rows() == rows && array.dim() == spec.dim() && array.index().dtype == spec.dtype => {}
+        Some(array)
+            if array.rows() == rows && array.dim() == spec.dim() && array.index().dtype == spec.dtype => {}
         _ => return Err("a file within it has other rows than it says".into()),
     }
     Ok(Source::File(Arc::new(reader)))
@@ -229,6 +273,7 @@ fn put_bitmap(out: &mut Vec<u8>, bitmap: &RoaringTreemap) {
 
 fn bitmap(wire: &mut Wire<'_>) -> Result<RoaringTreemap, Problem> {
     let mut bytes = wire.bytes()?;
-    let bitmap = RoaringTreemap::deserialize_from(&mut bytes).map_err(|error| format!("a bitmap: {error}"))?;
+    let bitmap =
+        RoaringTreemap::deserialize_from(&mut bytes).map_err(|error| format!("a bitmap: {error}"))?;
     if bytes.is_empty() { Ok(bitmap) } else { Err("there is something behind a bitmap".into()) }
 }

@@ -59,7 +59,12 @@ pub(crate) fn fold(inner: &Inner, head: &State) -> Result<(State, Vec<Arc<Segmen
     Ok((state, new))
 }
 
-fn fold_arrays(inner: &Inner, head: &State, state: &mut State, new: &mut Vec<Arc<Segment>>) -> Result<(), Error> {
+fn fold_arrays(
+    inner: &Inner,
+    head: &State,
+    state: &mut State,
+    new: &mut Vec<Arc<Segment>>,
+) -> Result<(), Error> {
     for (name, array) in &head.arrays {
         let small = small_segments(inner, array);
         let many = array.inline_bytes > inner.options.inline_len
@@ -136,7 +141,9 @@ pub(crate) fn write_rows<W: std::io::Write>(
     writer: &mut cvc::Writer<cvc::writer::ToSink<W>>,
 ) -> Result<(), Error> {
     let output = |error: cvc::Error| match error {
-        cvc::Error::Output(cause) => Error::io(name.into(), "a segment of this array cannot be written")(cause),
+        cvc::Error::Output(cause) => {
+            Error::io(name.into(), "a segment of this array cannot be written")(cause)
+        }
         error => Error::rows(name)(error),
     };
     if !array.spec.is_lossless() {
@@ -156,7 +163,9 @@ pub(crate) fn write_rows<W: std::io::Write>(
                         let of = match &run.source {
                             Source::Segment(segment) => segment.array()?,
                             Source::File(reader) => first_array(reader),
-                            Source::Values(_) | Source::Strings(_) => unreachable!("rows of a lossy codec are encoded"),
+                            Source::Values(_) | Source::Strings(_) => {
+                                unreachable!("rows of a lossy codec are encoded")
+                            }
                         };
                         from.push((of, vec![rows]));
                     }
@@ -165,7 +174,8 @@ pub(crate) fn write_rows<W: std::io::Write>(
                 position = stop;
             }
         }
-        let from: Vec<(Array<'_>, Rows)> = from.into_iter().map(|(of, rows)| (of, Rows::from(rows))).collect();
+        let from: Vec<(Array<'_>, Rows)> =
+            from.into_iter().map(|(of, rows)| (of, Rows::from(rows))).collect();
         return writer.copy_rows(0, &from).map_err(output);
     }
     let row_len = array.spec.row_len().max(1) as u64;
@@ -229,7 +239,8 @@ impl Store {
     /// # Errors
     /// As [`Store::compact`].
     pub fn compact_while(&self, mut go_on: impl FnMut(u64) -> bool) -> Result<CompactReport, Error> {
-        let mut report = CompactReport { bytes_before: self.disk_len()?, finished: true, ..CompactReport::default() };
+        let mut report =
+            CompactReport { bytes_before: self.disk_len()?, finished: true, ..CompactReport::default() };
         let names = self.names();
         'arrays: for name in names {
             // What moves is decided once; what is changed meanwhile is left for the next time.
@@ -293,7 +304,8 @@ impl Store {
         let names = layer.list().map_err(Error::io(layer.path(""), "cannot be listed"))?;
         let mut sum = 0;
         for name in names {
-            let ours = crate::names::segment_number(&name).is_some() || crate::names::journal_number(&name).is_some();
+            let ours = crate::names::segment_number(&name).is_some()
+                || crate::names::journal_number(&name).is_some();
             // One that was just removed has no bytes.
             if ours && let Ok(file) = layer.open(&name, false) {
                 sum += file.len().map_err(Error::io(layer.path(&name), "cannot be looked at"))?;
@@ -306,7 +318,10 @@ impl Store {
 /// Whether the rows of these positions lie where they lay.
 fn is_unchanged(before: &ArrayState, now: &ArrayState, positions: &RoaringTreemap) -> bool {
     let places = |array: &ArrayState, position: u64| {
-        array.runs.of(position).map(|(start, run)| (run.source.clone(), run.row_of(start, position), start + run.len))
+        array
+            .runs
+            .of(position)
+            .map(|(start, run)| (run.source.clone(), run.row_of(start, position), start + run.len))
     };
     ranges_of(positions).into_iter().all(|range| {
         let mut position = range.start;
@@ -328,7 +343,8 @@ fn garbage(inner: &Inner, state: &State, array: &ArrayState) -> BTreeSet<u64> {
     for array in state.arrays.values() {
         for (start, run) in array.runs.iter() {
             if let Source::Segment(segment) = &run.source {
-                *used.entry(segment.number).or_default() += array.row_of(start + run.len) - array.row_of(start);
+                *used.entry(segment.number).or_default() +=
+                    array.row_of(start + run.len) - array.row_of(start);
             }
         }
     }

@@ -38,7 +38,12 @@ impl<'a> Editor<'a> {
     }
 
     /// Goes on where another editor was.
-    pub(crate) fn resume(inner: &'a Inner, state: State, changes: Vec<Change>, pending: Vec<u64>) -> Editor<'a> {
+    pub(crate) fn resume(
+        inner: &'a Inner,
+        state: State,
+        changes: Vec<Change>,
+        pending: Vec<u64>,
+    ) -> Editor<'a> {
         let applied = changes.len();
         Editor { inner, state: Cow::Owned(state), changes, applied, pending }
     }
@@ -75,9 +80,7 @@ impl<'a> Editor<'a> {
         let state = self.state();
         match state.arrays.get(name) {
             Some(array) => Ok(Arc::clone(array)),
-            None => {
-                Err(Error::NoArray { name: name.into(), known: state.arrays.keys().cloned().collect() })
-            }
+            None => Err(Error::NoArray { name: name.into(), known: state.arrays.keys().cloned().collect() }),
         }
     }
 
@@ -255,7 +258,11 @@ impl<'a> Editor<'a> {
     fn check_free(&mut self, name: &str) -> Result<(), Error> {
         check_name(name)?;
         if self.state().arrays.contains_key(name) {
-            return Err(Error::argument("array", format!("{name:?}"), "there is one of that name; delete it first"));
+            return Err(Error::argument(
+                "array",
+                format!("{name:?}"),
+                "there is one of that name; delete it first",
+            ));
         }
         Ok(())
     }
@@ -283,11 +290,18 @@ impl<'a> Editor<'a> {
     }
 
     /// Adds a section over rows `start..end`.
-    pub(crate) fn add_section(&mut self, name: &str, start: u64, end: u64, metadata: &Json) -> Result<(), Error> {
+    pub(crate) fn add_section(
+        &mut self,
+        name: &str,
+        start: u64,
+        end: u64,
+        metadata: &Json,
+    ) -> Result<(), Error> {
         let array = self.array(name)?;
         let named = format!("{start}..{end}");
         if start >= end || end > array.rows() {
-            let problem = format!("a section has at least one row, and the array has rows 0..{}", array.rows());
+            let problem =
+                format!("a section has at least one row, and the array has rows 0..{}", array.rows());
             return Err(Error::argument("section", named, problem));
         }
         check_nesting(metadata)?;
@@ -295,7 +309,8 @@ impl<'a> Editor<'a> {
         let mut sections = array.sections.clone();
         let at = sections.partition_point(|other| other.positions.start < positions.start);
         let before = at.checked_sub(1).map(|at| &sections[at]);
-        let clash = |other: &Placed| other.positions.start < positions.end && positions.start < other.positions.end;
+        let clash =
+            |other: &Placed| other.positions.start < positions.end && positions.start < other.positions.end;
         if before.is_some_and(clash) || sections.get(at).is_some_and(clash) {
             return Err(Error::argument("section", named, "it shares rows with another one"));
         }

@@ -92,7 +92,9 @@ pub enum Error {
         known: Vec<String>,
     },
     /// A commit that cannot be read any more, or not yet.
-    #[error("commit {commit} cannot be read: those from {oldest} to {newest} can; keep more of them to go back further")]
+    #[error(
+        "commit {commit} cannot be read: those from {oldest} to {newest} can; keep more of them to go back further"
+    )]
     NoCommit {
         /// The commit asked for.
         commit: u64,
@@ -140,7 +142,11 @@ impl Error {
         move |cause| Error::Io { path, action, cause }
     }
 
-    pub(crate) fn argument(argument: &'static str, value: impl ToString, problem: impl Into<String>) -> Error {
+    pub(crate) fn argument(
+        argument: &'static str,
+        value: impl ToString,
+        problem: impl Into<String>,
+    ) -> Error {
         Error::Argument { argument, value: value.to_string(), problem: problem.into() }
     }
 
@@ -158,7 +164,9 @@ impl Error {
             | Error::Exists { .. }
             | Error::ReadOnly => true,
             Error::Rows { error, .. } => error.is_usage(),
-            Error::Io { cause, .. } => matches!(cause.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
+            Error::Io { cause, .. } => {
+                matches!(cause.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+            }
             _ => false,
         }
     }

@@ -51,7 +51,9 @@ impl std::fmt::Display for Id<'_> {
 /// The ids of rows, one by one.
 fn ids_of<'a>(rows: &'a ArrayRows<'a>) -> Box<dyn Iterator<Item = Id<'a>> + 'a> {
     match rows {
-        ArrayRows::Strings { strings, rows } => Box::new(rows.clone().map(|row| Id::String(strings.get(row)))),
+        ArrayRows::Strings { strings, rows } => {
+            Box::new(rows.clone().map(|row| Id::String(strings.get(row))))
+        }
         ArrayRows::Values(rows) => {
             let (bytes, dtype) = (rows.bytes(), rows.dtype());
             Box::new(bytes.chunks_exact(dtype.size()).map(move |bytes| Id::Number(number(dtype, bytes))))
@@ -134,7 +136,11 @@ fn with_index<T>(
     let fresh = || Index {
         generation: array.generation,
         next: array.base,
-        ids: if array.spec.dtype().is_some() { Ids::Numbers(HashMap::new()) } else { Ids::Strings(HashMap::new()) },
+        ids: if array.spec.dtype().is_some() {
+            Ids::Numbers(HashMap::new())
+        } else {
+            Ids::Strings(HashMap::new())
+        },
     };
     let index = match indexes.entry(name.to_owned()) {
         Entry::Occupied(known) => {
@@ -183,7 +189,12 @@ pub(crate) fn check_all(name: &str, array: &ArrayState) -> Result<(), Error> {
 }
 
 /// Refuses rows that are there already, or twice.
-pub(crate) fn check_new(inner: &Inner, name: &str, array: &ArrayState, rows: &ArrayRows<'_>) -> Result<(), Error> {
+pub(crate) fn check_new(
+    inner: &Inner,
+    name: &str,
+    array: &ArrayState,
+    rows: &ArrayRows<'_>,
+) -> Result<(), Error> {
     check_distinct(name, rows)?;
     with_index(inner, name, array, |index| match ids_of(rows).find(|id| index.get(array, *id).is_some()) {
         Some(id) => Err(twice(name, id)),
@@ -200,7 +211,8 @@ pub(crate) fn check_replaced(
     rows: &ArrayRows<'_>,
 ) -> Result<(), Error> {
     check_distinct(name, rows)?;
-    let replaced = |position: u64| ranges.iter().any(|(start, len)| (*start..start + len).contains(&position));
+    let replaced =
+        |position: u64| ranges.iter().any(|(start, len)| (*start..start + len).contains(&position));
     with_index(inner, name, array, |index| {
         match ids_of(rows).find(|id| index.get(array, *id).is_some_and(|position| !replaced(position))) {
             Some(id) => Err(twice(name, id)),
@@ -290,7 +302,11 @@ impl Store {
     ///
     /// # Errors
     /// `ids` is not unique, or the ids are of another dtype.
-    pub fn rows_of_ids<'a>(&self, ids: &str, keys: impl Into<ArrayRows<'a>>) -> Result<Vec<Option<u64>>, Error> {
+    pub fn rows_of_ids<'a>(
+        &self,
+        ids: &str,
+        keys: impl Into<ArrayRows<'a>>,
+    ) -> Result<Vec<Option<u64>>, Error> {
         let keys = keys.into();
         let array: Arc<ArrayState> = self.array(ids)?.array;
         check_ids(ids, &array)?;

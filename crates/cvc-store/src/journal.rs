@@ -173,7 +173,9 @@ impl Journal {
             };
             match Journal::read(layer, number, Until::End) {
                 // A newer one took its place.
-                Err(Error::Io { cause, .. }) if cause.kind() == std::io::ErrorKind::NotFound && last != Some(number) => {
+                Err(Error::Io { cause, .. })
+                    if cause.kind() == std::io::ErrorKind::NotFound && last != Some(number) =>
+                {
                     last = Some(number);
                 }
                 result => return result,
@@ -186,7 +188,9 @@ impl Journal {
     /// Journal `number`, as far as wanted.
     pub(crate) fn read(layer: &Arc<dyn Layer>, number: u64, until: Until) -> Result<Journal, Error> {
         let path = layer.path(&names::journal(number));
-        let file = layer.open(&names::journal(number), false).map_err(Error::io(path.clone(), "cannot be opened"))?;
+        let file = layer
+            .open(&names::journal(number), false)
+            .map_err(Error::io(path.clone(), "cannot be opened"))?;
         let mut look = 1;
         loop {
             let bytes = read_all(&*file).map_err(Error::io(path.clone(), "cannot be read"))?;
@@ -202,10 +206,13 @@ impl Journal {
 
     fn of_bytes(layer: &Arc<dyn Layer>, number: u64, bytes: &[u8], until: Until) -> Result<Journal, Error> {
         let path = layer.path(&names::journal(number));
-        let damaged = |offset, problem: &str| Error::Damaged { path: path.clone(), offset, problem: problem.into() };
+        let damaged =
+            |offset, problem: &str| Error::Damaged { path: path.clone(), offset, problem: problem.into() };
         let expected = header(number);
         let found = bytes.get(..expected.len()).ok_or_else(|| damaged(0, "the journal is too short"))?;
-        if crc32c(&[&found[..60]]) != u32::from_le_bytes(found[60..64].try_into().expect("four")) || found[..8] != MAGIC {
+        if crc32c(&[&found[..60]]) != u32::from_le_bytes(found[60..64].try_into().expect("four"))
+            || found[..8] != MAGIC
+        {
             return Err(damaged(0, "this is not the header of a journal"));
         }
         let word = |at: usize| u16::from_le_bytes([found[at], found[at + 1]]);
@@ -217,7 +224,9 @@ impl Journal {
         }
         let header_crc = u32::from_le_bytes(found[60..64].try_into().expect("four"));
         let first = record_at(bytes, HEAD_LEN)
-            .filter(|first| first.head.kind == Kind::Checkpoint && first.head.synced && first.head.previous == header_crc)
+            .filter(|first| {
+                first.head.kind == Kind::Checkpoint && first.head.synced && first.head.previous == header_crc
+            })
             .ok_or_else(|| damaged(HEAD_LEN, "the checkpoint is damaged"))?;
         let mut state = State::default();
         apply_all(&mut state, first.body, None, layer).map_err(|problem| damaged(HEAD_LEN, &problem))?;
@@ -251,7 +260,8 @@ impl Journal {
         let mut durable = self.durable;
         while let Some(found) = record_at(bytes, at - base) {
             let next = commit + u64::from(found.head.kind == Kind::Commit);
-            if found.head.kind == Kind::Checkpoint || found.head.previous != crc || found.head.commit != next {
+            if found.head.kind == Kind::Checkpoint || found.head.previous != crc || found.head.commit != next
+            {
                 break;
             }
             let end = after(at, &found);
@@ -294,7 +304,10 @@ impl Journal {
                     if !new.is_empty() && (found.head.boot == 0 || found.head.boot != boot) {
                         self.checked = true;
                         if let Some(bad) = new.iter().find(|segment| !segment.is_whole()) {
-                            let problem = format!("commit {commit} was not synced, and segment {} is not whole", bad.number);
+                            let problem = format!(
+                                "commit {commit} was not synced, and segment {} is not whole",
+                                bad.number
+                            );
                             self.cut = Some((at, problem));
                             return Ok(());
                         }
@@ -337,7 +350,12 @@ fn after(at: u64, found: &Found<'_>) -> u64 {
     if found.head.synced { end.next_multiple_of(SECTOR) } else { end }
 }
 
-fn apply_all(state: &mut State, body: &[u8], time: Option<u64>, layer: &Arc<dyn Layer>) -> Result<(), Problem> {
+fn apply_all(
+    state: &mut State,
+    body: &[u8],
+    time: Option<u64>,
+    layer: &Arc<dyn Layer>,
+) -> Result<(), Problem> {
     let mut wire = Wire(body);
     while !wire.is_empty() {
         let change = Change::decode(&mut wire, state, layer)?;

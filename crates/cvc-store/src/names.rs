@@ -25,7 +25,8 @@ pub(crate) fn is_temporary(name: &str) -> bool {
 }
 
 fn number(digits: &str) -> Option<u64> {
-    let canonical = digits.len() == 16 && digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    let canonical =
+        digits.len() == 16 && digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
     if canonical { u64::from_str_radix(digits, 16).ok() } else { None }
 }
 
@@ -39,7 +40,12 @@ mod tests {
         assert_eq!(segment(1), "seg-0000000000000001.cvc");
         assert_eq!(journal_number("journal-000000000000001f"), Some(31));
         assert_eq!(segment_number("seg-0000000000000001.cvc"), Some(1));
-        for name in ["journal-1f", "journal-000000000000001F", "journal-+00000000000001f", "journal-000000000000001f.tmp"] {
+        for name in [
+            "journal-1f",
+            "journal-000000000000001F",
+            "journal-+00000000000001f",
+            "journal-000000000000001f.tmp",
+        ] {
             assert_eq!(journal_number(name), None, "{name}");
         }
         assert!(is_temporary("journal-000000000000001f.tmp") && !is_temporary("mine.tmp"));

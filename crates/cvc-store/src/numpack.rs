@@ -82,8 +82,12 @@ impl Store {
                 return Err(fail(path, format!("array {:?} has no rows", entry.name)));
             };
             let inner = inner.iter().map(|len| u32::try_from(*len)).collect::<Result<Vec<u32>, _>>();
-            let inner = inner.map_err(|_| fail(path.clone(), format!("the rows of array {:?} are too large", entry.name)))?;
-            let codec = if cvc::codec::find(codec).is_ok_and(|codec| !codec.is_lossless()) && !entry.dtype.is_float() {
+            let inner = inner.map_err(|_| {
+                fail(path.clone(), format!("the rows of array {:?} are too large", entry.name))
+            })?;
+            let codec = if cvc::codec::find(codec).is_ok_and(|codec| !codec.is_lossless())
+                && !entry.dtype.is_float()
+            {
                 "raw"
             } else {
                 codec
@@ -141,7 +145,8 @@ fn parts(directory: &Path, entry: &Entry, rows: u64) -> Result<Vec<Part>, Error>
     if list.get("version").and_then(Json::as_u64) != Some(1) {
         return Err(fail("it has another version than 1".into()));
     }
-    let segments = list.get("segments").and_then(Json::as_array).ok_or_else(|| fail("it lists no segments".into()))?;
+    let segments =
+        list.get("segments").and_then(Json::as_array).ok_or_else(|| fail("it lists no segments".into()))?;
     let mut parts = Vec::new();
     for segment in segments {
         let file = segment.get("file").and_then(Json::as_str);
@@ -191,7 +196,12 @@ fn live_rows(directory: &Path, name: &str, rows: u64) -> Result<Vec<Range<u64>>,
     Ok(live)
 }
 
-fn copy_rows(sink: &mut RowSink<'_>, spec: &ArraySpec, parts: &[Part], live: &[Range<u64>]) -> Result<(), Error> {
+fn copy_rows(
+    sink: &mut RowSink<'_>,
+    spec: &ArraySpec,
+    parts: &[Part],
+    live: &[Range<u64>],
+) -> Result<(), Error> {
     let row_len = spec.row_len() as u64;
     let dtype = spec.dtype().expect("NumPack has no strings");
     let step = (BATCH_LEN / row_len.max(1)).max(1);
@@ -219,9 +229,15 @@ fn copy_rows(sink: &mut RowSink<'_>, spec: &ArraySpec, parts: &[Part], live: &[R
                 // Rows may begin where no value of their dtype can.
                 let mut native = AlignedBytes::new();
                 let out = native.resize(at(end) - at(start));
-                cvc::codec::ops::copy::copy(&scratch.bytes()[at(start)..at(end)], dtype.component_size(), out);
+                cvc::codec::ops::copy::copy(
+                    &scratch.bytes()[at(start)..at(end)],
+                    dtype.component_size(),
+                    out,
+                );
                 let rows = RowSlice::from_bytes(dtype, count, spec.dim() as usize, native.bytes());
-                sink.write(rows.map_err(|error| Error::Import { path: path.clone(), problem: error.to_string() })?)?;
+                sink.write(
+                    rows.map_err(|error| Error::Import { path: path.clone(), problem: error.to_string() })?,
+                )?;
             }
             row = stop;
         }
@@ -233,7 +249,8 @@ fn copy_rows(sink: &mut RowSink<'_>, spec: &ArraySpec, parts: &[Part], live: &[R
 /// A file below `directory`, and nowhere else.
 fn within(directory: &Path, name: &str) -> Result<PathBuf, Error> {
     let relative = Path::new(name);
-    let plain = relative.components().all(|part| matches!(part, Component::Normal(_))) && !name.contains('\\');
+    let plain =
+        relative.components().all(|part| matches!(part, Component::Normal(_))) && !name.contains('\\');
     if !plain || name.is_empty() {
         let problem = format!("the name {name:?} leads out of the directory");
         return Err(Error::Import { path: directory.to_owned(), problem });
@@ -262,7 +279,8 @@ fn unpack(path: &Path, into: &Path) -> Result<(), Error> {
     }
     for _ in 0..u32_of(&head[9..13]) {
         let len = u32_of(&take(&mut file, 4)?);
-        let name = String::from_utf8(take(&mut file, len.into())?).map_err(|_| fail("a name is not UTF-8".into()))?;
+        let name = String::from_utf8(take(&mut file, len.into())?)
+            .map_err(|_| fail("a name is not UTF-8".into()))?;
         let target = within(into, &name.replace('\\', "/"))?;
         let sizes = take(&mut file, 16)?;
         let (original, packed) = (u64_of(&sizes[..8]), u64_of(&sizes[8..]));

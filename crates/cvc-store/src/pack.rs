@@ -67,9 +67,11 @@ impl Snapshot {
         let fail = || Error::io(path.to_owned(), "cannot be written");
         let mut file = AtomicFile::create(path, overwrite).map_err(fail())?;
         let mut archive = ZipWriter::new(&mut file);
-        let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored).large_file(true);
+        let options =
+            SimpleFileOptions::default().compression_method(CompressionMethod::Stored).large_file(true);
         let zip = |error: zip::result::ZipError| fail()(error.into());
-        let arrays: Vec<StoredArray> = self.names().iter().map(|name| self.array(name)).collect::<Result<_, _>>()?;
+        let arrays: Vec<StoredArray> =
+            self.names().iter().map(|name| self.array(name)).collect::<Result<_, _>>()?;
         archive.start_file(LIST, options).map_err(zip)?;
         archive.write_all(self.list(&arrays).as_bytes()).map_err(fail())?;
         for (number, array) in arrays.iter().enumerate() {
@@ -152,7 +154,9 @@ fn open(path: &Path) -> Result<(Archive, PackageInfo), Error> {
     let mut archive = ZipArchive::new(BufReader::new(file)).map_err(|error| wrong(error.to_string()))?;
     let mut text = String::new();
     {
-        let list = archive.by_name(LIST).map_err(|_| wrong(format!("it has no {LIST}, so it is not a package of a store")))?;
+        let list = archive
+            .by_name(LIST)
+            .map_err(|_| wrong(format!("it has no {LIST}, so it is not a package of a store")))?;
         list.take(Limits::default().header_len)
             .read_to_string(&mut text)
             .map_err(|error| wrong(format!("{LIST}: {error}")))?;
@@ -210,7 +214,12 @@ impl Store {
                 batch.save_with(&array.name, &array.spec, |sink| unpack_array(&reader, array, sink))?;
                 batch.set_array_metadata(&array.name, &array.metadata)?;
                 for section in reader.sections() {
-                    batch.add_section(&array.name, section.rows.start, section.rows.end, &section.metadata)?;
+                    batch.add_section(
+                        &array.name,
+                        section.rows.start,
+                        section.rows.end,
+                        &section.metadata,
+                    )?;
                 }
                 drop(reader);
                 std::fs::remove_file(&taken).map_err(Error::io(taken, "cannot be removed"))?;
@@ -240,7 +249,11 @@ fn unpack_array(reader: &Reader, packed: &PackedArray, sink: &mut RowSink<'_>) -
     let array = reader.array(&packed.name).map_err(fail())?;
     let rows = array.rows();
     if packed.shape.first() != Some(&rows) {
-        return Err(Error::argument("package", &packed.name, "its file has other rows than the package says"));
+        return Err(Error::argument(
+            "package",
+            &packed.name,
+            "its file has other rows than the package says",
+        ));
     }
     if !packed.spec.is_lossless() {
         return sink.writer.copy_rows(0, &[(array, Rows::ALL)]).map_err(fail());
@@ -257,7 +270,8 @@ fn unpack_array(reader: &Reader, packed: &PackedArray, sink: &mut RowSink<'_>) -
             Some(dtype) => {
                 let dim = packed.spec.dim() as usize;
                 let out = bytes.resize(index(end - start) * dim * dtype.size());
-                let mut buffer = cvc::HostBuffer::from_bytes(dtype, out).map_err(|error| fail()(error.into()))?;
+                let mut buffer =
+                    cvc::HostBuffer::from_bytes(dtype, out).map_err(|error| fail()(error.into()))?;
                 array.decode(&cvc::CpuBackend::new(), start..end, dtype, &mut buffer).map_err(fail())?;
                 let slice = RowSlice::from_bytes(dtype, index(end - start), dim, bytes.bytes());
                 sink.write(slice.map_err(|error| fail()(error.into()))?)?;

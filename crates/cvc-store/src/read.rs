@@ -57,8 +57,18 @@ pub(crate) fn read_positions<'a>(
     each: impl FnOnce(&mut dyn FnMut(u64, u64)) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let row_len = array.spec.dim() as usize * dtype.size();
-    let mut gather =
-        Gather { name, array, dtype, row_len, out, dst: 0, run: None, pieces: Vec::new(), patches: Vec::new(), found: Vec::new() };
+    let mut gather = Gather {
+        name,
+        array,
+        dtype,
+        row_len,
+        out,
+        dst: 0,
+        run: None,
+        pieces: Vec::new(),
+        patches: Vec::new(),
+        found: Vec::new(),
+    };
     let mut result = Ok(());
     each(&mut |start, len| {
         if result.is_ok() {
@@ -96,7 +106,9 @@ impl<'a> Gather<'a> {
                         let piece = raw.piece(rows.clone()).map_err(Error::rows(self.name))?;
                         self.found.push((piece, at));
                         at += piece.len();
-                        rows.start = if piece.len() == self.row_len { rows.start + 1 } else {
+                        rows.start = if piece.len() == self.row_len {
+                            rows.start + 1
+                        } else {
                             rows.start + (piece.len() / self.row_len) as u64
                         };
                     }
@@ -121,10 +133,16 @@ impl<'a> Gather<'a> {
     fn run_of(&self, position: u64) -> Result<(Range<u64>, &'a Run, Option<RawRows<'a>>), Error> {
         let array: &'a ArrayState = self.array;
         let (start, run) = array.runs.of(position).ok_or_else(|| {
-            Error::argument("rows", position, "the position has no place: this is a bug of cvc-store, please report it")
+            Error::argument(
+                "rows",
+                position,
+                "the position has no place: this is a bug of cvc-store, please report it",
+            )
         })?;
         let raw = match &run.source {
-            Source::Segment(segment) if &*array.spec.codec == "raw" && self.array.spec.dtype() == Some(self.dtype) => {
+            Source::Segment(segment)
+                if &*array.spec.codec == "raw" && self.array.spec.dtype() == Some(self.dtype) =>
+            {
                 segment.array()?.raw_rows().map_err(Error::rows(self.name))?
             }
             _ => None,
@@ -185,8 +203,8 @@ impl<'a> Gather<'a> {
         let (first, last) = (&pieces[0], &pieces[pieces.len() - 1]);
         if follow {
             let into = index(first.dst) * self.row_len..index(last.dst + last.len) * self.row_len;
-            let mut buffer =
-                HostBuffer::from_bytes(self.dtype, &mut self.out[into]).map_err(|error| fail()(error.into()))?;
+            let mut buffer = HostBuffer::from_bytes(self.dtype, &mut self.out[into])
+                .map_err(|error| fail()(error.into()))?;
             return array.decode(&backend, ranges, self.dtype, &mut buffer).map_err(fail());
         }
         let count: u64 = pieces.iter().map(|piece| piece.len).sum();

@@ -30,7 +30,10 @@ pub(crate) struct Segment {
 
 impl fmt::Debug for Segment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Segment").field("number", &self.number).field("rows", &self.rows).finish_non_exhaustive()
+        f.debug_struct("Segment")
+            .field("number", &self.number)
+            .field("rows", &self.rows)
+            .finish_non_exhaustive()
     }
 }
 
@@ -50,14 +53,18 @@ impl Segment {
         }
         let name = self.name();
         let path = self.layer.path(&name);
-        let damaged = |offset, problem: &str| Error::Damaged { path: path.clone(), offset, problem: problem.into() };
+        let damaged =
+            |offset, problem: &str| Error::Damaged { path: path.clone(), offset, problem: problem.into() };
         let source = self.layer.segment(&name).map_err(Error::io(path.clone(), "cannot be opened"))?;
         if source.len() != self.len {
             let problem = format!("it has {} bytes, the journal says {}", source.len(), self.len);
             return Err(damaged(source.len().min(self.len), &problem));
         }
         let mut seal = [0; SEAL_LEN];
-        let at = self.len.checked_sub(SEAL_LEN as u64).ok_or_else(|| damaged(0, "it is too short for a segment"))?;
+        let at = self
+            .len
+            .checked_sub(SEAL_LEN as u64)
+            .ok_or_else(|| damaged(0, "it is too short for a segment"))?;
         let fail = |error: cvc::Error| Error::Segment { path: path.clone(), error: Box::new(error) };
         source.read_at(at, &mut seal).map_err(|error| fail(error.into()))?;
         if crc32c(&[&seal]) != self.seal {

@@ -71,9 +71,11 @@ impl Selection<'_> {
         match self {
             Selection::All => Ok(rows),
             Selection::Range(start, end) if start <= end && *end <= rows => Ok(end - start),
-            Selection::Range(start, end) => {
-                Err(Error::argument("rows", format!("{start}..{end}"), format!("the array has rows 0..{rows}")))
-            }
+            Selection::Range(start, end) => Err(Error::argument(
+                "rows",
+                format!("{start}..{end}"),
+                format!("the array has rows 0..{rows}"),
+            )),
             Selection::Slice { start, stop, step } => Ok(slice(*start, *stop, *step, rows)?.1),
             Selection::Rows(list) => Ok(list.len() as u64),
             Selection::Mask(mask) if mask.len() as u64 == rows => {
@@ -150,11 +152,8 @@ fn slice(start: Option<i64>, stop: Option<i64>, step: i64, rows: u64) -> Result<
         Some(value) if value < 0 => (i128::from(value) + len).max(least),
         Some(value) => i128::from(value).min(most),
     };
-    let (start, stop) = if step > 0 {
-        (bound(start, 0), bound(stop, len))
-    } else {
-        (bound(start, len - 1), bound(stop, -1))
-    };
+    let (start, stop) =
+        if step > 0 { (bound(start, 0), bound(stop, len)) } else { (bound(start, len - 1), bound(stop, -1)) };
     let count = if step > 0 { (stop - start + step - 1) / step } else { (start - stop - step - 1) / -step };
     let count = u64::try_from(count).unwrap_or(0);
     Ok((u64::try_from(start).unwrap_or(0), count))

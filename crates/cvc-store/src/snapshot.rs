@@ -71,7 +71,10 @@ pub struct StoredArray {
 
 impl fmt::Debug for StoredArray {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StoredArray").field("name", &self.name).field("shape", &self.shape()).finish_non_exhaustive()
+        f.debug_struct("StoredArray")
+            .field("name", &self.name)
+            .field("shape", &self.shape())
+            .finish_non_exhaustive()
     }
 }
 

@@ -151,7 +151,9 @@ impl ArraySpec {
         if let (ArrayDType::Values(dtype), 1..=LARGE_ROW) = (self.dtype, self.row_len()) {
             let mut zeros = cvc::AlignedBytes::new();
             let row = RowSlice::from_bytes(dtype, 1, self.dim() as usize, zeros.resize(self.row_len()));
-            writer.write_vectors(row.map_err(|error| Error::rows(name)(error.into()))?).map_err(Error::rows(name))?;
+            writer
+                .write_vectors(row.map_err(|error| Error::rows(name)(error.into()))?)
+                .map_err(Error::rows(name))?;
             writer.finish_bytes().map_err(Error::rows(name))?;
         }
         if self.unique {
@@ -191,7 +193,9 @@ impl ArraySpec {
 
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         let code = match self.dtype {
-            ArrayDType::Values(dtype) => DTYPES.iter().position(|known| *known == dtype).expect("all are listed"),
+            ArrayDType::Values(dtype) => {
+                DTYPES.iter().position(|known| *known == dtype).expect("all are listed")
+            }
             _ => UTF8,
         };
         put_u8(out, u8::try_from(code).expect("a few"));
@@ -235,14 +239,19 @@ impl ArraySpec {
             Some("chunk") => Scope::Chunk,
             Some(other) => return Err(format!("scope {other:?} is not known")),
         };
-        let block_rows = options.get("block_rows").and_then(Json::as_u64).and_then(|rows| u32::try_from(rows).ok());
+        let block_rows =
+            options.get("block_rows").and_then(Json::as_u64).and_then(|rows| u32::try_from(rows).ok());
         let spec = ArraySpec {
             dtype,
             inner,
             codec,
             block_rows,
             scope,
-            nonfinite: if named("nonfinite") == Some("saturate") { NonFinite::Saturate } else { NonFinite::Refuse },
+            nonfinite: if named("nonfinite") == Some("saturate") {
+                NonFinite::Saturate
+            } else {
+                NonFinite::Refuse
+            },
             unique: options.get("unique").and_then(Json::as_bool) == Some(true),
             provenance: options.get("provenance").cloned(),
         };

@@ -163,7 +163,12 @@ impl ArrayState {
         before(range.end) > before(range.start)
     }
 
-    fn fold(&mut self, positions: &RoaringTreemap, segment: &Arc<Segment>, first: u64) -> Result<(), Problem> {
+    fn fold(
+        &mut self,
+        positions: &RoaringTreemap,
+        segment: &Arc<Segment>,
+        first: u64,
+    ) -> Result<(), Problem> {
         let out_of_range = positions.min().is_some_and(|min| min < self.base)
             || positions.max().is_some_and(|max| max >= self.next);
         if out_of_range || !first.checked_add(positions.len()).is_some_and(|end| end <= segment.rows) {
@@ -185,7 +190,8 @@ impl ArrayState {
             let holes = has_holes.then(|| Arc::new(Bits::new(range.clone(), positions, false)));
             let len = range.end - range.start;
             let count = len - holes.as_ref().map_or(0, |holes| holes.count());
-            self.runs.insert(range.start, Run { len, source: Source::Segment(Arc::clone(segment)), row, holes });
+            self.runs
+                .insert(range.start, Run { len, source: Source::Segment(Arc::clone(segment)), row, holes });
             row += count;
         }
         self.drop_dead_runs();
@@ -332,7 +338,11 @@ impl State {
 
     fn check_new(&self, name: &str) -> Result<(), Problem> {
         check_name(name).map_err(|error| error.to_string())?;
-        if self.arrays.contains_key(name) { Err(format!("there is an array {name:?} already")) } else { Ok(()) }
+        if self.arrays.contains_key(name) {
+            Err(format!("there is an array {name:?} already"))
+        } else {
+            Ok(())
+        }
     }
 
     /// The segments that any array needs, by number.

@@ -191,7 +191,13 @@ impl Store {
         Ok(Store::new(layer, StoreOptions::default(), state, Side::Reader(Mutex::new(follower)), 0))
     }
 
-    fn new(layer: Arc<dyn Layer>, options: StoreOptions, state: State, side: Side, next_segment: u64) -> Store {
+    fn new(
+        layer: Arc<dyn Layer>,
+        options: StoreOptions,
+        state: State,
+        side: Side,
+        next_segment: u64,
+    ) -> Store {
         Store {
             inner: Arc::new(Inner {
                 layer,
@@ -296,7 +302,12 @@ impl Store {
     ///
     /// # Errors
     /// Rows that are not of such an array, or the disk refuses.
-    pub fn save<'a>(&self, name: &str, spec: &ArraySpec, rows: impl Into<ArrayRows<'a>>) -> Result<u64, Error> {
+    pub fn save<'a>(
+        &self,
+        name: &str,
+        spec: &ArraySpec,
+        rows: impl Into<ArrayRows<'a>>,
+    ) -> Result<u64, Error> {
         let rows = rows.into();
         self.edit(|editor| editor.save(name, spec, &rows))
     }
@@ -450,7 +461,8 @@ impl Store {
     /// Replaces the journal if it is full, or must not be written to.
     pub(crate) fn before_commit(&self, writer: &mut Writer) -> Result<(), Error> {
         writer.check()?;
-        let full = writer.records_len() >= self.inner.options.journal_len || writer.introduced_len() >= MANY_SEGMENTS;
+        let full = writer.records_len() >= self.inner.options.journal_len
+            || writer.introduced_len() >= MANY_SEGMENTS;
         if !full && !writer.unclean {
             return Ok(());
         }
@@ -598,7 +610,9 @@ fn open_all(state: &State) -> Result<(), Error> {
 pub(crate) fn disk(path: &Path) -> Result<Arc<dyn Layer>, Error> {
     match Disk::open(path) {
         Ok(disk) => Ok(Arc::new(disk)),
-        Err(cause) if matches!(cause.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
+        Err(cause)
+            if matches!(cause.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) =>
+        {
             let problem = format!("there is no store: {cause}; create one, or check the path");
             Err(Error::NotAStore { path: path.to_owned(), problem })
         }

@@ -171,7 +171,8 @@ fn verify_segment(
     let fail = |error| Error::Segment { path: layer.path(&file), error: Box::new(error) };
     for found in reader.verify().map_err(fail)?.damage {
         let what = format!("rows {}..{} of the segment: {}", found.rows.start, found.rows.end, found.what);
-        let (start, end) = (found.bytes.first().map_or(0, |r| r.start), found.bytes.last().map_or(0, |r| r.end));
+        let (start, end) =
+            (found.bytes.first().map_or(0, |r| r.start), found.bytes.last().map_or(0, |r| r.end));
         report.damage.push(damage(start..end, what));
     }
     Ok(())

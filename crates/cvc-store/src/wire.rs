@@ -86,7 +86,10 @@ mod tests {
         put_bytes(&mut out, &[1, 2]);
         put_u64(&mut out, u64::MAX);
         let mut wire = Wire(&out);
-        assert_eq!((wire.u8(), wire.str(), wire.bytes(), wire.u64()), (Ok(7), Ok("né"), Ok(&[1u8, 2][..]), Ok(u64::MAX)));
+        assert_eq!(
+            (wire.u8(), wire.str(), wire.bytes(), wire.u64()),
+            (Ok(7), Ok("né"), Ok(&[1u8, 2][..]), Ok(u64::MAX))
+        );
         assert!(wire.is_empty() && wire.u8().is_err());
         assert!(Wire(&[255; 12]).bytes().is_err() && Wire(&[255; 12]).str().is_err());
         // The check value of CRC-32C.

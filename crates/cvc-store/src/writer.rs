@@ -63,7 +63,11 @@ pub(crate) struct Writer {
 
 impl Writer {
     /// Makes journal 1 of a new store.
-    pub(crate) fn create(layer: &Arc<dyn Layer>, lock: Box<dyn Any + Send + Sync>, state: &State) -> Result<Writer, Error> {
+    pub(crate) fn create(
+        layer: &Arc<dyn Layer>,
+        lock: Box<dyn Any + Send + Sync>,
+        state: &State,
+    ) -> Result<Writer, Error> {
         let fresh = Fresh::write(layer, 1, state, 0)?;
         Ok(Writer {
             layer: Arc::clone(layer),
@@ -89,10 +93,16 @@ impl Writer {
     }
 
     /// Goes on with a journal that was read to its end.
-    pub(crate) fn resume(layer: &Arc<dyn Layer>, lock: Box<dyn Any + Send + Sync>, journal: &Journal) -> Result<Writer, Error> {
+    pub(crate) fn resume(
+        layer: &Arc<dyn Layer>,
+        lock: Box<dyn Any + Send + Sync>,
+        journal: &Journal,
+    ) -> Result<Writer, Error> {
         let name = names::journal(journal.number);
-        let file = layer.open(&name, true).map_err(Error::io(layer.path(&name), "cannot be opened for writing"))?;
-        let unsynced = journal.unsynced.iter().filter_map(|number| journal.state.segment(*number).ok()).collect();
+        let file =
+            layer.open(&name, true).map_err(Error::io(layer.path(&name), "cannot be opened for writing"))?;
+        let unsynced =
+            journal.unsynced.iter().filter_map(|number| journal.state.segment(*number).ok()).collect();
         let mut old = Vec::new();
         for number in crate::journal::journals(&**layer)? {
             if number < journal.number {
@@ -151,7 +161,9 @@ impl Writer {
         self.check()?;
         let new: Vec<Arc<Segment>> = changes
             .iter()
-            .filter_map(|change| if let Change::Segment(segment) = change { Some(Arc::clone(segment)) } else { None })
+            .filter_map(
+                |change| if let Change::Segment(segment) = change { Some(Arc::clone(segment)) } else { None },
+            )
             .collect();
         let synced = durability == Durability::Synced;
         if synced {
@@ -160,7 +172,8 @@ impl Writer {
         let mut record = std::mem::take(&mut self.record);
         begin_record(&mut record);
         // Segments are introduced before anything else.
-        let (first, rest): (Vec<_>, Vec<_>) = changes.iter().partition(|change| matches!(change, Change::Segment(_)));
+        let (first, rest): (Vec<_>, Vec<_>) =
+            changes.iter().partition(|change| matches!(change, Change::Segment(_)));
         first.into_iter().chain(rest).for_each(|change| change.encode(&mut record));
         let written = self.write_record(&mut record, Kind::Commit, synced, commit, time);
         if record.capacity() <= 1 << 20 {
@@ -305,7 +318,8 @@ impl Writer {
             self.old.remove(0);
         }
         let Ok(names) = self.layer.list() else { return };
-        let kept_journals: BTreeSet<u64> = self.old.iter().map(|old| old.number).chain([self.number]).collect();
+        let kept_journals: BTreeSet<u64> =
+            self.old.iter().map(|old| old.number).chain([self.number]).collect();
         let needed = state.needed();
         for name in names {
             let stale = match (names::segment_number(&name), names::journal_number(&name)) {

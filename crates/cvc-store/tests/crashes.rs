@@ -40,11 +40,18 @@ impl Known {
     }
 
     /// Does random things until one fails, or so many were done.
-    fn work(&mut self, memory: &Memory, store: &mut Option<Store>, random: &mut Random, count: usize) -> Result<(), Error> {
+    fn work(
+        &mut self,
+        memory: &Memory,
+        store: &mut Option<Store>,
+        random: &mut Random,
+        count: usize,
+    ) -> Result<(), Error> {
         for _ in 0..count {
             let Some(open) = store.as_ref() else { return Ok(()) };
             let op = Op::random(random, &self.model, false);
-            let durability = if random.below(3) == 0 { Durability::Synced } else { open.options().durability };
+            let durability =
+                if random.below(3) == 0 { Durability::Synced } else { open.options().durability };
             let mut after = self.model.clone();
             op.apply(&mut after);
             self.tried = Some(after.clone());
@@ -66,7 +73,9 @@ impl Known {
             for commit in self.commit + 1..=snapshot.commit() {
                 self.states.insert(commit, self.model.clone());
             }
-            if synced && (snapshot.commit() > self.commit || matches!(op, Op::Compact | Op::Checkpoint | Op::Sync)) {
+            if synced
+                && (snapshot.commit() > self.commit || matches!(op, Op::Compact | Op::Checkpoint | Op::Sync))
+            {
                 self.durable = snapshot.commit();
             }
             self.commit = snapshot.commit();
@@ -117,7 +126,11 @@ fn crash(seed: u64, kill: u64, power: bool) -> usize {
     for round in 0..3 {
         let context = format!("seed {seed}, killed at {kill}, power {power}, round {round}");
         let least = if power { known.durable } else { known.commit };
-        if power { memory.restart_machine(&mut luck) } else { memory.restart_process() }
+        if power {
+            memory.restart_machine(&mut luck)
+        } else {
+            memory.restart_process()
+        }
         // A reader comes before the writer does.
         match Store::open_read_only_on(memory.layer()) {
             Ok(reader) => {

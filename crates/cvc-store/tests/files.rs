@@ -78,7 +78,8 @@ fn damage_to_what_was_synced_is_no_crash() {
     let files = memory.files();
     let (name, bytes) = files.iter().rfind(|(name, _)| name.starts_with("journal")).unwrap();
     // The second record, which was synced: the one before the last says so.
-    let records: Vec<usize> = (64..bytes.len()).step_by(8).filter(|at| bytes[*at..].starts_with(b"CVCR")).collect();
+    let records: Vec<usize> =
+        (64..bytes.len()).step_by(8).filter(|at| bytes[*at..].starts_with(b"CVCR")).collect();
     let mut damaged = files.clone();
     damaged.get_mut(name).unwrap()[records[1] + 70] ^= 1;
     for open in [
@@ -149,7 +150,8 @@ fn a_view_is_one_commit_of_what_was_changed() {
 #[test]
 fn a_store_is_packed_to_one_file_and_back() {
     let folder = tempfile::tempdir().unwrap();
-    let (path, package, back) = (folder.path().join("s"), folder.path().join("s.zip"), folder.path().join("t"));
+    let (path, package, back) =
+        (folder.path().join("s"), folder.path().join("s.zip"), folder.path().join("t"));
     let store = Store::create_with(&path, small()).unwrap();
     let mut batch = store.batch().unwrap();
     for codec in ["raw", "int8", "zstd"] {
@@ -157,7 +159,13 @@ fn a_store_is_packed_to_one_file_and_back() {
         batch.append(codec, matrix(&counted(0..3))).unwrap();
         batch.delete_rows(codec, &[4, -1]).unwrap();
     }
-    batch.save("ids", &ArraySpec::values(DType::I64, &[], "raw").unique(), RowSlice::new(&[5i64, 7], 1).unwrap()).unwrap();
+    batch
+        .save(
+            "ids",
+            &ArraySpec::values(DType::I64, &[], "raw").unique(),
+            RowSlice::new(&[5i64, 7], 1).unwrap(),
+        )
+        .unwrap();
     batch.save("../text", &ArraySpec::strings("raw"), &["a", "né"].into_iter().collect::<Strings>()).unwrap();
     batch.save("empty", &f32s("raw"), matrix(&[])).unwrap();
     batch.add_section("raw", 10, 20, &Json::object([("k", Json::from(1u64))])).unwrap();
@@ -193,7 +201,8 @@ fn a_store_is_packed_to_one_file_and_back() {
     bytes[middle] ^= 4;
     std::fs::write(&package, bytes).unwrap();
     assert!(Store::unpack(&package, folder.path().join("u")).is_err());
-    let mut names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    let mut names: Vec<_> =
+        std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     names.sort();
     assert_eq!(names, ["s", "s.zip", "t"]);
     assert!(Reader::open(&package).is_err());
@@ -272,8 +281,12 @@ fn directories_and_packages_of_numpack_are_read() {
     for (number, path) in [&directory, &package].into_iter().enumerate() {
         let store = Store::create_with(folder.path().join(format!("s{number}")), small()).unwrap();
         assert_eq!(store.import_numpack(path, "raw").unwrap(), ["v", "n"]);
-        let expected: Vec<f32> =
-            counted(0..70).chunks(2).enumerate().filter(|(row, _)| ![1, 65].contains(row)).flat_map(|(_, row)| row.to_vec()).collect();
+        let expected: Vec<f32> = counted(0..70)
+            .chunks(2)
+            .enumerate()
+            .filter(|(row, _)| ![1, 65].contains(row))
+            .flat_map(|(_, row)| row.to_vec())
+            .collect();
         assert_eq!(store.array("v").unwrap().read::<f32>(..).unwrap(), expected);
         let numbers = store.array("n").unwrap();
         assert_eq!((numbers.read::<i64>(..).unwrap(), numbers.shape()), (vec![0, 1, 2, 3, 4], vec![5]));
@@ -307,6 +320,7 @@ fn directories_and_packages_of_numpack_are_read() {
     std::fs::write(&path, bytes).unwrap();
     let list = directory.join("data_n.npkseg");
     let text = std::fs::read_to_string(&list).unwrap();
-    std::fs::write(&list, text.replace("data_n_segments/seg_000000", "../npk/data_n_segments/seg_000000")).unwrap();
+    std::fs::write(&list, text.replace("data_n_segments/seg_000000", "../npk/data_n_segments/seg_000000"))
+        .unwrap();
     refuse("leads out");
 }

@@ -51,8 +51,12 @@ fn a_store_is_as_it_was_left() {
             expected[2 * row..2 * row + 2].copy_from_slice(&[f32::from(n), -f32::from(n)]);
         }
         let keep = |row: usize| ![1, 2, 101].contains(&row);
-        let expected: Vec<f32> =
-            expected.chunks(2).enumerate().filter(|(row, _)| keep(*row)).flat_map(|(_, row)| row.to_vec()).collect();
+        let expected: Vec<f32> = expected
+            .chunks(2)
+            .enumerate()
+            .filter(|(row, _)| keep(*row))
+            .flat_map(|(_, row)| row.to_vec())
+            .collect();
         assert_eq!(all(&store, "a"), expected);
         assert_eq!(store.array("a").unwrap().shape(), [100, 2]);
         drop(store);
@@ -76,7 +80,8 @@ fn a_store_is_as_it_was_left() {
 fn every_dtype_and_codec_comes_back_the_same_after_compaction() {
     let (_folder, path) = folder();
     let store = Store::create_with(&path, small()).unwrap();
-    let bytes: Vec<u64> = (0..640).map(|n: u64| n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 3 & 0x3f7f_3c01_3f01_3c01).collect();
+    let bytes: Vec<u64> =
+        (0..640).map(|n: u64| n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 3 & 0x3f7f_3c01_3f01_3c01).collect();
     let bytes: &[u8] = bytemuck_bytes(&bytes);
     let mut expected = Vec::new();
     for dtype in DType::ALL {
@@ -105,9 +110,14 @@ fn every_dtype_and_codec_comes_back_the_same_after_compaction() {
             };
             let before = read(&array);
             if ["raw", "zstd", "gzip", "lossless"].contains(&codec) {
-                let order = (0..24).map(|row| match row { 3 => 24, 1 => 25, row => row });
+                let order = (0..24).map(|row| match row {
+                    3 => 24,
+                    1 => 25,
+                    row => row,
+                });
                 let kept = order.enumerate().filter(|(row, _)| ![7, 22].contains(row));
-                let plain: Vec<u8> = kept.flat_map(|(_, from)| source[from * row..(from + 1) * row].to_vec()).collect();
+                let plain: Vec<u8> =
+                    kept.flat_map(|(_, from)| source[from * row..(from + 1) * row].to_vec()).collect();
                 assert_eq!(before, plain, "{name}");
             }
             expected.push((name, before));
@@ -183,10 +193,16 @@ fn snapshots_stay_and_commits_can_be_looked_back_at() {
             0 => store.append("a", matrix(&counted(n..n + 20))).unwrap(),
             1 => store.replace("a", 3..8, matrix(&counted(n..n + 5))).unwrap(),
             2 => store.delete_rows("a", &[i64::from(n), -1]).unwrap(),
-            _ => store.replace("a", Selection::Slice { start: None, stop: None, step: 1 }, matrix(&{
-                let rows = u16::try_from(store.array("a").unwrap().rows()).unwrap();
-                counted(n..n + rows)
-            })).unwrap(),
+            _ => store
+                .replace(
+                    "a",
+                    Selection::Slice { start: None, stop: None, step: 1 },
+                    matrix(&{
+                        let rows = u16::try_from(store.array("a").unwrap().rows()).unwrap();
+                        counted(n..n + rows)
+                    }),
+                )
+                .unwrap(),
         };
         snapshots.push(store.snapshot());
     }
@@ -244,7 +260,8 @@ fn a_batch_is_one_commit_or_none() {
     assert_eq!(store.names(), ["b", "c"]);
     // Nothing is left of what was given up.
     store.compact().unwrap();
-    let names = std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let names =
+        std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let segments: Vec<String> = names.filter(|name| name.ends_with(".cvc")).collect();
     let pieces = ["b", "c"].map(|name| store.array(name).unwrap().pieces());
     assert_eq!(pieces, [(2, 2), (2, 2)]);
@@ -285,7 +302,13 @@ fn sections_and_ids_of_rows_survive() {
 fn upsert_replaces_what_is_there_and_appends_what_is_not() {
     let (_folder, path) = folder();
     let store = Store::create_with(&path, small()).unwrap();
-    store.save("ids", &ArraySpec::values(DType::I64, &[], "raw").unique(), RowSlice::new(&[7i64, -3, 9], 1).unwrap()).unwrap();
+    store
+        .save(
+            "ids",
+            &ArraySpec::values(DType::I64, &[], "raw").unique(),
+            RowSlice::new(&[7i64, -3, 9], 1).unwrap(),
+        )
+        .unwrap();
     store.save("v", &f32s(), matrix(&counted(0..3))).unwrap();
     let text: Strings = ["a", "b", "c"].into_iter().collect();
     store.save("t", &ArraySpec::strings("raw"), &text).unwrap();
@@ -311,7 +334,13 @@ fn upsert_replaces_what_is_there_and_appends_what_is_not() {
     let keys = RowSlice::new(&[100i64, -3, 7], 1).unwrap();
     assert_eq!(store.rows_of_ids("ids", keys).unwrap(), [Some(2), None, Some(0)]);
     // Its id may come again.
-    store.upsert("ids", RowSlice::new(&[-3i64], 1).unwrap(), &[("v", matrix(&v[..2]).into()), ("t", ArrayRows::from(&t).slice(0..1))]).unwrap();
+    store
+        .upsert(
+            "ids",
+            RowSlice::new(&[-3i64], 1).unwrap(),
+            &[("v", matrix(&v[..2]).into()), ("t", ArrayRows::from(&t).slice(0..1))],
+        )
+        .unwrap();
     assert_eq!(store.rows_of_ids("ids", keys).unwrap(), [Some(2), Some(3), Some(0)]);
     store.replace("ids", &[0], RowSlice::new(&[8i64], 1).unwrap()).unwrap();
     assert_eq!(store.rows_of_ids("ids", RowSlice::new(&[8i64, 7], 1).unwrap()).unwrap(), [Some(0), None]);

@@ -85,7 +85,10 @@ fn the_other_process() {
                 last = array.rows();
                 looks += 1;
                 if looks % 7 == 0 {
-                    check(&Store::open_read_only(&place).unwrap().array("a").unwrap().read(0..last).unwrap(), last);
+                    check(
+                        &Store::open_read_only(&place).unwrap().array("a").unwrap().read(0..last).unwrap(),
+                        last,
+                    );
                 }
             }
             say(looks);

@@ -375,7 +375,11 @@ impl<T: Target> Writer<T> {
         self.write_rows(rows, true)
     }
 
-    fn write_rows<'a, R: Into<ArrayRows<'a>> + Clone>(&mut self, rows: &[R], last: bool) -> Result<(), Error> {
+    fn write_rows<'a, R: Into<ArrayRows<'a>> + Clone>(
+        &mut self,
+        rows: &[R],
+        last: bool,
+    ) -> Result<(), Error> {
         if self.failed {
             return Err(self.rows_lost());
         }

@@ -836,7 +836,11 @@ fn rows_that_are_written_as_they_lie_make_the_same_file() {
             start = *end;
         }
         let rest = [rows.slice(start..7001)];
-        if last { writer.write_last(&rest).unwrap() } else { writer.write(&rest).unwrap() }
+        if last {
+            writer.write_last(&rest).unwrap()
+        } else {
+            writer.write(&rest).unwrap()
+        }
         writer.finish_bytes().unwrap()
     };
     // One row at a time first: nothing is written from where it lies.

@@ -180,7 +180,11 @@ pub fn encode_field_head(
     }
     out.resize(head_len as usize, 0);
     let head_crc = crc32c(&out);
-    Ok((out, padding, ChunkSpec { array, rows, block_rows, head_len, head_crc, len: placed.len, loss: Loss::NONE }))
+    Ok((
+        out,
+        padding,
+        ChunkSpec { array, rows, block_rows, head_len, head_crc, len: placed.len, loss: Loss::NONE },
+    ))
 }
 
 /// Reads the head of chunk `id` of an array; `bytes` are the first `head_len` bytes of `entry`.

@@ -108,7 +108,8 @@ impl Layer for Disk {
             }
             Err(TryLockError::WouldBlock) => {
                 let mut text = String::new();
-                let read = file.seek(SeekFrom::Start(0)).and_then(|_| file.take(32).read_to_string(&mut text));
+                let read =
+                    file.seek(SeekFrom::Start(0)).and_then(|_| file.take(32).read_to_string(&mut text));
                 Err(LockError::Held(read.ok().and_then(|_| text.trim().parse().ok())))
             }
             Err(TryLockError::Error(error)) => Err(LockError::Io(error)),

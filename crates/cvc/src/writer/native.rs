@@ -32,6 +32,10 @@ const DEFAULT_TEXT: usize = 16 << 20;
 /// Bytes of decoded values that are compared at a time with those that went in: both stay in the L2 cache.
 const MEASURED_LEN: usize = 128 << 10;
 
+/// What follows the last row of a chunk.
+const ZEROS: [u8; 64] = [0; 64];
+const _: () = assert!(ZEROS.len() as u64 == ALIGN);
+
 /// Rows on their way into a native file.
 pub(super) struct Body {
     columns: Vec<Column>,
@@ -190,25 +194,28 @@ impl Body {
             done = end;
         }
         let width = u32::try_from(column.options.row_len()).unwrap_or(u32::MAX);
-        let heads = par::try_map(
-            &chunks,
-            || (),
-            |(), chunk| {
-                let Ok(rows) = u32::try_from(chunk.len()) else {
-                    let problem = "a chunk holds fewer than 2^32 rows";
-                    return Err(Error::argument("chunk rows", chunk.len(), problem));
-                };
-                Ok(encode_field_head(0, rows, options.block_rows, width, chunk.bytes())?)
-            },
-        )?;
-        if !heads.is_empty() {
-            self.put(Vec::new(), sink)?;
-        }
-        for ((head, padding, spec), chunk) in heads.into_iter().zip(chunks) {
-            for bytes in [&head[..], chunk.bytes(), &[0; ALIGN as usize][..padding]] {
-                sink.write_all(bytes).map_err(Error::Output)?;
-            }
+        let head = |chunk: &RowSlice<'_>| -> Result<_, Error> {
+            let Ok(rows) = u32::try_from(chunk.len()) else {
+                return Err(Error::argument("chunk rows", chunk.len(), "a chunk holds fewer than 2^32 rows"));
+            };
+            Ok(encode_field_head(0, rows, options.block_rows, width, chunk.bytes())?)
+        };
+        let Some(first) = chunks.first() else { return Ok(0) };
+        let mut ready = Some(head(first)?);
+        self.put(Vec::new(), sink)?;
+        for (position, chunk) in chunks.iter().enumerate() {
+            let (bytes, padding, spec) = ready.take().expect("made before the one before it was written");
+            // The checksums of the next chunk are made while this one is written.
+            let (next, written) = par::beside(
+                || chunks.get(position + 1).map(head).transpose(),
+                || {
+                    let mut parts = [&bytes[..], chunk.bytes(), &ZEROS[..padding]].into_iter();
+                    parts.try_for_each(|bytes| sink.write_all(bytes)).map_err(Error::Output)
+                },
+            );
+            written?;
             self.chunks.push(spec);
+            ready = next?;
         }
         self.rows += done as u64;
         Ok(done)

@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use cvc::{Condition, DType, DeviceChoice, Json, Layout, NonFinite, OnDamage, Scope};
 
 use crate::report::{Failure, wrong};
+use crate::store::StoreArgs;
 
 /// Packs embeddings into a compact file and gives back exactly the rows asked for.
 #[derive(Debug, Parser)]
@@ -40,6 +41,7 @@ pub(crate) enum Command {
     Repair(RepairArgs),
     Upgrade(UpgradeArgs),
     Devices(DevicesArgs),
+    Store(StoreArgs),
 }
 
 /// Pack .npy, .npz, .fvecs, .bvecs or .ivecs files into one .cvc file.

@@ -14,6 +14,7 @@ mod progress;
 mod repair;
 mod report;
 mod rows;
+mod store;
 mod unpack;
 mod upgrade;
 mod verify;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         Command::Repair(args) => (repair::run(args), Some(args.file.as_path())),
         Command::Upgrade(args) => (upgrade::run(args), Some(args.file.as_path())),
         Command::Devices(args) => (devices::run(args), None),
+        Command::Store(args) => (store::run(args), None),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

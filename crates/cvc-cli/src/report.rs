@@ -13,6 +13,8 @@ use cvc::codec::CodecError;
 pub(crate) enum Failure {
     /// What the library says.
     Error(Error),
+    /// What the library of stores says.
+    Store(cvc_store::Error),
     /// The caller stopped the work.
     Interrupted,
     /// Already printed: the file is damaged.
@@ -60,6 +62,7 @@ impl Failure {
             (Failure::Error(error) | Failure::Lost(error) | Failure::NothingToSave(error), _) => {
                 error.to_string()
             }
+            (Failure::Store(error), _) => error.to_string(),
             (Failure::Interrupted, _) => "interrupted; nothing was written".into(),
             (Failure::Damaged, _) => "the file is damaged".into(),
         }
@@ -69,6 +72,7 @@ impl Failure {
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self {
             Failure::Error(error) if error.is_usage() => ExitCode::from(2),
+            Failure::Store(error) if error.is_usage() => ExitCode::from(2),
             _ => ExitCode::FAILURE,
         }
     }

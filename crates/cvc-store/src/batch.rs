@@ -204,12 +204,12 @@ impl Batch {
         self.edit(|editor| crate::ids::upsert(editor, ids, &keys, columns))
     }
 
-    /// Makes one commit of all changes, with the durability of the store's options. Returns its number.
+    /// Makes one commit of all changes, with the durability of the store. Returns its number.
     ///
     /// # Errors
     /// Somebody else made a commit meanwhile, or the disk refuses; nothing has changed then.
     pub fn commit(self) -> Result<u64, Error> {
-        let durability = self.store.options().durability;
+        let durability = self.store.durability;
         self.commit_as(durability)
     }
 

@@ -173,7 +173,7 @@ pub(crate) fn check_distinct(name: &str, rows: &ArrayRows<'_>) -> Result<(), Err
 /// Refuses an array that has an id twice.
 pub(crate) fn check_all(name: &str, array: &ArrayState) -> Result<(), Error> {
     let each = |each: &mut dyn FnMut(u64, u64)| {
-        array.each_range(0..array.rows(), |start, len| each(start, len));
+        array.each_range(0..array.rows(), each);
         Ok(())
     };
     match array.spec.dtype() {

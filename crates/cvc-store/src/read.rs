@@ -79,6 +79,57 @@ pub(crate) fn read_positions<'a>(
     gather.finish()
 }
 
+/// Fills `out` with single rows by number, if all of them lie where they can be copied from. The same as
+/// [`read_positions`] in a loop that does nothing else; says whether it was done.
+pub(crate) fn read_single_rows(
+    array: &ArrayState,
+    dtype: DType,
+    rows: &[i64],
+    out: &mut [u8],
+) -> Result<bool, Error> {
+    let (count, row_len) = (array.rows(), array.spec.dim() as usize * dtype.size());
+    let plain = array.dead_count() == 0 && array.spec.codec == "raw" && array.spec.dtype() == Some(dtype);
+    if !plain || row_len == 0 {
+        return Ok(false);
+    }
+    let mut known: Option<(u64, u64, u64, RawRows<'_>)> = None;
+    let mut found: [&[u8]; FOUND] = [&[]; FOUND];
+    let mut runs = 0;
+    for (rows, out) in rows.chunks(FOUND).zip(out.chunks_mut(FOUND * row_len)) {
+        for (row, found) in rows.iter().zip(&mut found) {
+            let row = if *row < 0 { count.wrapping_sub(row.unsigned_abs()) } else { row.cast_unsigned() };
+            if row >= count {
+                return Ok(false);
+            }
+            let position = array.base + row;
+            if !known.as_ref().is_some_and(|(start, end, ..)| (*start..*end).contains(&position)) {
+                // Where every row has a run of its own, nothing is gained.
+                runs += 1;
+                let Some((start, run)) = array.runs.of(position).filter(|_| runs <= FOUND) else {
+                    return Ok(false);
+                };
+                let (Source::Segment(segment), None) = (&run.source, &run.holes) else { return Ok(false) };
+                let Ok(Some(raw)) = segment.array()?.raw_rows() else { return Ok(false) };
+                known = Some((start, start + run.len, run.row, raw));
+            }
+            let (start, _, first, raw) = known.as_mut().expect("just found");
+            let row = *first + (position - *start);
+            *found = match raw.row(row) {
+                Some(bytes) => bytes,
+                // It is looked at for the first time, or damaged, which is said elsewhere.
+                None => match raw.piece(row..row + 1) {
+                    Ok(bytes) => bytes,
+                    Err(_) => return Ok(false),
+                },
+            };
+        }
+        for (into, bytes) in out.chunks_exact_mut(row_len).zip(&found) {
+            into.copy_from_slice(bytes);
+        }
+    }
+    Ok(true)
+}
+
 impl<'a> Gather<'a> {
     fn positions(&mut self, start: u64, len: u64) -> Result<(), Error> {
         if self.row_len == 0 {

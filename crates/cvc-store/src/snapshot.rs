@@ -7,7 +7,7 @@ use std::sync::Arc;
 use cvc::{Condition, DType, Element, Json, Section, Strings};
 
 use crate::error::Error;
-use crate::read::{index, read_positions, read_strings};
+use crate::read::{index, read_positions, read_single_rows, read_strings};
 use crate::select::Selection;
 use crate::spec::ArraySpec;
 use crate::state::{ArrayState, State};
@@ -236,6 +236,11 @@ impl StoredArray {
         if expected != Some(out.len() as u64) {
             let problem = format!("the rows need {} bytes", expected.unwrap_or(u64::MAX));
             return Err(Error::argument("buffer", format!("{} bytes", out.len()), problem));
+        }
+        if let Selection::Rows(list) = rows
+            && read_single_rows(&self.array, dtype, list, out)?
+        {
+            return Ok(());
         }
         read_positions(&self.name, &self.array, dtype, out, |each| self.each_position(rows, each))
     }

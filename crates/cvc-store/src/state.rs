@@ -133,7 +133,7 @@ impl ArrayState {
     fn put(&mut self, ranges: &[(u64, u64)], source: &Source, mut row: u64) -> Result<(), Problem> {
         if let Source::Segment(segment) = source {
             let count = ranges.iter().try_fold(0u64, |sum, (_, len)| sum.checked_add(*len));
-            if !count.and_then(|count| row.checked_add(count)).is_some_and(|end| end <= segment.rows) {
+            if count.and_then(|count| row.checked_add(count)).is_none_or(|end| end > segment.rows) {
                 return Err(format!("segment {} has {} rows, more are wanted", segment.number, segment.rows));
             }
         }
@@ -171,7 +171,7 @@ impl ArrayState {
     ) -> Result<(), Problem> {
         let out_of_range = positions.min().is_some_and(|min| min < self.base)
             || positions.max().is_some_and(|max| max >= self.next);
-        if out_of_range || !first.checked_add(positions.len()).is_some_and(|end| end <= segment.rows) {
+        if out_of_range || first.checked_add(positions.len()).is_none_or(|end| end > segment.rows) {
             return Err("rows are moved that are not there".into());
         }
         // Ranges of positions, with those joined that have only dead positions between them.

@@ -63,6 +63,7 @@ impl StoreOptions {
 #[derive(Clone)]
 pub struct Store {
     pub(crate) inner: Arc<Inner>,
+    pub(crate) durability: Durability,
 }
 
 pub(crate) struct Inner {
@@ -199,6 +200,7 @@ impl Store {
         next_segment: u64,
     ) -> Store {
         Store {
+            durability: options.durability,
             inner: Arc::new(Inner {
                 layer,
                 options,
@@ -219,6 +221,12 @@ impl Store {
     /// How it is used.
     pub fn options(&self) -> StoreOptions {
         self.inner.options
+    }
+
+    /// The same store, with this durability for changes that do not say otherwise.
+    #[must_use]
+    pub fn with_durability(&self, durability: Durability) -> Store {
+        Store { inner: Arc::clone(&self.inner), durability }
     }
 
     /// Whether it can be changed through this handle.
@@ -415,7 +423,7 @@ impl Store {
             let (changes, pending) = editor.finish();
             (changes, head.commit + 1, pending)
         };
-        self.commit(&mut writer, changes, commit, self.inner.options.durability, &pending)
+        self.commit(&mut writer, changes, commit, self.durability, &pending)
     }
 
     /// Commits changes that were made for the last state, which was checked.

@@ -242,8 +242,14 @@ impl Writer {
         if end > self.allocated {
             // Behind a short file there may be nothing; the zeros begin where the file ends.
             let to = end.next_multiple_of(STEP);
-            let zeros = vec![0; usize::try_from(to - self.allocated).expect("it is in memory")];
-            self.file.write_at(self.allocated, &zeros).map_err(Error::io(path(), "cannot be made longer"))?;
+            // Zeros that are on the disk make a sync cheap later; without one they would only be written twice.
+            let grown = if synced {
+                let zeros = vec![0; usize::try_from(to - self.allocated).expect("it is in memory")];
+                self.file.write_at(self.allocated, &zeros)
+            } else {
+                self.file.grow(to)
+            };
+            grown.map_err(Error::io(path(), "cannot be made longer"))?;
             self.allocated = to;
         }
         if let Err(error) = self.file.write_at(self.end, record) {

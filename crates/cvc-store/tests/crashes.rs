@@ -111,10 +111,7 @@ fn crash(seed: u64, kill: u64, power: bool) -> usize {
     let memory = Memory::new(seed ^ kill.wrapping_mul(77));
     let mut known = Known::new();
     memory.set_fault(Some(Fault::Kill(kill)));
-    let mut store = match Store::create_on(memory.layer(), options) {
-        Ok(store) => Some(store),
-        Err(_) => None,
-    };
+    let mut store = Store::create_on(memory.layer(), options).ok();
     let created = store.is_some();
     let _ = known.work(&memory, &mut store, &mut random, 30);
     drop(store);

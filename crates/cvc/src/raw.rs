@@ -24,7 +24,12 @@ pub struct RawRows<'r> {
     chunk_rows: u64,
     /// The chunk that was looked at last.
     last: Option<Current<'r>>,
+    /// Chunks that single rows were taken of, by their number; empty where there are too many.
+    known: Vec<Option<Current<'r>>>,
 }
+
+/// Chunks that are remembered one by one.
+const KNOWN_CHUNKS: usize = 1024;
 
 /// A chunk that rows are taken of.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +38,8 @@ struct Current<'r> {
     first: u64,
     end: u64,
     inside: &'r Inside,
+    /// The logarithm of the rows to a block, if that is a power of two.
+    block_shift: Option<u32>,
     block_rows: u32,
     /// The bytes of its rows.
     bytes: &'r [u8],
@@ -58,7 +65,7 @@ impl<'r> Array<'r> {
         let checked = self.reader().options().checksums != Checksums::Never;
         let row_len = index.dim as usize * dtype.size();
         let chunk_rows = first.rows.end;
-        Ok(Some(RawRows { array: *self, row_len, checked, chunk_rows, last: None }))
+        Ok(Some(RawRows { array: *self, row_len, checked, chunk_rows, last: None, known: Vec::new() }))
     }
 }
 
@@ -85,6 +92,23 @@ impl<'r> RawRows<'r> {
         self.piece_elsewhere(rows)
     }
 
+    /// Row `row` where it lies; `None` if it has to be looked for with [`RawRows::piece`], which checks it, too. For those who want
+    /// one row after another, thousands of them.
+    #[inline]
+    pub fn row(&mut self, row: u64) -> Option<&'r [u8]> {
+        let current = self.known.get(usize::try_from(row / self.chunk_rows).ok()?)?.as_ref()?;
+        if row < current.first || row >= current.end {
+            return None;
+        }
+        let within = row - current.first;
+        let block = u32::try_from(within >> current.block_shift?).ok()?;
+        if self.checked && !current.inside.is_good(block) {
+            return None;
+        }
+        let at = usize::try_from(within).ok()? * self.row_len;
+        current.bytes.get(at..at + self.row_len)
+    }
+
     fn piece_elsewhere(&mut self, rows: Range<u64>) -> Result<&'r [u8], Error> {
         let index = self.array.index();
         if rows.start > rows.end || rows.end > index.rows {
@@ -96,6 +120,11 @@ impl<'r> RawRows<'r> {
         }
         let current = self.find(rows.start)?;
         self.last = Some(current);
+        let chunks = index.chunks.len();
+        if chunks <= KNOWN_CHUNKS {
+            self.known.resize(chunks, None);
+            self.known[current.chunk.index()] = Some(current);
+        }
         self.piece_of(&current, rows)
     }
 
@@ -120,7 +149,9 @@ impl<'r> RawRows<'r> {
         let len = u64::from(inside.parts.rows()) * u64::from(field.width);
         let bytes = self.array.reader().source().borrow(start..start + len).expect("it was in memory before");
         let Range { start: first, end } = entry.rows;
-        Ok(Current { chunk, first, end, inside, block_rows: inside.parts.block_rows(), bytes })
+        let block_rows = inside.parts.block_rows();
+        let block_shift = block_rows.is_power_of_two().then(|| block_rows.trailing_zeros());
+        Ok(Current { chunk, first, end, inside, block_rows, block_shift, bytes })
     }
 
     #[inline]
@@ -180,6 +211,8 @@ mod tests {
         }
         assert_eq!(all, bytemuck::cast_slice::<f32, u8>(&values));
         assert_eq!(raw.piece(999..1000).unwrap(), bytemuck::cast_slice::<f32, u8>(&values[2997..]));
+        assert_eq!(raw.row(998).unwrap(), bytemuck::cast_slice::<f32, u8>(&values[2994..2997]));
+        assert!(raw.row(1000).is_none());
         assert!(raw.piece(4..4).unwrap().is_empty());
         assert!(raw.piece(999..1001).is_err());
 

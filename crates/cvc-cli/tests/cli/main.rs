@@ -16,5 +16,6 @@ mod native;
 mod salvage;
 mod sample;
 mod sections;
+mod store;
 mod upgrade;
 mod whole_or_nothing;

@@ -246,6 +246,10 @@ impl<'o> OpenChunk<'o> {
     }
 }
 
+/// What follows the last row of a field.
+const ZEROS: [u8; 64] = [0; 64];
+const _: () = assert!(ZEROS.len() as u64 == ALIGN);
+
 /// The head of a chunk that is one field without parameters, whose bytes can then be written from where they lie: the chunk is
 /// the head, `bytes`, and so many zeros. The same bytes as [`encode_chunk`] makes.
 ///
@@ -283,7 +287,7 @@ pub fn encode_field_head(
         let mut crc = Crc32c::default();
         crc.update(block);
         if block.as_ptr_range().end == bytes.as_ptr_range().end {
-            crc.update(&vec![0; padding]);
+            crc.update(&ZEROS[..padding]);
         }
         out.extend(crc.finish().to_le_bytes());
     }

@@ -201,6 +201,10 @@ impl LayerFile for DiskFile {
         Ok(())
     }
 
+    fn grow(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
     fn sync(&self) -> io::Result<()> {
         self.0.sync_data()
     }

@@ -163,12 +163,7 @@ impl Op {
             Op::Checkpoint => store.checkpoint(),
             Op::Sync => store.sync(),
             Op::Reopen => Ok(()),
-            _ if durability == store.options().durability => self.run_alone(store),
-            _ => {
-                let mut batch = store.batch()?;
-                self.put(&mut batch)?;
-                batch.commit_as(durability).map(drop)
-            }
+            _ => self.run_alone(&store.with_durability(durability)),
         }
     }
 

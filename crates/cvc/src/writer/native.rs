@@ -16,7 +16,7 @@ use cvc_codec::{
 };
 use cvc_cpu::{CpuBackend, CpuLoops};
 use cvc_format::native::{
-    ArraySpec, ChunkOf, ChunkSpec, Contents, LaneBytes, OpenChunk, PRELUDE_LEN, encode_field_head,
+    ALIGN, ArraySpec, ChunkOf, ChunkSpec, Contents, LaneBytes, OpenChunk, PRELUDE_LEN, encode_field_head,
 };
 use cvc_format::{ArrayDType, FormatError, Limits, Loss, Section};
 
@@ -31,6 +31,10 @@ const DEFAULT_TEXT: usize = 16 << 20;
 
 /// Bytes of values that are worth handing to another thread.
 const GROUP_LEN: usize = 1 << 20;
+
+/// What follows the last row of a chunk.
+const ZEROS: [u8; 64] = [0; 64];
+const _: () = assert!(ZEROS.len() as u64 == ALIGN);
 
 /// Rows on their way into a native file.
 pub(super) struct Body {
@@ -187,26 +191,30 @@ impl Body {
             done = end;
         }
         let width = u32::try_from(column.options.row_len()).unwrap_or(u32::MAX);
-        let heads = par::try_map(
-            &chunks,
-            || (),
-            |(), chunk| {
-                let Ok(rows) = u32::try_from(chunk.len()) else {
-                    let problem = "a chunk holds fewer than 2^32 rows";
-                    return Err(Error::argument("chunk rows", chunk.len(), problem));
+        let head = |chunk: &RowSlice<'_>| -> Result<_, Error> {
+            let Ok(rows) = u32::try_from(chunk.len()) else {
+                return Err(Error::argument("chunk rows", chunk.len(), "a chunk holds fewer than 2^32 rows"));
+            };
+            Ok(encode_field_head(0, rows, options.block_rows, width, chunk.bytes())?)
+        };
+        if chunks.is_empty() {
+            return Ok(0);
+        }
+        self.put(Vec::new(), sink)?;
+        let out = &mut self.out;
+        // The checksums of the next chunks are made while one is written.
+        par::in_order(&chunks, head, |heads| {
+            for chunk in &chunks {
+                let Next::Result(made) = heads.next(par::workers(), true) else {
+                    unreachable!("there is one for each chunk, and it is waited for")
                 };
-                Ok(encode_field_head(0, rows, options.block_rows, width, chunk.bytes())?)
-            },
-        )?;
-        if !heads.is_empty() {
-            self.put(Vec::new(), sink)?;
-        }
-        for ((head, padding, spec), chunk) in heads.into_iter().zip(chunks) {
-            for bytes in [&head[..], chunk.bytes(), &vec![0; padding]] {
-                sink.write_all(bytes).map_err(Error::Output)?;
+                let (head, padding, spec) = made?;
+                let mut parts = [&head[..], chunk.bytes(), &ZEROS[..padding]].into_iter();
+                parts.try_for_each(|bytes| sink.write_all(bytes)).map_err(Error::Output)?;
+                out.chunks.push(spec);
             }
-            self.out.chunks.push(spec);
-        }
+            Ok::<(), Error>(())
+        })?;
         self.rows += done as u64;
         Ok(done)
     }

@@ -1,0 +1,89 @@
+"""What a store costs, beside numpy and the system calls that do the same: one table, from one interleaved run.
+
+    cargo build --release -p cvc-store --features rayon --example bench_store
+    python3 benches/store.py target/release/examples/bench_store FOLDER [ROUNDS] [CSV]
+
+FOLDER should be on the disk to be measured. Each round runs numpy and then the store; the table has the best and the median of all.
+"""
+
+import csv
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+import numpy as np
+
+ROWS, DIM, FEW = 1_000_000, 10, 100
+
+
+def timed(work, repeat=1):
+    start = time.perf_counter()
+    for _ in range(repeat):
+        work()
+    return (time.perf_counter() - start) / repeat
+
+
+def numpy_round(folder):
+    path = os.path.join(folder, "numpy.npy")
+    values = np.random.default_rng(1).standard_normal((ROWS, DIM), dtype=np.float32)
+    if os.path.exists(path):
+        os.remove(path)
+    yield "numpy.save", timed(lambda: np.save(path, values))
+    yield "numpy.load", timed(lambda: np.load(path))
+    yield "numpy.open_row", timed(lambda: np.load(path, mmap_mode="r")[777_777].copy())
+    mapped = np.load(path, mmap_mode="r")
+    for count in (100, 1000, 10_000):
+        rows = (np.arange(count) * 7919 * 131) % ROWS
+        mapped[rows]
+        yield f"numpy.rows.{count}", timed(lambda: mapped[rows], max(100_000 // count, 1))
+    few = values[:FEW]
+
+    def updates():
+        view = np.load(path, mmap_mode="r+")
+        for n in range(100):
+            view[n * 1000:n * 1000 + 10] = n
+        view.flush()
+
+    yield "numpy.updates.100", timed(updates)
+    writable = np.load(path, mmap_mode="r+")
+
+    def replace():
+        writable[400:500] = few
+
+    yield "numpy.replace.100", timed(replace, 1000)
+    os.remove(path)
+
+
+def main():
+    program, folder = sys.argv[1:3]
+    rounds = int(sys.argv[3]) if len(sys.argv) > 3 else 7
+    os.makedirs(folder, exist_ok=True)
+    figures, others = {}, []
+    for _ in range(rounds):
+        for name, seconds in numpy_round(folder):
+            figures.setdefault(name, []).append(seconds)
+        out = subprocess.run([program, folder, "1"], check=True, capture_output=True, text=True).stdout
+        for line in out.splitlines():
+            record = json.loads(line)
+            if "seconds" in record:
+                figures.setdefault(record["name"], []).append(record["seconds"])
+            else:
+                others.append(record)
+    rows = [(name, min(of), statistics.median(of), len(of)) for name, of in figures.items()]
+    for name, best, median, _ in rows:
+        print(f"{name:28} best {best * 1e6:12.1f} us   median {median * 1e6:12.1f} us")
+    print(others[-1])
+    if len(sys.argv) > 4:
+        with open(sys.argv[4], "w", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["name", "best_us", "median_us", "rounds"])
+            writer.writerows((name, f"{best * 1e6:.2f}", f"{median * 1e6:.2f}", count) for name, best, median, count in rows)
+            for key in ("ratio_before", "ratio_after", "most_files", "files"):
+                writer.writerow([f"space.{key}", others[-1][key], others[-1][key], 1])
+
+
+if __name__ == "__main__":
+    main()

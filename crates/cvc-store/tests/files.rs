@@ -1,0 +1,326 @@
+//! The files of a store: damage is found and named, a store becomes one file and back, NumPack's are read.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use cvc::format::native::TRAILER_LEN;
+use cvc::{Condition, DType, Json, Overwrite, Reader, RowSlice, Strings};
+use cvc_store::{ArraySpec, Durability, Selection, Store, StoreOptions, package_info};
+use support::Random;
+use support::memory::Memory;
+
+fn small() -> StoreOptions {
+    let mut options = StoreOptions::default().durability(Durability::Buffered);
+    (options.inline_len, options.journal_len) = (256, 1 << 20);
+    options
+}
+
+fn counted(range: std::ops::Range<u16>) -> Vec<f32> {
+    range.flat_map(|n| [f32::from(n), -f32::from(n)]).collect()
+}
+
+fn matrix(values: &[f32]) -> RowSlice<'_> {
+    RowSlice::new(values, 2).unwrap()
+}
+
+fn f32s(codec: &str) -> ArraySpec {
+    ArraySpec::values(DType::F32, &[2], codec)
+}
+
+/// A store with something of everything, synced and not.
+fn sample(memory: &Memory) {
+    let store = Store::create_on(memory.layer(), small()).unwrap();
+    store.save("big", &f32s("raw"), matrix(&counted(0..100))).unwrap();
+    store.save("text", &ArraySpec::strings("raw"), &["a", "b"].into_iter().collect::<Strings>()).unwrap();
+    store.checkpoint().unwrap();
+    store.append("big", matrix(&counted(0..3))).unwrap();
+    store.delete_rows("big", &[5]).unwrap();
+    store.sync().unwrap();
+    store.replace("big", &[0], matrix(&counted(7..8))).unwrap();
+    store.sync().unwrap();
+    store.save("int8", &f32s("int8"), matrix(&counted(0..60))).unwrap();
+}
+
+#[test]
+fn a_flipped_bit_anywhere_is_found_and_named() {
+    let memory = Memory::new(1);
+    sample(&memory);
+    let files = memory.files();
+    assert!(Store::verify_layer(&Memory::of(&files).layer()).unwrap().is_ok());
+    let (mut random, mut flips) = (Random(3), 0);
+    for (name, bytes) in &files {
+        let mut at = 0;
+        while at < bytes.len() {
+            let mut damaged = files.clone();
+            damaged.get_mut(name).unwrap()[at] ^= 1 << random.below(8);
+            let report = Store::verify_layer(&Memory::of(&damaged).layer()).unwrap();
+            let named = report.damage.iter().any(|damage| damage.file == *name);
+            assert!(named, "{name} byte {at} of {}: {:?}", bytes.len(), report.damage);
+            if name.starts_with("seg") {
+                let arrays: Vec<&String> = report.damage.iter().flat_map(|damage| &damage.arrays).collect();
+                assert!(arrays == ["big"] || arrays == ["int8"], "{name} byte {at}: {:?}", report.damage);
+            }
+            flips += 1;
+            // Everything that holds something, and some of the zeros that make a journal longer.
+            let empty = bytes[at..].iter().take_while(|byte| **byte == 0).count();
+            at += if empty > 4096 { 1500 } else { 1 + random.index(4) };
+        }
+    }
+    assert!(flips > 2000, "{flips}");
+}
+
+#[test]
+fn damage_to_what_was_synced_is_no_crash() {
+    let memory = Memory::new(1);
+    sample(&memory);
+    let files = memory.files();
+    let (name, bytes) = files.iter().rfind(|(name, _)| name.starts_with("journal")).unwrap();
+    // The second record, which was synced: the one before the last says so.
+    let records: Vec<usize> =
+        (64..bytes.len()).step_by(8).filter(|at| bytes[*at..].starts_with(b"CVCR")).collect();
+    let mut damaged = files.clone();
+    damaged.get_mut(name).unwrap()[records[1] + 70] ^= 1;
+    for open in [
+        Store::open_on(Memory::of(&damaged).layer(), small()).map(drop),
+        Store::open_read_only_on(Memory::of(&damaged).layer()).map(drop),
+    ] {
+        let message = open.unwrap_err().to_string();
+        assert!(message.contains("was synced") && message.contains(&records[1].to_string()), "{message}");
+    }
+    // The last one was not: as after a crash, it is gone, and nothing else.
+    let mut damaged = files.clone();
+    let last = records[records.len() - 1];
+    damaged.get_mut(name).unwrap()[last + 70] ^= 1;
+    let store = Store::open_on(Memory::of(&damaged).layer(), small()).unwrap();
+    assert!(!store.has("int8") && store.has("text"));
+    // A store that has lost a segment, or has another in its place, says so when it is read.
+    let segment = files.keys().find(|name| name.starts_with("seg")).unwrap();
+    let mut missing = files.clone();
+    missing.remove(segment);
+    let report = Store::verify_layer(&Memory::of(&missing).layer()).unwrap();
+    assert_eq!(report.damage[0].file, *segment);
+    let mut other = files.clone();
+    let len = other[segment].len();
+    other.get_mut(segment).unwrap()[len - usize::try_from(TRAILER_LEN).unwrap()] ^= 1;
+    let store = Store::open_on(Memory::of(&other).layer(), small()).unwrap();
+    let error = store.array("big").unwrap().read::<f32>(Selection::All).unwrap_err().to_string();
+    assert!(error.contains(segment.as_str()) && error.contains("restore"), "{error}");
+}
+
+#[test]
+fn a_journal_of_a_newer_version_is_refused() {
+    let memory = Memory::new(1);
+    sample(&memory);
+    let mut files: BTreeMap<String, Vec<u8>> = memory.files();
+    let (_, journal) = files.iter_mut().find(|(name, _)| name.starts_with("journal")).unwrap();
+    journal[8] = 2;
+    let crc = cvc::format::checksum::crc32c(&journal[..60]);
+    journal[60..64].copy_from_slice(&crc.to_le_bytes());
+    let error = Store::open_on(Memory::of(&files).layer(), small()).unwrap_err().to_string();
+    assert!(error.contains("2.0") && error.contains("newer"), "{error}");
+}
+
+#[test]
+fn a_view_is_one_commit_of_what_was_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::create_with(folder.path().join("s"), small()).unwrap();
+    store.save("a", &f32s("raw"), matrix(&counted(0..1000))).unwrap();
+    store.delete_rows("a", &[3]).unwrap();
+    let commit = store.snapshot().commit();
+    let mut view = store.writable("a").unwrap();
+    let values = view.values_mut::<f32>().unwrap();
+    assert_eq!(values.len(), 999 * 2);
+    values[6..8].copy_from_slice(&[0.5, 0.25]);
+    *values.last_mut().unwrap() = 1.5;
+    assert_eq!(view.commit().unwrap(), commit + 1);
+    let read = |rows: &[i64]| store.array("a").unwrap().read::<f32>(rows).unwrap();
+    assert_eq!(read(&[2, 3, 998]), [2., -2., 0.5, 0.25, 999., 1.5]);
+    assert_eq!(store.writable("a").unwrap().commit().unwrap(), commit + 1, "nothing was changed");
+    let mut late = store.writable("a").unwrap();
+    late.values_mut::<f32>().unwrap()[0] = 9.;
+    store.append("a", matrix(&[1., 1.])).unwrap();
+    assert!(late.commit().is_err());
+    assert!(store.writable("a").unwrap().values_mut::<f64>().is_err());
+    store.save("b", &f32s("fp16"), matrix(&[1., 1.])).unwrap();
+    assert!(store.writable("b").is_err());
+}
+
+#[test]
+fn a_store_is_packed_to_one_file_and_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, package, back) =
+        (folder.path().join("s"), folder.path().join("s.zip"), folder.path().join("t"));
+    let store = Store::create_with(&path, small()).unwrap();
+    let mut batch = store.batch().unwrap();
+    for codec in ["raw", "int8", "zstd"] {
+        batch.save(codec, &f32s(codec), matrix(&counted(0..3000))).unwrap();
+        batch.append(codec, matrix(&counted(0..3))).unwrap();
+        batch.delete_rows(codec, &[4, -1]).unwrap();
+    }
+    batch
+        .save(
+            "ids",
+            &ArraySpec::values(DType::I64, &[], "raw").unique(),
+            RowSlice::new(&[5i64, 7], 1).unwrap(),
+        )
+        .unwrap();
+    batch.save("../text", &ArraySpec::strings("raw"), &["a", "né"].into_iter().collect::<Strings>()).unwrap();
+    batch.save("empty", &f32s("raw"), matrix(&[])).unwrap();
+    batch.add_section("raw", 10, 20, &Json::object([("k", Json::from(1u64))])).unwrap();
+    batch.set_metadata(&Json::object([("m", Json::from("x"))])).unwrap();
+    batch.set_array_metadata("ids", &Json::object([("of", Json::from("raw"))])).unwrap();
+    batch.commit().unwrap();
+    let len = store.snapshot().pack(&package, Overwrite::Refuse).unwrap();
+    assert!(store.snapshot().pack(&package, Overwrite::Refuse).is_err());
+    let info = package_info(&package).unwrap();
+    assert_eq!(info.file_len, len);
+    let shapes: Vec<_> = info.arrays.iter().map(|array| (array.name.as_str(), array.shape.clone())).collect();
+    assert_eq!(shapes[0..2], [("../text", vec![2]), ("empty", vec![0, 2])]);
+    assert_eq!(shapes[2..4], [("ids", vec![2]), ("int8", vec![3001, 2])]);
+
+    Store::unpack(&package, &back).unwrap();
+    assert!(Store::unpack(&package, &back).is_err());
+    let other = Store::open_with(&back, small()).unwrap();
+    assert_eq!(other.names(), store.names());
+    for codec in ["raw", "int8", "zstd"] {
+        let read = |store: &Store| store.array(codec).unwrap().read::<f32>(..).unwrap();
+        assert_eq!(read(&other), read(&store), "{codec}");
+        assert_eq!(other.array(codec).unwrap().spec().codec(), codec);
+    }
+    assert_eq!(other.array("../text").unwrap().read_strings(..).unwrap().get(1), "né");
+    assert_eq!(other.array("raw").unwrap().find(&[Condition::new("k", 1u64)]), [10..20]);
+    assert_eq!(other.array("ids").unwrap().metadata(), store.array("ids").unwrap().metadata());
+    assert!(other.array("ids").unwrap().spec().is_unique());
+    assert_eq!(*other.snapshot().metadata(), *store.snapshot().metadata());
+
+    // Damage is found, and nothing is left of the attempt.
+    let mut bytes = std::fs::read(&package).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 4;
+    std::fs::write(&package, bytes).unwrap();
+    assert!(Store::unpack(&package, folder.path().join("u")).is_err());
+    let mut names: Vec<_> =
+        std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["s", "s.zip", "t"]);
+    assert!(Reader::open(&package).is_err());
+}
+
+/// A directory as NumPack writes it, from its description.
+fn numpack(directory: &Path) {
+    let mut metadata = b"NPKB".to_vec();
+    let put = |out: &mut Vec<u8>, text: &str| {
+        out.extend(u32::try_from(text.len()).unwrap().to_le_bytes());
+        out.extend(text.as_bytes());
+    };
+    metadata.extend(1u32.to_le_bytes());
+    metadata.extend(0u64.to_le_bytes());
+    metadata.extend(2u32.to_le_bytes());
+    for (name, shape, file, dtype) in
+        [("v", &[70u64, 2][..], "data_v.npkd", 10u8), ("n", &[5], "data_n.npkseg", 8)]
+    {
+        put(&mut metadata, name);
+        metadata.extend(u32::try_from(shape.len()).unwrap().to_le_bytes());
+        shape.iter().for_each(|len| metadata.extend(len.to_le_bytes()));
+        put(&mut metadata, file);
+        metadata.extend([0; 16]);
+        metadata.push(dtype);
+        metadata.extend([0; 1 + 4 + 8 + 8 + 1]);
+    }
+    let bytes = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
+    std::fs::write(directory.join("metadata.npkm"), metadata).unwrap();
+    std::fs::write(directory.join("data_v.npkd"), bytes(&counted(0..70))).unwrap();
+    // Row 1 and row 65 are deleted.
+    let words = [70u64, 2, !2, 0b11_1101];
+    let bitmap: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    std::fs::write(directory.join("deleted_v.npkb"), bitmap).unwrap();
+    std::fs::create_dir(directory.join("data_n_segments")).unwrap();
+    let numbers = |range: std::ops::Range<i64>| range.flat_map(i64::to_le_bytes).collect::<Vec<u8>>();
+    std::fs::write(directory.join("data_n_segments/seg_000000.npkd"), numbers(0..3)).unwrap();
+    std::fs::write(directory.join("data_n_segments/seg_000001.npkd"), numbers(3..5)).unwrap();
+    let list = r#"{"version":1,"segments":[{"file":"data_n_segments/seg_000000.npkd","rows":3,"bytes":24},
+        {"file":"data_n_segments/seg_000001.npkd","rows":2,"bytes":16}]}"#;
+    std::fs::write(directory.join("data_n.npkseg"), list).unwrap();
+}
+
+/// The package of a directory, its files stored.
+fn npkg(directory: &Path) -> Vec<u8> {
+    let names = [
+        "metadata.npkm",
+        "data_v.npkd",
+        "deleted_v.npkb",
+        "data_n.npkseg",
+        "data_n_segments/seg_000000.npkd",
+        "data_n_segments/seg_000001.npkd",
+    ];
+    let mut out = b"NPKG".to_vec();
+    out.extend(2u32.to_le_bytes());
+    out.push(0);
+    out.extend(6u32.to_le_bytes());
+    for name in names {
+        let bytes = std::fs::read(directory.join(name)).unwrap();
+        out.extend(u32::try_from(name.len()).unwrap().to_le_bytes());
+        out.extend(name.as_bytes());
+        out.extend((bytes.len() as u64).to_le_bytes());
+        out.extend(0u64.to_le_bytes());
+        out.extend(bytes);
+    }
+    out.extend([0; 4]);
+    out
+}
+
+#[test]
+fn directories_and_packages_of_numpack_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let (directory, package) = (folder.path().join("npk"), folder.path().join("p.npkg"));
+    std::fs::create_dir(&directory).unwrap();
+    numpack(&directory);
+    std::fs::write(&package, npkg(&directory)).unwrap();
+    for (number, path) in [&directory, &package].into_iter().enumerate() {
+        let store = Store::create_with(folder.path().join(format!("s{number}")), small()).unwrap();
+        assert_eq!(store.import_numpack(path, "raw").unwrap(), ["v", "n"]);
+        let expected: Vec<f32> = counted(0..70)
+            .chunks(2)
+            .enumerate()
+            .filter(|(row, _)| ![1, 65].contains(row))
+            .flat_map(|(_, row)| row.to_vec())
+            .collect();
+        assert_eq!(store.array("v").unwrap().read::<f32>(..).unwrap(), expected);
+        let numbers = store.array("n").unwrap();
+        assert_eq!((numbers.read::<i64>(..).unwrap(), numbers.shape()), (vec![0, 1, 2, 3, 4], vec![5]));
+        store.import_numpack(path, "fp16").unwrap();
+        assert_eq!(store.array("v").unwrap().spec().codec(), "fp16");
+    }
+    // What does not fit is refused, and the store is as it was.
+    let store = Store::create_with(folder.path().join("t"), small()).unwrap();
+    let refuse = |message: &str| {
+        let error = store.import_numpack(&directory, "raw").unwrap_err().to_string();
+        assert!(error.contains(message), "{error}");
+        assert_eq!(store.names(), [""; 0]);
+    };
+    let damage = |file: &str, at: usize, message: &str| {
+        let path = directory.join(file);
+        let bytes = std::fs::read(&path).unwrap();
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 1;
+        std::fs::write(&path, damaged).unwrap();
+        refuse(message);
+        std::fs::write(&path, bytes).unwrap();
+    };
+    damage("metadata.npkm", 0, "NPKB");
+    damage("metadata.npkm", 4, "version");
+    damage("deleted_v.npkb", 0, "71 rows");
+    damage("deleted_v.npkb", 16, "deleted");
+    let path = directory.join("data_v.npkd");
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+    refuse("are needed");
+    std::fs::write(&path, bytes).unwrap();
+    let list = directory.join("data_n.npkseg");
+    let text = std::fs::read_to_string(&list).unwrap();
+    std::fs::write(&list, text.replace("data_n_segments/seg_000000", "../npk/data_n_segments/seg_000000"))
+        .unwrap();
+    refuse("leads out");
+}

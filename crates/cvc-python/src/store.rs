@@ -172,12 +172,16 @@ impl StoreFolder {
         detached_store(py, || store.disk_len())
     }
 
-    /// What is damaged: a file, its bytes, the arrays that need them, and what is wrong.
-    fn verify(&self, py: Python<'_>) -> PyResult<Vec<(String, (u64, u64), Vec<String>, String)>> {
+    /// What is damaged, as `StoreDamage`s.
+    fn verify<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let store = self.store()?;
         let report = detached_store(py, || store.verify())?;
-        let found = report.damage.into_iter();
-        Ok(found.map(|of| (of.file, (of.bytes.start, of.bytes.end), of.arrays, of.what)).collect())
+        let damage = py.import("cvc._metadata")?.getattr("StoreDamage")?;
+        let found = report
+            .damage
+            .into_iter()
+            .map(|of| damage.call1((of.file, (of.bytes.start, of.bytes.end), of.arrays, of.what)));
+        PyList::new(py, found.collect::<PyResult<Vec<_>>>()?)
     }
 
     fn rows_of_ids(&self, py: Python<'_>, ids: &str, keys: &Bound<'_, PyAny>) -> PyResult<Vec<Option<u64>>> {

@@ -26,6 +26,18 @@ class Damage(NamedTuple):
     what: str
 
 
+class StoreDamage(NamedTuple):
+    """A damaged part of a store."""
+
+    file: str
+    """Its name in the folder of the store."""
+    bytes: tuple[int, int]
+    """Where in it some bytes are wrong: start and stop."""
+    arrays: list[str]
+    """The arrays that need them."""
+    what: str
+
+
 def plain(value: Any) -> Any:
     """A scalar or an array of NumPy as plain numbers, for `json`; what `json` cannot take otherwise is refused."""
     # A scalar of NumPy gives a number, an array of it nested lists of numbers.

@@ -14,7 +14,7 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ._cvc import Changes, Snapshot, StoredArray, StoreFolder, package_info, unpack_store
-from ._metadata import Section
+from ._metadata import Section, StoreDamage
 
 Durability: TypeAlias = Literal["synced", "buffered"]
 Rows: TypeAlias = Any
@@ -445,8 +445,8 @@ class Store(_Editing):
         """The rows that have these ids; `None` for one that is not there."""
         return self._folder.rows_of_ids(ids, keys)
 
-    def verify(self) -> list[tuple[str, tuple[int, int], list[str], str]]:
-        """What is damaged: a file, its bytes, the arrays that need them, what is wrong. Empty if nothing is."""
+    def verify(self) -> list[StoreDamage]:
+        """Looks at every byte. Returns what is damaged: an empty list if nothing is."""
         return self._folder.verify()
 
     def get_io_stats(self) -> dict[str, int]:

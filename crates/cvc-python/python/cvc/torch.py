@@ -7,8 +7,8 @@
 >>> chunks = ChunkDataset("all.cvc", batch_rows=256, shuffle=True)    # doctest: +SKIP
 >>> DataLoader(chunks, batch_size=None, num_workers=4)                # doctest: +SKIP
 
-`RowDataset` reads any rows, a batch with one read. `ChunkDataset` reads whole chunks, which is several times faster where
-the order need not be quite random: it shuffles chunks, and rows inside a chunk.
+`RowDataset` reads any rows, a batch with one read. `ChunkDataset` reads every chunk once and whole, for orders that
+need not be quite random: it shuffles chunks, and rows inside a chunk.
 """
 
 from __future__ import annotations

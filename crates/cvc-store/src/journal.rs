@@ -229,7 +229,9 @@ impl Journal {
             })
             .ok_or_else(|| damaged(HEAD_LEN, "the checkpoint is damaged"))?;
         let mut state = State::default();
-        apply_all(&mut state, first.body, None, layer).map_err(|problem| damaged(HEAD_LEN, &problem))?;
+        apply_all(&mut state, first.body, None, layer)
+            .and_then(|()| state.check_places())
+            .map_err(|problem| damaged(HEAD_LEN, &problem))?;
         (state.commit, state.time) = (first.head.commit, first.head.time);
         let checkpoint_end = HEAD_LEN + first.len;
         let mut journal = Journal {
@@ -277,7 +279,15 @@ impl Journal {
         let mut look = at;
         let mut nonzero = None;
         while look < base + bytes.len() as u64 {
-            let part = &bytes[index(look - base)..bytes.len().min(index(look - base) + 8)];
+            let rest = &bytes[index(look - base)..];
+            // Most of it is zero, and that is seen a page at a time.
+            if let Some(page) = rest.first_chunk::<4096>()
+                && page.iter().fold(0, |any, byte| any | byte) == 0
+            {
+                look += 4096;
+                continue;
+            }
+            let part = &rest[..rest.len().min(8)];
             if part.iter().any(|byte| *byte != 0) {
                 nonzero.get_or_insert(look);
                 if part.starts_with(&RECORD)

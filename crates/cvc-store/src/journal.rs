@@ -20,6 +20,8 @@ const RECORD: [u8; 4] = *b"CVCR";
 /// How often a journal that looks damaged is read again: a writer may be writing to it.
 const LOOKS: usize = 4;
 
+const ZERO_PAGE: [u8; 4096] = [0; 4096];
+
 /// What a record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -281,9 +283,7 @@ impl Journal {
         while look < base + bytes.len() as u64 {
             let rest = &bytes[index(look - base)..];
             // Most of it is zero, and that is seen a page at a time.
-            if let Some(page) = rest.first_chunk::<4096>()
-                && page.iter().fold(0, |any, byte| any | byte) == 0
-            {
+            if rest.starts_with(&ZERO_PAGE) {
                 look += 4096;
                 continue;
             }

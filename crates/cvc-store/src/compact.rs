@@ -12,7 +12,7 @@ use roaring::RoaringTreemap;
 use crate::change::Change;
 use crate::edit::write_segment;
 use crate::error::Error;
-use crate::read::{first_array, index, read_positions, read_strings};
+use crate::read::{first_array, index, no_place, read_positions, read_strings};
 use crate::runs::{Run, Source};
 use crate::segment::Segment;
 use crate::state::{ArrayState, State, ranges_of};
@@ -153,7 +153,7 @@ pub(crate) fn write_rows<W: std::io::Write>(
         for range in ranges {
             let mut position = range.start;
             while position < range.end {
-                let (start, run) = array.runs.of(position).expect("a row has a place");
+                let (start, run) = array.runs.of(position).ok_or_else(|| no_place(position))?;
                 let stop = range.end.min(start + run.len);
                 let row = run.row_of(start, position);
                 let rows = row..row + (stop - position);

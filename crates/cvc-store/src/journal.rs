@@ -20,6 +20,8 @@ const RECORD: [u8; 4] = *b"CVCR";
 /// How often a journal that looks damaged is read again: a writer may be writing to it.
 const LOOKS: usize = 4;
 
+const ZERO_PAGE: [u8; 4096] = [0; 4096];
+
 /// What a record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -229,7 +231,9 @@ impl Journal {
             })
             .ok_or_else(|| damaged(HEAD_LEN, "the checkpoint is damaged"))?;
         let mut state = State::default();
-        apply_all(&mut state, first.body, None, layer).map_err(|problem| damaged(HEAD_LEN, &problem))?;
+        apply_all(&mut state, first.body, None, layer)
+            .and_then(|()| state.check_places())
+            .map_err(|problem| damaged(HEAD_LEN, &problem))?;
         (state.commit, state.time) = (first.head.commit, first.head.time);
         let checkpoint_end = HEAD_LEN + first.len;
         let mut journal = Journal {
@@ -277,7 +281,13 @@ impl Journal {
         let mut look = at;
         let mut nonzero = None;
         while look < base + bytes.len() as u64 {
-            let part = &bytes[index(look - base)..bytes.len().min(index(look - base) + 8)];
+            let rest = &bytes[index(look - base)..];
+            // Most of it is zero, and that is seen a page at a time.
+            if rest.starts_with(&ZERO_PAGE) {
+                look += 4096;
+                continue;
+            }
+            let part = &rest[..rest.len().min(8)];
             if part.iter().any(|byte| *byte != 0) {
                 nonzero.get_or_insert(look);
                 if part.starts_with(&RECORD)

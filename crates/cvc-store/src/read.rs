@@ -183,13 +183,7 @@ impl<'a> Gather<'a> {
     /// The run that holds `position`, and its rows where they lie if they can be had so.
     fn run_of(&self, position: u64) -> Result<(Range<u64>, &'a Run, Option<RawRows<'a>>), Error> {
         let array: &'a ArrayState = self.array;
-        let (start, run) = array.runs.of(position).ok_or_else(|| {
-            Error::argument(
-                "rows",
-                position,
-                "the position has no place: this is a bug of cvc-store, please report it",
-            )
-        })?;
+        let (start, run) = array.runs.of(position).ok_or_else(|| no_place(position))?;
         let raw = match &run.source {
             Source::Segment(segment)
                 if &*array.spec.codec == "raw" && self.array.spec.dtype() == Some(self.dtype) =>
@@ -274,6 +268,15 @@ impl<'a> Gather<'a> {
     }
 }
 
+/// A row that is nowhere: no writer makes one.
+pub(crate) fn no_place(position: u64) -> Error {
+    Error::argument(
+        "rows",
+        position,
+        "this position has no place: restore the store from a copy, and report this bug of cvc-store",
+    )
+}
+
 /// The array of a file in the journal.
 pub(crate) fn first_array(reader: &Reader) -> Array<'_> {
     reader.arrays().next().expect("looked at when it was decoded")
@@ -286,10 +289,14 @@ pub(crate) fn read_strings(
     each: impl FnOnce(&mut dyn FnMut(u64, u64)) -> Result<(), Error>,
 ) -> Result<Strings, Error> {
     let mut pieces: Vec<(Source, Vec<Range<u64>>)> = Vec::new();
+    let mut missing = None;
     each(&mut |start, len| {
         let (mut position, end) = (start, start + len);
         while position < end {
-            let Some((first, run)) = array.runs.of(position) else { return };
+            let Some((first, run)) = array.runs.of(position) else {
+                missing = Some(position);
+                return;
+            };
             let stop = end.min(first + run.len);
             let row = run.row_of(first, position);
             let range = row..row + (stop - position);
@@ -300,6 +307,9 @@ pub(crate) fn read_strings(
             position = stop;
         }
     })?;
+    if let Some(position) = missing {
+        return Err(no_place(position));
+    }
     let mut strings = Strings::default();
     for (source, ranges) in pieces {
         match &source {

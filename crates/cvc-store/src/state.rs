@@ -262,6 +262,9 @@ impl State {
                 if base > next || next - base > MAX_ARRAY_ROWS {
                     return Err("an array has more rows than are possible".into());
                 }
+                if time.is_some() && base != next {
+                    return Err("a new array has rows from nowhere".into());
+                }
                 let array = ArrayState {
                     spec: spec.clone(),
                     base: *base,
@@ -343,6 +346,18 @@ impl State {
         } else {
             Ok(())
         }
+    }
+
+    /// Refuses a state in which a row has no place.
+    pub(crate) fn check_places(&self) -> Result<(), Problem> {
+        for (name, array) in &self.arrays {
+            let placed = array.runs.iter().map(|(_, run)| run.len).sum::<u64>();
+            // Dead positions may have a place or none, so this is little; what is missing altogether is found.
+            if placed < array.rows() {
+                return Err(format!("array {name:?} has {} rows, and places for {placed}", array.rows()));
+            }
+        }
+        Ok(())
     }
 
     /// The segments that any array needs, by number.

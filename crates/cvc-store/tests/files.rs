@@ -65,10 +65,10 @@ fn a_flipped_bit_anywhere_is_found_and_named() {
             flips += 1;
             // Everything that holds something, and some of the zeros that make a journal longer.
             let empty = bytes[at..].iter().take_while(|byte| **byte == 0).count();
-            at += if empty > 4096 { 1500 } else { 1 + random.index(4) };
+            at += if empty > 4096 { 1500 } else { 1 + random.index(14) };
         }
     }
-    assert!(flips > 2000, "{flips}");
+    assert!(flips > 700, "{flips}");
 }
 
 #[test]

@@ -1,20 +1,25 @@
 """What a store costs, beside numpy and the system calls that do the same: one table, from one interleaved run.
 
     cargo build --release -p cvc-store --features rayon --example bench_store
-    python3 benches/store.py target/release/examples/bench_store FOLDER [ROUNDS] [CSV]
+    cargo build --release -p cvc-python && cp target/release/lib_cvc.so crates/cvc-python/python/cvc/_cvc.abi3.so
+    PYTHONPATH=crates/cvc-python/python python3 benches/store.py target/release/examples/bench_store FOLDER [ROUNDS] [CSV]
 
-FOLDER should be on the disk to be measured. Each round runs numpy and then the store; the table has the best and the median of all.
+FOLDER should be on the disk to be measured. Each round runs numpy, the store from Python, and the store from Rust; the table has the best
+and the median of all.
 """
 
 import csv
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
 import time
 
 import numpy as np
+
+import cvc
 
 ROWS, DIM, FEW = 1_000_000, 10, 100
 
@@ -57,13 +62,48 @@ def numpy_round(folder):
     os.remove(path)
 
 
+def python_round(folder):
+    """`cvc.Store`, with the calls that NumPack has too."""
+    path = os.path.join(folder, "python.store")
+    values = np.random.default_rng(1).standard_normal((ROWS, DIM), dtype=np.float32)
+    few = values[:FEW].copy()
+    shutil.rmtree(path, ignore_errors=True)
+    with cvc.Store(path, durability="buffered") as store:
+        yield "python.save", timed(lambda: store.save({"a": values}))
+        yield "python.load", timed(lambda: store.load("a"))
+        lazy = store.load("a", lazy=True)
+        for count in (100, 1000, 10_000):
+            rows = (np.arange(count) * 7919 * 131) % ROWS
+            assert (lazy[rows] == values[rows]).all()
+            yield f"python.rows.{count}", timed(lambda: store.getitem("a", rows), max(100_000 // count, 1))
+        yield "python.replace.100", timed(lambda: store.replace({"a": few}, slice(400, 500)), 1000)
+        yield "python.append.100", timed(lambda: store.append({"a": few}), 1000)
+
+        def updates():
+            for n in range(100):
+                rows = store.getitem("a", slice(n * 1000, n * 1000 + 10))
+                rows[:] = n
+                store.replace({"a": rows}, slice(n * 1000, n * 1000 + 10))
+
+        yield "python.updates.100", timed(updates)
+
+        def writable():
+            with store.writable_batch_mode() as batch:
+                array = batch.load("a")
+                for n in range(100):
+                    array[n * 1000:n * 1000 + 10] = n + 1
+
+        yield "python.writable.100", timed(writable)
+    shutil.rmtree(path)
+
+
 def main():
     program, folder = sys.argv[1:3]
     rounds = int(sys.argv[3]) if len(sys.argv) > 3 else 7
     os.makedirs(folder, exist_ok=True)
     figures, others = {}, []
     for _ in range(rounds):
-        for name, seconds in numpy_round(folder):
+        for name, seconds in [*numpy_round(folder), *python_round(folder)]:
             figures.setdefault(name, []).append(seconds)
         out = subprocess.run([program, folder, "1"], check=True, capture_output=True, text=True).stdout
         for line in out.splitlines():

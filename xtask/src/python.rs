@@ -13,6 +13,9 @@ const PACKAGE: &str = "crates/cvc-python";
 /// What upstream's own tests are taken from.
 const UPSTREAM: &str = "decompressed==2.1.1";
 
+/// What `--full` installs; on Linux the build for cards, which runs on processors too.
+const TORCH: &str = "torch==2.15.0";
+
 /// How a wheel is made.
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
@@ -94,7 +97,7 @@ pub(crate) fn install(full: bool) -> Result<Installed> {
     let mut pip = venv::pip_install(&python);
     pip.arg("--requirement").arg(repo::root().join(PACKAGE).join("tests/requirements.txt"));
     if full {
-        pip.arg("torch");
+        pip.arg(TORCH);
     }
     repo::run(pip.arg(wheel)).context("is the index of Python's packages within reach?")?;
     Ok(Installed { python })

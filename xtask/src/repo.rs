@@ -25,7 +25,8 @@ pub(crate) fn cargo(args: &[&str]) -> Command {
 pub(crate) fn shown(command: &Command) -> String {
     let mut words = Vec::new();
     for (key, value) in command.get_envs() {
-        if let Some(value) = value {
+        // That of a virtual environment is of no interest, and long.
+        if let Some(value) = value.filter(|_| key != "PATH") {
             words.push(format!("{}={}", key.display(), value.display()));
         }
     }

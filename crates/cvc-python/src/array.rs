@@ -11,7 +11,7 @@ use pyo3::types::{PyCapsule, PyDict, PyList, PyTuple};
 
 use crate::arrow::Stream;
 use crate::device::DeviceArray;
-use crate::errors::{detached, raised};
+use crate::errors::{detached, is_of_class, of_class, raised};
 use crate::file::{Handle, no_such_array};
 use crate::memory::Memory;
 use crate::numpy::Numpy;
@@ -66,6 +66,10 @@ impl Array {
         let mut keys = keys.iter();
         let Some(first) = keys.next() else { return self.picked(py, &reader, Picked::Many(Rows::ALL), None) };
         let rest: Vec<Bound<'py, PyAny>> = keys.collect();
+        if first.is(py.Ellipsis()) && !rest.is_empty() {
+            // Which axes what follows is of, NumPy knows.
+            return self.picked(py, &reader, Picked::Many(Rows::ALL), None)?.get_item(key);
+        }
         let picked = pick(&first, rows)?;
         if array.index().inner.len() == 1
             && let [dims] = rest.as_slice()
@@ -174,6 +178,9 @@ pub(crate) fn read<'py>(
         None => new_array(py, &shape, out_dtype)?,
     };
     if len == 0 {
+        if let Some(progress) = wanted.progress {
+            progress.call1((row_count, row_count))?;
+        }
         return Ok(values);
     }
     let mut memory = Memory::writable(&viewable(&values, out_dtype)?)?;
@@ -220,6 +227,9 @@ fn read_strings<'py>(
     let array = of(reader, position);
     let rows = wanted.rows.clone();
     let strings = detached(py, || array.read_strings(rows))?;
+    if let Some(progress) = wanted.progress {
+        progress.call1((strings.len(), strings.len()))?;
+    }
     Numpy::objects(py, PyList::new(py, strings.iter())?.into_any())
 }
 
@@ -447,35 +457,45 @@ impl Array {
             Some(Picked::One(row)) => Rows::from(row..row + 1),
         };
         let dtype = dtype.map(dtype::parse).transpose()?;
+        let opened = self::backend(py, backend)?;
         let device = match device {
             None => None,
             Some(device) => on_card(py, &device.str()?.to_cow()?)?,
         };
+        let refuse = |problem: String| Err(of_class(py, "ArgumentError", problem));
         if device.is_some() && (out.is_some() || on_damage == "fill") {
-            let problem = "out and on_damage=\"fill\" are for memory of the host: leave out device";
-            return Err(PyValueError::new_err(problem));
+            return refuse("out and on_damage=\"fill\" are for memory of the host: leave out device".into());
         }
+        if device.is_some() && backend != "auto" {
+            return refuse(format!(
+                "backend = {backend:?}: rows that stay on a device are decoded there; leave it out"
+            ));
+        }
+        let tell = |rows: u64| progress.map_or(Ok(()), |progress| progress.call1((rows, rows)).map(drop));
         let rows = match on_damage {
             "raise" => rows,
             "skip" => detached(py, || of(&reader, self.position).whole_rows(rows))?,
             "fill" => {
-                if dims.is_some() || out.is_some() {
-                    let problem =
-                        "on_damage=\"fill\" reads whole rows into new memory: leave out dims and out";
-                    return Err(PyValueError::new_err(problem));
+                if dims.is_some() || out.is_some() || opened.is_some() {
+                    return refuse(
+                        "on_damage=\"fill\" reads whole rows into new memory on the processor: leave out dims, out and backend"
+                            .into(),
+                    );
                 }
-                return self.filled(py, &reader, rows, dtype);
+                let values = self.filled(py, &reader, rows, dtype)?;
+                tell(values.len()? as u64)?;
+                return Ok(values);
             }
-            other => {
-                let problem = format!("on_damage = {other:?}: one of raise, skip, fill is needed");
-                return Err(PyValueError::new_err(problem));
-            }
+            other => return refuse(format!("on_damage = {other:?}: one of raise, skip, fill is needed")),
         };
         if let Some(card) = device {
-            return self.read_on(py, &reader, card, rows, dims, dtype);
+            let count =
+                count(&rows.resolve(of(&reader, self.position).rows()).map_err(|error| raised(py, error))?);
+            let values = self.read_on(py, &reader, card, rows, dims, dtype)?;
+            tell(count)?;
+            return Ok(values);
         }
-        let backend = self::backend(py, backend)?;
-        let wanted = Wanted { rows, prefix: dims, dtype, out, backend: backend.as_deref(), progress };
+        let wanted = Wanted { rows, prefix: dims, dtype, out, backend: opened.as_deref(), progress };
         read(py, &reader, self.position, &wanted)
     }
 
@@ -514,7 +534,9 @@ impl Array {
             stored != ArrayDType::Utf8 && decoded.is_ok() && wanted.is_float() && *wanted != DType::F64
         });
         let values = match read(py, &reader, self.position, &Wanted { dtype: direct, ..Wanted::default() }) {
-            Err(_) if direct.is_some() => read(py, &reader, self.position, &Wanted::default())?,
+            Err(error) if direct.is_some() && is_of_class(py, &error, "ArgumentError") => {
+                read(py, &reader, self.position, &Wanted::default())?
+            }
             values => values?,
         };
         match dtype {

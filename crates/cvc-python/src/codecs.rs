@@ -93,6 +93,14 @@ fn decompressed<'py>(
                 let problem = format!("out has {len} bytes, and the payload decodes to {decoded_len}");
                 return Err(of_class(py, "ArgumentError", problem));
             }
+            let (from, into) = (payload.as_ptr_range(), memory.bytes().as_ptr_range());
+            if from.start < into.end && into.start < from.end {
+                return Err(of_class(
+                    py,
+                    "ArgumentError",
+                    "out and the payload lie in the same memory".into(),
+                ));
+            }
             decode(memory.bytes_mut())?;
             Ok(out.clone())
         }

@@ -77,6 +77,12 @@ pub(crate) fn detached<T: Send>(
     py.detach(|| at_home(work)).map_err(|error| raised(py, error))
 }
 
+/// Whether it is of this class of `cvc._errors`.
+pub(crate) fn is_of_class(py: Python<'_>, error: &PyErr, class: &str) -> bool {
+    let class = py.import("cvc._errors").and_then(|errors| errors.getattr(class));
+    class.is_ok_and(|class| error.is_instance(py, &class))
+}
+
 /// The exception of this class of `cvc._errors`.
 pub(crate) fn of_class(py: Python<'_>, class: &str, message: String) -> PyErr {
     let exception = || py.import("cvc._errors")?.getattr(class)?.call1((message,));

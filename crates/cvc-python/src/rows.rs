@@ -3,12 +3,12 @@
 use std::ops::Range;
 
 use cvc::Rows;
-use pyo3::exceptions::{PyIndexError, PyTypeError};
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyCapsule, PyDict, PyInt, PySlice, PyTuple};
 
 use crate::arrow::Stream;
-use crate::errors::raised;
+use crate::errors::{of_class, raised};
 use crate::file::Handle;
 use crate::numpy::{Numpy, integers};
 
@@ -29,8 +29,8 @@ pub(crate) fn pick(key: &Bound<'_, PyAny>, rows: u64) -> PyResult<Picked> {
     if key.is_instance_of::<PyInt>() && !key.is_instance_of::<PyBool>() {
         // An integer of any size is an index, if not one of these rows.
         return match key.extract::<i64>() {
-            Ok(index) => row(index, rows).map(Picked::One),
-            Err(_) => Err(out_of_range(&key.str()?.to_string(), rows)),
+            Ok(index) => row(py, index, rows).map(Picked::One),
+            Err(_) => Err(out_of_range(py, &key.str()?.to_string(), rows)),
         };
     }
     if let Ok(selection) = key.cast::<Selection>() {
@@ -51,7 +51,7 @@ pub(crate) fn pick(key: &Bound<'_, PyAny>, rows: u64) -> PyResult<Picked> {
         "b" if ndim == 1 => {
             if size as u64 != rows {
                 let problem = format!("a mask of {size} rows was given for an array of {rows}");
-                return Err(PyIndexError::new_err(problem));
+                return Err(of_class(py, "RowError", problem));
             }
             Numpy::get(py)?.flatnonzero.bind(py).call1((numbers,))?
         }
@@ -61,15 +61,15 @@ pub(crate) fn pick(key: &Bound<'_, PyAny>, rows: u64) -> PyResult<Picked> {
         _ => return Err(not_rows(key)),
     };
     if ndim == 0 {
-        return row(numbers.extract()?, rows).map(Picked::One);
+        return row(py, numbers.extract()?, rows).map(Picked::One);
     }
     let picked: Vec<u64> =
-        integers(&numbers)?.into_iter().map(|index| row(index, rows)).collect::<PyResult<_>>()?;
+        integers(&numbers)?.into_iter().map(|index| row(py, index, rows)).collect::<PyResult<_>>()?;
     Ok(Picked::Many(Rows::from(picked.as_slice())))
 }
 
 fn slice_rows(slice: &Bound<'_, PySlice>, rows: u64) -> PyResult<Rows> {
-    let len = isize::try_from(rows).map_err(|_| PyIndexError::new_err("too many rows for a slice"))?;
+    let len = isize::try_from(rows)?;
     let indices = slice.indices(len)?;
     let (start, step, count) = (indices.start, indices.step, indices.slicelength);
     if step == 1 {
@@ -82,13 +82,13 @@ fn slice_rows(slice: &Bound<'_, PySlice>, rows: u64) -> PyResult<Rows> {
 }
 
 /// A row by its number, counted from the end if it is negative.
-fn row(index: i64, rows: u64) -> PyResult<u64> {
+fn row(py: Python<'_>, index: i64, rows: u64) -> PyResult<u64> {
     let counted = if index < 0 { rows.checked_add_signed(index) } else { Some(index.cast_unsigned()) };
-    counted.filter(|row| *row < rows).ok_or_else(|| out_of_range(&index.to_string(), rows))
+    counted.filter(|row| *row < rows).ok_or_else(|| out_of_range(py, &index.to_string(), rows))
 }
 
-fn out_of_range(index: &str, rows: u64) -> PyErr {
-    PyIndexError::new_err(format!("row {index} is out of range: the array has {rows} rows"))
+fn out_of_range(py: Python<'_>, index: &str, rows: u64) -> PyErr {
+    of_class(py, "RowError", format!("row {index} is out of range: the array has {rows} rows"))
 }
 
 fn not_rows(key: &Bound<'_, PyAny>) -> PyErr {

@@ -5,11 +5,11 @@ use std::sync::{Mutex, MutexGuard, TryLockError};
 
 use cvc::format::cvcf::VECTORS;
 use cvc::{ArrayOptions, DType, Layout, NonFinite, Overwrite, Scope, WriteOptions};
-use pyo3::exceptions::{PyKeyError, PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyMapping, PyTuple};
 
-use crate::errors::{detached, raised};
+use crate::errors::{detached, of_class, raised};
 use crate::input::{Held, Input};
 use crate::json;
 
@@ -41,6 +41,7 @@ enum Stage {
 }
 
 /// A section.
+#[derive(Clone)]
 struct Said {
     rows: std::ops::Range<u64>,
     metadata: cvc::Json,
@@ -114,10 +115,11 @@ fn option<'py>(
 }
 
 fn named<T: Copy>(option: &Bound<'_, PyAny>, what: &str, known: &[(&str, T)]) -> PyResult<T> {
+    let py = option.py();
     let name: String = option.extract()?;
     known.iter().find(|(known, _)| *known == name).map(|(_, value)| *value).ok_or_else(|| {
         let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
-        PyValueError::new_err(format!("{what} = {name:?}: one of {} is needed", names.join(", ")))
+        of_class(py, "ArgumentError", format!("{what} = {name:?}: one of {} is needed", names.join(", ")))
     })
 }
 
@@ -195,7 +197,8 @@ fn check_names(option: &Bound<'_, PyAny>, batch: &[(String, Input<'_>)]) -> PyRe
         let name: String = name.extract()?;
         if !batch.iter().any(|(known, _)| *known == name) {
             let names: Vec<&str> = batch.iter().map(|(name, _)| name.as_str()).collect();
-            return Err(PyKeyError::new_err(format!("no array '{name}' among {}", names.join(", "))));
+            let problem = format!("no array {name:?} among {}", names.join(", "));
+            return Err(of_class(option.py(), "NoSuchArrayError", problem));
         }
     }
     Ok(())
@@ -262,8 +265,9 @@ impl State {
         let State { plan, stage, rows } = self;
         if let Stage::Waiting(sections) = stage {
             let mut writer = Box::new(plan.begin(py, batch)?);
-            let sections = std::mem::take(sections);
-            detached(py, || sections.into_iter().try_for_each(|section| writer.say(section)))?;
+            // If one of them is refused, all are there for the next try.
+            let said = sections.clone();
+            detached(py, || said.into_iter().try_for_each(|section| writer.say(section)))?;
             let names = batch.iter().map(|(name, _)| name.clone()).collect();
             *stage = Stage::Open { writer, names };
         }

@@ -80,6 +80,27 @@ def test_other_keys_are_a_type_error(array: cvc.Array, key: object) -> None:
         array[key]
 
 
+@pytest.mark.parametrize("key", [(..., 2), (..., 1, 2), (..., slice(1)), (slice(4), ..., 0), (3, ..., 1), (...,)], ids=repr)
+def test_ellipses_stand_for_any_number_of_axes(key: tuple[object, ...]) -> None:
+    values = np.arange(10 * 3 * 3, dtype="f4").reshape(10, 3, 3)
+    assert np.array_equal(cvc.open(cvc.pack(values, codec="raw")).vectors[key], values[key])
+
+
+def test_options_that_cannot_be_honoured_are_refused(array: cvc.Array) -> None:
+    for options in (
+        {"on_damage": "fill", "backend": "no such"},
+        {"on_damage": "fill", "dims": 3},
+        {"on_damage": "ignore"},
+        {"backend": "no such"},
+    ):
+        with pytest.raises(cvc.ArgumentError):
+            array.read(**options)
+    for options in ({}, {"on_damage": "fill"}, {"on_damage": "skip"}, {"rows": []}):
+        seen: list[tuple[int, int]] = []
+        array.read(progress=lambda *said: seen.append(said), **options)
+        assert len(seen) == 1 and seen[0][0] == seen[0][1]
+
+
 def test_reading_into_memory_of_the_caller(array: cvc.Array, values: np.ndarray) -> None:
     out = np.full((20, 24), 7, "f4")
     assert array.read(slice(10, 30), out=out) is out

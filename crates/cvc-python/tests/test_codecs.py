@@ -200,3 +200,14 @@ def test_threads_share_a_codec():
 def test_gzip_is_what_others_read():
     payload, _, _ = Gzip(6).compress(TEXT)
     assert zlib.decompress(payload, 31) == TEXT
+
+
+def test_a_payload_is_not_decoded_over_itself() -> None:
+    data = bytes(1000)
+    payload, size, crc = cvc.codecs.Zstd().compress(data)
+    memory = bytearray(size)
+    memory[: len(payload)] = payload
+    whole = memoryview(memory)
+    with pytest.raises(cvc.ArgumentError, match="same memory"):
+        cvc.codecs.Zstd().decompress(whole[: len(payload)], size, crc, out=whole)
+    assert memory[: len(payload)] == payload

@@ -88,9 +88,9 @@ def test_errors_of_the_system_are_those_of_python(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as caught:
         cvc.open(tmp_path / "missing.cvc")
     assert isinstance(caught.value, cvc.CvcError) and caught.value.filename == str(tmp_path / "missing.cvc")
-    with pytest.raises(OSError):
+    with pytest.raises(IsADirectoryError):
         cvc.open(tmp_path)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match=r"[^:]$"):
         cvc.pack(np.zeros((1, 1), "f4"), tmp_path / "no" / "such" / "folder.cvc")
 
 
@@ -154,6 +154,19 @@ def test_damage_is_found_and_named(packed: bytes, minilm: np.ndarray, tmp_path: 
     lost_rows = file.repair(tmp_path / "rest.cvc")
     assert lost_rows == {"vectors": [damage.rows]}
     assert len(cvc.open(tmp_path / "rest.cvc").vectors) == 2000 - len(lost)
+
+
+def test_damaged_scalars_and_strings_are_filled(names: list[str]) -> None:
+    for values in (np.arange(100_000), [*names, "a" * 100_000]):
+        packed = bytearray(cvc.pack({"vectors": values}, codec="raw"))
+        packed[3000] ^= 1
+        with pytest.raises(cvc.CorruptedChunkError):
+            cvc.load_cvc(bytes(packed))
+        filled = cvc.open(bytes(packed)).vectors.read(on_damage="fill")
+        assert len(filled) == len(values) and filled[0] in (0, "")
+    packed = bytearray(cvc.pack({"vectors": np.arange(100_000)}, codec="raw"))
+    packed[3000] ^= 1
+    assert cvc.load_cvc(bytes(packed), on_corruption="skip", fill_value=7)[0] == 7
 
 
 def test_layouts_are_converted_bit_for_bit(minilm: np.ndarray, tmp_path: Path) -> None:

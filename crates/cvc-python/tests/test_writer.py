@@ -71,7 +71,7 @@ def test_options_for_each_array(values: np.ndarray) -> None:
     assert [array.codec for array in file.arrays.values()] == ["int8", "lossless", "raw"]
     assert file["a"].codec_options == {"scope": "dim"} and file["a"].provenance == {"model": "minilm"}
     assert np.array_equal(file["b"][:], values)
-    with pytest.raises(KeyError, match="no array 'c'"):
+    with pytest.raises(KeyError, match='no array "c"'):
         cvc.pack({"a": values}, codec={"c": "int8"})
     with pytest.raises(ValueError, match="scope"):
         cvc.pack(values, codec="int8", scope="column")
@@ -114,6 +114,23 @@ def test_batches_unlike_the_first_are_refused(values: np.ndarray) -> None:
     assert np.array_equal(file["b"][:], np.r_[0:10, 0:10])
     with pytest.raises(ValueError, match="no rows"):
         cvc.Writer().finish()
+
+
+def test_sections_that_are_refused_are_all_there_for_the_next_try(values: np.ndarray) -> None:
+    writer = cvc.Writer()
+    writer.add_section(0, 5, {"a": 1})
+    writer.add_section(3, 8, {"b": 2})
+    for _ in range(2):
+        with pytest.raises(ValueError, match="shares rows"):
+            writer.write(values)
+    with pytest.raises(ValueError, match="no rows"):
+        writer.finish()
+
+
+def test_pairs_of_numbers_are_rows() -> None:
+    assert np.array_equal(cvc.open(cvc.pack([(1.0, 2.0), (3.0, 4.0)], codec="raw")).vectors[:], [[1, 2], [3, 4]])
+    nested = [([1.0, 2.0], [3.0, 4.0]), ([5.0, 6.0], [7.0, 8.0])]
+    assert np.array_equal(cvc.open(cvc.pack(nested, codec="raw")).vectors[:], nested)
 
 
 def test_arrays_with_rows_of_their_own(values: np.ndarray) -> None:

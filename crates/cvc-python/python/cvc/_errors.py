@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 
 
 class CvcError(Exception):
@@ -109,7 +110,10 @@ _OF_SYSTEM: dict[str, tuple[int, type[SystemFailure]]] = {
 
 def of_system(kind: str, number: int | None, message: str, path: str | None) -> SystemFailure:
     """The exception for what the system said."""
+    if kind == "InvalidInput" and path is not None and os.path.isdir(path):
+        kind = "IsADirectory"
     usual, ours = _OF_SYSTEM.get(kind, (errno.EIO, SystemFailure))
     error = ours(usual if number is None else number, message)
-    error.filename = path
+    if path is not None:
+        error.filename = path
     return error

@@ -53,7 +53,10 @@ def pack(
 
 
 def _is_pairs(data: Any) -> bool:
-    return isinstance(data, list) and all(isinstance(part, tuple) and len(part) == 2 for part in data)
+    # Metadata is a dict or nothing: a list of pairs of numbers is rows.
+    return isinstance(data, list) and all(
+        isinstance(part, tuple) and len(part) == 2 and (part[1] is None or isinstance(part[1], Mapping)) for part in data
+    )
 
 
 def _len(rows: Any) -> int:

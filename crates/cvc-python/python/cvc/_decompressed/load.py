@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any, cast
@@ -55,7 +56,7 @@ def load_cvc(
                 return to.read(array, dtype=float_dtype(array))
             except CorruptedChunkError as error:
                 if on_corruption == "raise":
-                    raise _with_rows(array, error) from None
+                    raise _with_rows(array, error, None) from None
                 return _filled(array, len(array), to, warn, fill_value)
     except CorruptedChunkError:
         missing = cut(path) if on_corruption != "raise" and is_path(path) else None
@@ -65,9 +66,9 @@ def load_cvc(
         return _filled(only_array(file), missing.total, to, warn, fill_value)
 
 
-def _with_rows(array: Any, error: CorruptedChunkError) -> CorruptedChunkError:
-    """The error with all rows that are lost, not only those that were found first."""
-    lost = ", ".join(f"{start} to {stop}" for start, stop in array.damaged_rows())
+def _with_rows(array: Any, error: CorruptedChunkError, rows: Any) -> CorruptedChunkError:
+    """The error with all of the rows asked for that are lost, not only those that were found first."""
+    lost = ", ".join(f"{start} to {stop}" for start, stop in array.damaged_rows(rows))
     return CorruptedChunkError(
         f"rows {lost} are corrupted, as their CRC32 or encoding shows: {error}; on_corruption='skip' loads the others"
     )
@@ -78,7 +79,7 @@ def _filled(array: Any, total: int, to: Target, warn: bool, fill_value: float) -
     lost = [tuple(rows) for rows in array.damaged_rows()]
     if total > len(array):
         lost.append((len(array), total))
-    if total * max(1, array.shape[1]) * 4 > _FILL_LIMIT:
+    if total * max(1, math.prod(array.shape[1:])) * 4 > _FILL_LIMIT:
         raise LimitError(
             f"the header promises {total:,} rows, of which the file has {len(array):,}: they do not fit in memory"
         )
@@ -198,7 +199,7 @@ def _read(array: Any, rows: Any, to: Target, dtype: str | None) -> Any:
     try:
         return to.read(array, rows, dtype=dtype)
     except CorruptedChunkError as error:
-        raise _with_rows(array, error) from None
+        raise _with_rows(array, error, rows) from None
 
 
 def _read_ranges(array: Any, ranges: list[range], to: Target, dtype: str | None) -> Any:
@@ -217,7 +218,7 @@ def _read_ranges(array: Any, ranges: list[range], to: Target, dtype: str | None)
             array.read(slice(part.start, part.stop), out=values[start:stop], dtype=dtype, backend=to.backend)
             start = stop
     except CorruptedChunkError as error:
-        raise _with_rows(array, error) from None
+        raise _with_rows(array, error, np.concatenate([np.arange(part.start, part.stop) for part in ranges])) from None
     return values
 
 

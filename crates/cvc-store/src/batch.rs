@@ -1,12 +1,14 @@
 //! Several changes that become one commit.
 
 use std::fmt;
+use std::sync::Mutex;
 
 use cvc::{ArrayRows, Json};
 
 use crate::change::Change;
 use crate::edit::{Editor, RowSink};
 use crate::error::Error;
+use crate::ids::Indexes;
 use crate::select::Selection;
 use crate::snapshot::Snapshot;
 use crate::spec::ArraySpec;
@@ -22,6 +24,8 @@ pub struct Batch {
     state: State,
     changes: Vec<Change>,
     pending: Vec<u64>,
+    /// Of the ids that it sees, which nobody else does.
+    indexes: Mutex<Indexes>,
 }
 
 impl fmt::Debug for Batch {
@@ -32,7 +36,14 @@ impl fmt::Debug for Batch {
 
 impl Batch {
     pub(crate) fn new(store: Store, state: State) -> Batch {
-        Batch { store, began: state.commit, state, changes: Vec::new(), pending: Vec::new() }
+        Batch {
+            store,
+            began: state.commit,
+            state,
+            changes: Vec::new(),
+            pending: Vec::new(),
+            indexes: Mutex::default(),
+        }
     }
 
     pub(crate) fn edit(
@@ -43,10 +54,12 @@ impl Batch {
         let (changes, pending) = (std::mem::take(&mut self.changes), std::mem::take(&mut self.pending));
         let (change_count, pending_count) = (changes.len(), pending.len());
         let inner = self.store.inner.clone();
-        let mut editor = Editor::resume(&inner, state, changes, pending);
+        let mut editor = Editor::resume(&inner, &self.indexes, state, changes, pending);
         let made = make(&mut editor);
         (self.state, self.changes, self.pending) = editor.pause();
         if made.is_err() {
+            // It may know ids of rows that are not there after all.
+            self.indexes = Mutex::default();
             // What it did before it failed is no part of the batch.
             inner.give_up(&self.pending.split_off(pending_count));
             if self.changes.len() > change_count {

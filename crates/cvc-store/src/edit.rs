@@ -2,13 +2,14 @@
 //! journal.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use cvc::{ArrayRows, DType, Json, Layout, Reader, RowSlice, Strings, WriteOptions, Writer};
 use roaring::RoaringTreemap;
 
 use crate::change::Change;
 use crate::error::Error;
+use crate::ids::Indexes;
 use crate::names;
 use crate::read::index;
 use crate::runs::Source;
@@ -24,6 +25,7 @@ pub(crate) type SegmentWriter = Writer<cvc::writer::ToSink<Sink>>;
 /// Changes to a state, one after another. Each sees those before it.
 pub(crate) struct Editor<'a> {
     inner: &'a Inner,
+    indexes: &'a Mutex<Indexes>,
     state: Cow<'a, State>,
     changes: Vec<Change>,
     /// How many of them `state` has.
@@ -34,18 +36,26 @@ pub(crate) struct Editor<'a> {
 
 impl<'a> Editor<'a> {
     pub(crate) fn new(inner: &'a Inner, state: &'a State) -> Editor<'a> {
-        Editor { inner, state: Cow::Borrowed(state), changes: Vec::new(), applied: 0, pending: Vec::new() }
+        Editor {
+            inner,
+            indexes: &inner.indexes,
+            state: Cow::Borrowed(state),
+            changes: Vec::new(),
+            applied: 0,
+            pending: Vec::new(),
+        }
     }
 
-    /// Goes on where another editor was.
+    /// Goes on where another editor was. What it appends is not committed, so ids are looked up in `indexes` of its own.
     pub(crate) fn resume(
         inner: &'a Inner,
+        indexes: &'a Mutex<Indexes>,
         state: State,
         changes: Vec<Change>,
         pending: Vec<u64>,
     ) -> Editor<'a> {
         let applied = changes.len();
-        Editor { inner, state: Cow::Owned(state), changes, applied, pending }
+        Editor { inner, indexes, state: Cow::Owned(state), changes, applied, pending }
     }
 
     /// The changes, and the segments that were written for them.
@@ -139,7 +149,7 @@ impl<'a> Editor<'a> {
         let array = self.array(name)?;
         array.spec.check_rows(name, rows)?;
         if array.spec.unique {
-            crate::ids::check_new(self.inner, name, &array, rows)?;
+            crate::ids::check_new(self.indexes, name, &array, rows)?;
         }
         self.put(name, &array.spec, vec![(array.next, rows.len() as u64)], rows)
     }
@@ -166,7 +176,7 @@ impl<'a> Editor<'a> {
             return Err(Error::argument("rows", format!("{} rows", rows.len()), problem));
         }
         if array.spec.unique {
-            crate::ids::check_replaced(self.inner, name, &array, &ranges, rows)?;
+            crate::ids::check_replaced(self.indexes, name, &array, &ranges, rows)?;
         }
         self.put(name, &array.spec, ranges, rows)
     }
@@ -326,8 +336,9 @@ impl<'a> Editor<'a> {
         Ok(())
     }
 
-    pub(crate) fn inner(&self) -> &'a Inner {
-        self.inner
+    /// Where ids are looked up.
+    pub(crate) fn indexes(&self) -> &'a Mutex<Indexes> {
+        self.indexes
     }
 }
 
@@ -405,6 +416,7 @@ pub(crate) fn write_segment(
     spec: &ArraySpec,
     write: impl FnOnce(&mut SegmentWriter) -> Result<(), cvc::Error>,
 ) -> Result<Arc<Segment>, Error> {
+    inner.check_owner()?;
     let number = inner.new_segment();
     let written = try_write_segment(inner, number, name, spec, write);
     if written.is_err() {

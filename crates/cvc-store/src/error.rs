@@ -111,6 +111,16 @@ pub enum Error {
         /// The last commit.
         now: u64,
     },
+    /// The process is a child of the one that opened the store, forked from it.
+    #[error(
+        "{}: process {owner} has it open for writing, and this one was forked from it; open the store here", path.display()
+    )]
+    Forked {
+        /// The store.
+        path: PathBuf,
+        /// The process that opened it.
+        owner: u32,
+    },
     /// The store was opened for reading.
     #[error("the store was opened for reading; open it for writing")]
     ReadOnly,

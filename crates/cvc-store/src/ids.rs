@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use cvc::{AlignedBytes, ArrayRows, DType, RowSlice};
 
@@ -13,7 +13,7 @@ use crate::edit::{Editor, Picked};
 use crate::error::Error;
 use crate::read::{index, read_positions, read_strings};
 use crate::state::ArrayState;
-use crate::store::{Inner, Store, locked};
+use crate::store::{Store, locked};
 
 /// Indexes by the name of their array.
 pub(crate) type Indexes = HashMap<String, Index>;
@@ -127,12 +127,12 @@ impl Index {
 
 /// Does something with the index of an array.
 fn with_index<T>(
-    inner: &Inner,
+    indexes: &Mutex<Indexes>,
     name: &str,
     array: &ArrayState,
     with: impl FnOnce(&Index) -> Result<T, Error>,
 ) -> Result<T, Error> {
-    let mut indexes = locked(&inner.indexes);
+    let mut indexes = locked(indexes);
     let fresh = || Index {
         generation: array.generation,
         next: array.base,
@@ -190,13 +190,13 @@ pub(crate) fn check_all(name: &str, array: &ArrayState) -> Result<(), Error> {
 
 /// Refuses rows that are there already, or twice.
 pub(crate) fn check_new(
-    inner: &Inner,
+    indexes: &Mutex<Indexes>,
     name: &str,
     array: &ArrayState,
     rows: &ArrayRows<'_>,
 ) -> Result<(), Error> {
     check_distinct(name, rows)?;
-    with_index(inner, name, array, |index| match ids_of(rows).find(|id| index.get(array, *id).is_some()) {
+    with_index(indexes, name, array, |index| match ids_of(rows).find(|id| index.get(array, *id).is_some()) {
         Some(id) => Err(twice(name, id)),
         None => Ok(()),
     })
@@ -204,7 +204,7 @@ pub(crate) fn check_new(
 
 /// Refuses rows in place of those of `ranges` that another row has.
 pub(crate) fn check_replaced(
-    inner: &Inner,
+    indexes: &Mutex<Indexes>,
     name: &str,
     array: &ArrayState,
     ranges: &[(u64, u64)],
@@ -213,7 +213,7 @@ pub(crate) fn check_replaced(
     check_distinct(name, rows)?;
     let replaced =
         |position: u64| ranges.iter().any(|(start, len)| (*start..start + len).contains(&position));
-    with_index(inner, name, array, |index| {
+    with_index(indexes, name, array, |index| {
         match ids_of(rows).find(|id| index.get(array, *id).is_some_and(|position| !replaced(position))) {
             Some(id) => Err(twice(name, id)),
             None => Ok(()),
@@ -256,7 +256,7 @@ pub(crate) fn upsert(
     }
     // Rows of the call whose ids are there, with their rows in the store; and the others.
     let (mut known, mut at, mut new): (Vec<u64>, Vec<i64>, Vec<u64>) = Default::default();
-    with_index(editor.inner(), ids, &array, |index| {
+    with_index(editor.indexes(), ids, &array, |index| {
         for (row, id) in (0..).zip(ids_of(keys)) {
             match index.get(&array, id) {
                 Some(position) => {
@@ -311,7 +311,7 @@ impl Store {
         let array: Arc<ArrayState> = self.array(ids)?.array;
         check_ids(ids, &array)?;
         array.spec.check_rows(ids, &keys)?;
-        with_index(&self.inner, ids, &array, |index| {
+        with_index(&self.inner.indexes, ids, &array, |index| {
             Ok(ids_of(&keys).map(|id| index.get(&array, id).map(|position| array.row_of(position))).collect())
         })
     }
@@ -340,7 +340,7 @@ impl Store {
                     return Err(Error::argument("array", format!("{name:?}"), problem));
                 }
             }
-            let mut rows: Vec<i64> = with_index(editor.inner(), ids, &array, |index| {
+            let mut rows: Vec<i64> = with_index(editor.indexes(), ids, &array, |index| {
                 let found = ids_of(&keys).filter_map(|id| index.get(&array, id));
                 Ok(found.map(|position| i64::try_from(array.row_of(position)).expect("below 2^48")).collect())
             })?;

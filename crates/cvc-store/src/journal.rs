@@ -152,6 +152,8 @@ pub(crate) struct Journal {
     pub(crate) unsynced: Vec<u64>,
     /// All that were introduced.
     pub(crate) introduced: Vec<u64>,
+    /// How many of them the checkpoint did.
+    pub(crate) of_checkpoint: usize,
     /// Bytes of the file.
     pub(crate) file_len: u64,
 }
@@ -244,6 +246,7 @@ impl Journal {
             crc: first.crc,
             durable: state.commit,
             introduced: state.segments.keys().copied().collect(),
+            of_checkpoint: state.segments.len(),
             state,
             cut: None,
             checked: false,

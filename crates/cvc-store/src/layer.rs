@@ -20,10 +20,10 @@ pub trait Layer: Send + Sync + fmt::Debug {
     /// The directory cannot be read.
     fn list(&self) -> io::Result<Vec<String>>;
 
-    /// Makes a file, empty also if there was one of that name.
+    /// Makes an empty file.
     ///
     /// # Errors
-    /// It cannot be made.
+    /// There is one of that name, or it cannot be made.
     fn create(&self, name: &str) -> io::Result<Box<dyn LayerFile>>;
 
     /// Opens a file for reading, and for writing if `writable`.

@@ -75,6 +75,8 @@ pub(crate) struct Inner {
     /// Segments that were written for changes not committed yet.
     pub(crate) pending: Mutex<BTreeSet<u64>>,
     pub(crate) indexes: Mutex<crate::ids::Indexes>,
+    /// The process that opened the store.
+    owner: u32,
 }
 
 enum Side {
@@ -151,6 +153,8 @@ impl Store {
         if !journals(&*layer)?.is_empty() {
             return Err(Error::Exists { path: layer.path("") });
         }
+        // They would be written over.
+        check_no_segments(&*layer)?;
         let state = State { time: layer.now(), ..State::default() };
         let writer = Writer::create(&layer, lock, &state)?;
         Ok(Store::new(layer, options, state, Side::Writer(Mutex::new(writer)), 1))
@@ -163,6 +167,7 @@ impl Store {
     pub fn open_on(layer: Arc<dyn Layer>, options: StoreOptions) -> Result<Store, Error> {
         // Without this, whoever mistypes a path would leave a lock behind.
         if journals(&*layer)?.is_empty() {
+            check_no_segments(&*layer)?;
             let problem = "there is no store; create one, or check the path".into();
             return Err(Error::NotAStore { path: layer.path(""), problem });
         }
@@ -209,6 +214,7 @@ impl Store {
                 next_segment: AtomicU64::new(next_segment),
                 pending: Mutex::default(),
                 indexes: Mutex::default(),
+                owner: std::process::id(),
             }),
         }
     }
@@ -456,6 +462,7 @@ impl Store {
     }
 
     pub(crate) fn writer(&self) -> Result<MutexGuard<'_, Writer>, Error> {
+        self.inner.check_owner()?;
         match &self.inner.side {
             Side::Writer(writer) => Ok(locked(writer)),
             Side::Reader(_) => Err(Error::ReadOnly),
@@ -470,7 +477,7 @@ impl Store {
     pub(crate) fn before_commit(&self, writer: &mut Writer) -> Result<(), Error> {
         writer.check()?;
         let full = writer.records_len() >= self.inner.options.journal_len
-            || writer.introduced_len() >= MANY_SEGMENTS;
+            || writer.named_since_checkpoint() >= MANY_SEGMENTS;
         if !full && !writer.unclean {
             return Ok(());
         }
@@ -487,9 +494,14 @@ impl Store {
 
     /// Moves inline rows to segments and puts a new journal in the place of the old one.
     fn replace_journal(&self, writer: &mut Writer) -> Result<(), Error> {
+        writer.check()?;
         let head = self.head();
         let (state, new) = crate::compact::fold(&self.inner, &head)?;
         let replaced = writer.replace(&state, &new);
+        if replaced.is_err() && writer.check().is_ok() {
+            // The old journal stays, and names none of them.
+            self.inner.give_up(&new.iter().map(|segment| segment.number).collect::<Vec<_>>());
+        }
         let mut pending = locked(&self.inner.pending);
         new.iter().for_each(|segment| {
             pending.remove(&segment.number);
@@ -563,12 +575,29 @@ impl Store {
     }
 }
 
+/// Refuses a directory that has segments but no journal.
+fn check_no_segments(layer: &dyn Layer) -> Result<(), Error> {
+    let names = layer.list().map_err(Error::io(layer.path(""), "cannot be listed"))?;
+    match names.iter().find(|name| names::segment_number(name).is_some()) {
+        None => Ok(()),
+        Some(segment) => {
+            let problem = format!(
+                "it has {segment} of a store, but no journal: that was removed; restore it from a copy, or choose another place"
+            );
+            Err(Error::NotAStore { path: layer.path(""), problem })
+        }
+    }
+}
+
 /// Segments that one journal names before it is replaced.
 const MANY_SEGMENTS: usize = 256;
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        if let Side::Writer(writer) = &self.side {
+        // A forked process has a copy of what was known when it was forked: to write it would undo what came after.
+        if let Side::Writer(writer) = &self.side
+            && self.check_owner().is_ok()
+        {
             let head = Arc::clone(&*locked(&self.head));
             locked(writer).mark(head.commit, head.time);
         }
@@ -636,6 +665,15 @@ fn take_lock(layer: &dyn Layer) -> Result<Box<dyn std::any::Any + Send + Sync>, 
 }
 
 impl Inner {
+    /// Refuses to change a store that the process this one was forked from has open: both would write to the same places, as they
+    /// share the lock.
+    pub(crate) fn check_owner(&self) -> Result<(), Error> {
+        if self.owner == std::process::id() {
+            return Ok(());
+        }
+        Err(Error::Forked { path: self.layer.path(""), owner: self.owner })
+    }
+
     /// A number for a new segment, which is safe from cleaning until its changes are committed or given up.
     pub(crate) fn new_segment(&self) -> u64 {
         let number = self.next_segment.fetch_add(1, Ordering::Relaxed);
@@ -645,6 +683,9 @@ impl Inner {
 
     /// Gives up segments whose changes were never committed.
     pub(crate) fn give_up(&self, numbers: &[u64]) {
+        if self.check_owner().is_err() {
+            return;
+        }
         for number in numbers {
             locked(&self.pending).remove(number);
             // Left over until the journal is replaced.

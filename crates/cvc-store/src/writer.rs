@@ -52,6 +52,8 @@ pub(crate) struct Writer {
     unsynced: Vec<Arc<Segment>>,
     /// All that this journal named.
     introduced: BTreeSet<u64>,
+    /// How many of them its checkpoint needs.
+    of_checkpoint: usize,
     old: Vec<Old>,
     /// Whether something else than zeros may stand behind the last record.
     pub(crate) unclean: bool,
@@ -84,6 +86,7 @@ impl Writer {
             boot: layer.boot(),
             unsynced: Vec::new(),
             introduced: BTreeSet::new(),
+            of_checkpoint: 0,
             old: Vec::new(),
             unclean: false,
             unknown: false,
@@ -106,11 +109,14 @@ impl Writer {
         let mut old = Vec::new();
         for number in crate::journal::journals(&**layer)? {
             if number < journal.number {
-                // One that cannot be read is of no use to anybody.
-                if let Ok(before) = Journal::read(layer, number, Until::End) {
-                    let segments = before.introduced.iter().copied().collect();
-                    old.push(Old { number, first: before.first, segments });
-                }
+                let before = match Journal::read(layer, number, Until::End) {
+                    Ok(before) => before,
+                    // One that is damaged is of no use to anybody; another that cannot be read now may be so later.
+                    Err(Error::Damaged { .. }) => continue,
+                    Err(error) => return Err(error),
+                };
+                let segments = before.introduced.iter().copied().collect();
+                old.push(Old { number, first: before.first, segments });
             }
         }
         Ok(Writer {
@@ -128,6 +134,7 @@ impl Writer {
             boot: layer.boot(),
             unsynced,
             introduced: journal.introduced.iter().copied().collect(),
+            of_checkpoint: journal.of_checkpoint,
             old,
             unclean: journal.cut.is_some() || journal.checked,
             unknown: false,
@@ -141,9 +148,9 @@ impl Writer {
         self.end - self.checkpoint_end.min(self.end)
     }
 
-    /// How many segments this journal named.
-    pub(crate) fn introduced_len(&self) -> usize {
-        self.introduced.len()
+    /// How many segments this journal named since its checkpoint.
+    pub(crate) fn named_since_checkpoint(&self) -> usize {
+        self.introduced.len().saturating_sub(self.of_checkpoint)
     }
 
     pub(crate) fn check(&self) -> Result<(), Error> {
@@ -292,7 +299,8 @@ impl Writer {
             Ok(fresh) => fresh,
             Err(error) => {
                 // It may be in place already, and synced or not.
-                self.unknown = self.layer.open(&names::journal(self.number + 1), false).is_ok();
+                let there = self.layer.open(&names::journal(self.number + 1), false);
+                self.unknown = !there.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
                 return Err(error);
             }
         };
@@ -310,6 +318,7 @@ impl Writer {
         self.unclean = false;
         self.unsynced.clear();
         self.introduced = state.needed().into_keys().collect();
+        self.of_checkpoint = self.introduced.len();
         Ok(())
     }
 
@@ -378,6 +387,12 @@ impl Fresh {
         let end = bytes.len() as u64;
         // What is written later begins in a sector of its own, the zeros that make the file longer, too.
         bytes.resize(bytes.len().next_multiple_of(usize::try_from(SECTOR).expect("4096")), 0);
+        // One that was not finished may be there.
+        if let Err(error) = layer.remove(&temporary)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            return Err(Error::io(layer.path(&temporary), "cannot be removed")(error));
+        }
         let file = layer.create(&temporary).map_err(Error::io(path(), "cannot be made"))?;
         file.write_at(0, &bytes).map_err(Error::io(path(), "cannot be written"))?;
         file.sync().map_err(Error::io(path(), "cannot be synced"))?;

@@ -430,3 +430,71 @@ fn many_small_commits_stay_few_files_and_little_memory() {
     let (runs, segments) = store.array("a").unwrap().pieces();
     assert!(runs <= 3 && segments <= 3, "{runs} runs in {segments} segments");
 }
+
+#[test]
+fn a_journal_that_is_missing_is_not_an_empty_store() {
+    let (_folder, path) = folder();
+    let store = Store::create_with(&path, small()).unwrap();
+    store.save("a", &f32s(), matrix(&counted(0..1000))).unwrap();
+    drop(store);
+    let files = || -> Vec<(std::path::PathBuf, Vec<u8>)> {
+        let entries = std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path());
+        entries.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
+    };
+    for (file, _) in files() {
+        if file.file_name().unwrap().to_string_lossy().starts_with("journal-") {
+            std::fs::remove_file(file).unwrap();
+        }
+    }
+    let before = files();
+    for opened in [Store::create_with(&path, small()), Store::open_with(&path, small())] {
+        let error = opened.unwrap_err().to_string();
+        assert!(error.contains("no journal") && error.contains("seg-"), "{error}");
+    }
+    assert_eq!(before.iter().filter(|file| !file.0.ends_with("lock")).count(), 1);
+    assert!(before.iter().all(|file| files().contains(file)));
+}
+
+#[test]
+fn a_batch_that_is_not_committed_leaves_ids_alone() {
+    let (_folder, path) = folder();
+    let store = Store::create_with(&path, options()).unwrap();
+    let ids = |ids: &'static [i64]| RowSlice::new(ids, 1).unwrap();
+    store.save("ids", &ArraySpec::values(DType::I64, &[], "raw").unique(), ids(&[1, 2])).unwrap();
+    let mut batch = store.batch().unwrap();
+    batch.append("ids", ids(&[7])).unwrap();
+    store.append("ids", ids(&[100])).unwrap();
+    batch.append("ids", ids(&[9])).unwrap();
+    assert!(batch.append("ids", ids(&[7])).unwrap_err().to_string().contains("unique"));
+    assert_eq!(store.rows_of_ids("ids", ids(&[100, 7])).unwrap(), [Some(2), None]);
+    drop(batch);
+    assert!(store.append("ids", ids(&[100])).unwrap_err().to_string().contains("unique"));
+    store.append("ids", ids(&[7, 9])).unwrap();
+}
+
+#[test]
+fn many_segments_do_not_replace_the_journal_at_every_commit() {
+    let (_folder, path) = folder();
+    let store = Store::create_with(&path, options()).unwrap();
+    let rows = counted(0..20_000);
+    for name in 0..300 {
+        store.save(&format!("a{name:03}"), &f32s(), matrix(&rows)).unwrap();
+    }
+    let journals = || {
+        let names = std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut names: Vec<String> = names.map(|name| name.into_string().unwrap()).collect();
+        names.retain(|name| name.starts_with("journal-"));
+        names.sort();
+        names
+    };
+    store.append("a000", matrix(&[1., 2.])).unwrap();
+    let before = journals();
+    for _ in 0..50 {
+        store.append("a000", matrix(&[1., 2.])).unwrap();
+    }
+    assert_eq!(journals(), before);
+    drop(store);
+    let store = Store::open_with(&path, options()).unwrap();
+    store.append("a000", matrix(&[1., 2.])).unwrap();
+    assert_eq!(journals(), before);
+}

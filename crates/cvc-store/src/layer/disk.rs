@@ -63,7 +63,7 @@ impl Layer for Disk {
 
     fn create(&self, name: &str) -> io::Result<Box<dyn LayerFile>> {
         let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(true);
+        options.read(true).write(true).create_new(true);
         Ok(Box::new(DiskFile(options.open(self.path(name))?)))
     }
 

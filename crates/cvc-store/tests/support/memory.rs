@@ -328,6 +328,9 @@ impl Layer for Memory {
 
     fn create(&self, name: &str) -> io::Result<Box<dyn LayerFile>> {
         let mut disk = self.0.lock().unwrap();
+        if disk.names.contains_key(name) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
         let step = disk.step(true)?;
         if disk.does_it(&step) {
             let file = disk.next_file;

@@ -150,7 +150,7 @@ fn store_exception<'py>(
             let of = ("AlreadyExists", None::<i32>, error.to_string(), Some(path.display().to_string()));
             return errors.call_method1("of_system", of);
         }
-        Of::Locked { .. } => "LockedError",
+        Of::Locked { .. } | Of::Forked { .. } => "LockedError",
         Of::Damaged { .. } | Of::Import { .. } => "FormatError",
         Of::Newer { .. } => "UnsupportedError",
         Of::Segment { error, .. } | Of::Rows { error, .. } => class(error),

@@ -118,7 +118,7 @@ impl StoreFolder {
 
     fn batch(&self, py: Python<'_>) -> PyResult<Changes> {
         let batch = self.store()?.batch().map_err(|error| raised_by_store(py, error))?;
-        Ok(Changes(Target::Batch(Mutex::new(Some(batch)))))
+        Ok(Changes(Target::Batch(Mutex::new(Some(Box::new(batch))))))
     }
 
     fn snapshot(&self) -> PyResult<Snapshot> {
@@ -243,7 +243,7 @@ pub(crate) struct Changes(Target);
 
 enum Target {
     Store(Store),
-    Batch(Mutex<Option<Batch>>),
+    Batch(Mutex<Option<Box<Batch>>>),
 }
 
 /// The same call on a store or on a batch, without the interpreter.
@@ -271,7 +271,7 @@ fn of_rows(array: &str) -> impl FnOnce(cvc::Error) -> cvc_store::Error {
 }
 
 impl Changes {
-    fn lock(batch: &Mutex<Option<Batch>>) -> PyResult<MutexGuard<'_, Option<Batch>>> {
+    fn lock(batch: &Mutex<Option<Box<Batch>>>) -> PyResult<MutexGuard<'_, Option<Box<Batch>>>> {
         match batch.try_lock() {
             Ok(guard) => Ok(guard),
             Err(TryLockError::Poisoned(guard)) => Ok(guard.into_inner()),

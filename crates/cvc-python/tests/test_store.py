@@ -276,6 +276,32 @@ def test_one_writes_and_many_read(store: cvc.Store) -> None:
     assert store.get_shape("x") == (101, 4), "a reader that closes changes nothing"
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="fork of POSIX")
+def test_a_forked_process_cannot_spoil_it(store: cvc.Store) -> None:
+    batch = store._folder.batch()
+    batch.save("pending", np.zeros((5000, 8)))
+    child = os.fork()
+    if child == 0:
+        problem = 1
+        try:
+            np.testing.assert_array_equal(store["x"], ROWS)
+            try:
+                store.append({"x": ROWS})
+            except BlockingIOError as error:
+                problem = 0 if "forked" in str(error) else 2
+            batch.abort()
+            store.close()
+        finally:
+            os._exit(problem)
+    store.append({"x": ROWS[:1]})
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    store.append({"x": ROWS[:1]})
+    batch.abort()
+    store.close()
+    with cvc.Store(store.path, mode="r+") as again:
+        assert again.get_shape("x") == (102, 4) and again.verify() == []
+
+
 KILLED = """
 import sys, numpy as np, cvc
 store = cvc.Store(sys.argv[1], durability="buffered")

@@ -161,7 +161,7 @@ pub(crate) fn write_rows<W: std::io::Write>(
                     (Some((_, list)), Some(last)) if last.is(&run.source) => list.push(rows),
                     _ => {
                         let of = match &run.source {
-                            Source::Segment(segment) => segment.array()?,
+                            Source::Segment(segment) => segment.array(&array.spec)?,
                             Source::File(reader) => first_array(reader),
                             Source::Values(_) | Source::Strings(_) => {
                                 unreachable!("rows of a lossy codec are encoded")

@@ -281,6 +281,7 @@ impl Journal {
         }
         // Something may stand behind that shows that what ended it had been synced.
         let lost = commit + 1;
+        let boot = layer.boot();
         let mut look = at;
         let mut nonzero = None;
         while look < base + bytes.len() as u64 {
@@ -295,16 +296,21 @@ impl Journal {
                 nonzero.get_or_insert(look);
                 if part.starts_with(&RECORD)
                     && let Some(found) = record_at(bytes, look - base)
-                    && found.head.durable >= lost
+                    && found.head.commit >= lost
                 {
-                    let problem = format!("commit {lost} was synced, and its record is damaged");
-                    return Err(Error::Damaged { path, offset: at, problem });
+                    // Nothing is written behind a record that a kill cut short; and a loss of power, which may keep a later sector and
+                    // lose an earlier one, would have been the end of this start of the machine.
+                    let written = found.head.boot == boot && boot != 0;
+                    if found.head.durable >= lost || written {
+                        let was = if written { "was written" } else { "was synced" };
+                        let problem = format!("commit {lost} {was}, and its record is damaged");
+                        return Err(Error::Damaged { path, offset: at, problem });
+                    }
                 }
             }
             look += 8;
         }
         self.cut = nonzero.map(|_| (at, "a record was cut short".into()));
-        let boot = layer.boot();
         for (at, found) in records {
             let Head { kind, commit, .. } = found.head;
             if until == Until::Commit(self.state.commit) && kind == Kind::Commit {
@@ -314,6 +320,9 @@ impl Journal {
                 let fail = |problem| Error::Damaged { path: path.clone(), offset: at, problem };
                 let new = segments_of(found.body, &self.state, layer).map_err(fail)?;
                 if commit > durable {
+                    // Whether its sync succeeded, nobody has said: what is read may be in memory alone, where a failed sync has left
+                    // pages that count as written. A new journal is written out whatever became of this one.
+                    self.checked |= found.head.synced;
                     if !new.is_empty() && (found.head.boot == 0 || found.head.boot != boot) {
                         self.checked = true;
                         if let Some(bad) = new.iter().find(|segment| !segment.is_whole()) {

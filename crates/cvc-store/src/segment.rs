@@ -9,6 +9,7 @@ use cvc::{Array, ReadOptions, Reader};
 use crate::error::Error;
 use crate::layer::{Layer, LayerFile};
 use crate::names;
+use crate::spec::ArraySpec;
 use crate::wire::crc32c;
 
 /// The name of the only array of a segment.
@@ -78,10 +79,27 @@ impl Segment {
         Ok(self.opened.get_or_init(|| reader))
     }
 
-    /// The array of the rows.
-    pub(crate) fn array(&self) -> Result<Array<'_>, Error> {
+    /// The array of the rows, which are those of an array of the store that is as `spec` says.
+    pub(crate) fn array(&self, spec: &ArraySpec) -> Result<Array<'_>, Error> {
         let reader = self.reader()?;
-        Ok(reader.array(ROWS).expect("looked at when it was opened"))
+        let array = reader.array(ROWS).expect("looked at when it was opened");
+        let index = array.index();
+        if index.dtype.name() == spec.dtype_name()
+            && index.inner == spec.inner()
+            && *index.codec == *spec.codec()
+        {
+            return Ok(array);
+        }
+        let problem = format!(
+            "it has rows of shape {:?}, {}, {}; those of the array are of shape {:?}, {}, {}",
+            index.inner,
+            index.dtype,
+            index.codec,
+            spec.inner(),
+            spec.dtype_name(),
+            spec.codec()
+        );
+        Err(Error::Damaged { path: self.layer.path(&self.name()), offset: 0, problem })
     }
 
     /// Looks at every byte.

@@ -87,7 +87,10 @@ fn damage_to_what_was_synced_is_no_crash() {
         Store::open_read_only_on(Memory::of(&damaged).layer()).map(drop),
     ] {
         let message = open.unwrap_err().to_string();
-        assert!(message.contains("was synced") && message.contains(&records[1].to_string()), "{message}");
+        assert!(
+            message.contains("its record is damaged") && message.contains(&records[1].to_string()),
+            "{message}"
+        );
     }
     // The last one was not: as after a crash, it is gone, and nothing else.
     let mut damaged = files.clone();

@@ -498,3 +498,64 @@ fn many_segments_do_not_replace_the_journal_at_every_commit() {
     store.append("a000", matrix(&[1., 2.])).unwrap();
     assert_eq!(journals(), before);
 }
+
+#[test]
+fn damage_within_buffered_commits_is_no_end_of_them() {
+    let (_folder, path) = folder();
+    let store = Store::create_with(&path, options()).unwrap();
+    store.save("a", &f32s(), matrix(&counted(0..10))).unwrap();
+    for n in 0..50u8 {
+        store.append("a", matrix(&[f32::from(n), 77.25])).unwrap();
+    }
+    // As if the process had been killed: nothing is said at the end.
+    std::mem::forget(store.clone());
+    let journal = path.join("journal-0000000000000001");
+    let whole = std::fs::read(&journal).unwrap();
+    let wanted = 20f32.to_le_bytes();
+    let at = whole
+        .windows(8)
+        .position(|bytes| bytes[..4] == wanted && bytes[4..] == 77.25f32.to_le_bytes())
+        .unwrap();
+    let mut damaged = whole.clone();
+    damaged[at] ^= 1;
+    std::fs::write(&journal, &damaged).unwrap();
+    let error = Store::open_read_only(&path).unwrap_err().to_string();
+    assert!(error.contains("journal-0000000000000001") && error.contains("its record is damaged"), "{error}");
+    assert!(!Store::verify_at(&path).unwrap().is_ok());
+    // The last record, cut short, is what a kill leaves.
+    let last = whole.iter().rposition(|byte| *byte != 0).unwrap();
+    let mut cut = whole.clone();
+    cut[last] = 0;
+    std::fs::write(&journal, &cut).unwrap();
+    assert_eq!(Store::open_read_only(&path).unwrap().array("a").unwrap().rows(), 59);
+    std::fs::write(&journal, &whole).unwrap();
+    assert_eq!(Store::open_read_only(&path).unwrap().array("a").unwrap().rows(), 60);
+}
+
+#[test]
+fn verify_looks_at_what_earlier_commits_need() {
+    let (_folder, path) = folder();
+    let store = Store::create_with(&path, small()).unwrap();
+    store.keep_commits(100).unwrap();
+    store.save("a", &f32s(), matrix(&counted(0..1000))).unwrap();
+    let segments = || -> Vec<std::path::PathBuf> {
+        let entries = std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path());
+        entries.filter(|path| path.extension().is_some_and(|extension| extension == "cvc")).collect()
+    };
+    let [first] = &segments()[..] else { panic!("one segment") };
+    store.save("a", &f32s(), matrix(&counted(0..900))).unwrap();
+    assert!(store.verify().unwrap().is_ok());
+    let whole = std::fs::read(first).unwrap();
+    for at in [3, whole.len() / 2, whole.len() - 2] {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 1;
+        std::fs::write(first, damaged).unwrap();
+        let name = first.file_name().unwrap().to_string_lossy().into_owned();
+        assert!(
+            Store::verify_at(&path).unwrap().damage.iter().any(|damage| damage.file == name),
+            "byte {at}"
+        );
+    }
+    std::fs::remove_file(first).unwrap();
+    assert!(!Store::verify_at(&path).unwrap().is_ok());
+}

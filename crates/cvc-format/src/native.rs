@@ -60,5 +60,8 @@ pub const MAX_INNER_RANK: usize = 7;
 /// The most bytes of the name of an array or a codec.
 pub const MAX_NAME_LEN: usize = 255;
 
-/// What a reader fetches of the end of a file before it knows how long the index is.
-pub const TAIL_LEN: u64 = 64 << 10;
+/// What a reader fetches of the end of a file of `file_len` bytes before it knows how long the index is: 64 KiB, or 16 KiB
+/// of a file below 1 MiB, whose index is hardly longer, and of which one row may be all that is wanted.
+pub const fn tail_len(file_len: u64) -> u64 {
+    if file_len < 1 << 20 { 16 << 10 } else { 64 << 10 }
+}

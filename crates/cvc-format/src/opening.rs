@@ -57,7 +57,7 @@ impl Opening {
 
     fn first(&self) -> Vec<Range<u64>> {
         let front = 0..self.file_len.min(native::PRELUDE_LEN);
-        let tail = self.file_len.saturating_sub(native::TAIL_LEN);
+        let tail = self.file_len.saturating_sub(native::tail_len(self.file_len));
         if tail <= front.end { vec![0..self.file_len] } else { vec![front, tail..self.file_len] }
     }
 

@@ -245,7 +245,7 @@ fn a_native_file_is_opened_by_one_read_or_two_and_all_heads_come_by_one_more() {
     let len = bytes.len() as u64;
     let (reader, since) = open_noting(bytes, Checksums::FirstTouch);
     let index = 64 + reader.vectors().unwrap().index().stored_len();
-    assert_eq!(since(), [vec![0..64, len - (64 << 10)..len], vec![index..len - (64 << 10)]]);
+    assert_eq!(since(), [vec![0..64, len - (16 << 10)..len], vec![index..len - (16 << 10)]]);
     let (reader, since) = open_noting(
         Writer::in_memory(WriteOptions::new(Layout::Native)).unwrap().finish_bytes().unwrap(),
         Checksums::FirstTouch,

@@ -37,7 +37,13 @@ def test_it_is_a_context_and_is_made_if_it_is_not_there(tmp_path: Path) -> None:
         cvc.Store(tmp_path / "other", mode="r+")
     with pytest.raises(FileExistsError):
         cvc.Store(tmp_path / "s", mode="x")
+    (tmp_path / "s" / "notes.txt").write_text("mine")
     with cvc.Store(tmp_path / "s", drop_if_exists=True) as store:
+        assert store.get_member_list() == []
+        store.save({"y": ROWS})
+    assert (tmp_path / "s" / "notes.txt").read_text() == "mine"
+    (tmp_path / "empty").mkdir()
+    with cvc.Store(tmp_path / "empty", drop_if_exists=True) as store:
         assert store.get_member_list() == []
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").write_bytes(b"mine")

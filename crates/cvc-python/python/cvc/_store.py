@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -201,6 +200,7 @@ class _Editing:
         """Saves whole arrays, those of the same names are replaced. One commit.
 
         `codec` is for arrays that are made: `raw` by default, which keeps every bit; `fp16`, `int8`, `lossless`, ...
+        No other thread may change the rows meanwhile: what is written would not be what was hashed, and could not be read.
         """
         of = codec.get if isinstance(codec, Mapping) else lambda _: codec
         self._for_each(arrays, lambda changes, name, rows: changes.save(name, rows, of(name)))
@@ -327,12 +327,15 @@ class Store(_Editing):
         self._path = Path(path)
         self._mode: Literal["r", "r+", "a", "x"] = mode
         self._durability: Durability = durability
-        if drop_if_exists and self._path.exists():
-            # Only a store is removed, and only one that nobody else writes to.
-            StoreFolder(self._path, "r+", durability).close()
-            shutil.rmtree(self._path)
-        self._folder = StoreFolder(self._path, mode, durability)
+        # Whatever else is in a folder must be a store, and is emptied by a commit: other files in it stay.
+        drop = drop_if_exists and self._path.is_dir() and any(self._path.iterdir())
+        self._folder = StoreFolder(self._path, "r+" if drop else mode, durability)
         self._changes = self._folder.changes()
+        if drop:
+            with self._together() as changes:
+                changes.reset()
+                changes.set_metadata({})
+            self._folder.prune(0)
 
     @property
     def path(self) -> Path:

@@ -130,7 +130,7 @@ fn record_at(bytes: &[u8], at: u64) -> Option<Found<'_>> {
 }
 
 /// Where a reader of a journal is: behind the last record it took.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Journal {
     pub(crate) number: u64,
     /// The commit of its checkpoint.
@@ -236,6 +236,9 @@ impl Journal {
         apply_all(&mut state, first.body, None, layer)
             .and_then(|()| state.check_places())
             .map_err(|problem| damaged(HEAD_LEN, &problem))?;
+        if first.head.commit > names::MAX_NUMBER {
+            return Err(damaged(HEAD_LEN, "the checkpoint is of a commit with a number that none has"));
+        }
         (state.commit, state.time) = (first.head.commit, first.head.time);
         let checkpoint_end = HEAD_LEN + first.len;
         let mut journal = Journal {
@@ -344,7 +347,8 @@ impl Journal {
             self.crc = found.crc;
             self.durable = self.durable.max(found.head.durable);
         }
-        Ok(())
+        let fail = |problem| Error::Damaged { path: path.clone(), offset: self.end, problem };
+        self.state.check_places().map_err(fail)
     }
 
     /// Takes what was written since; says whether anything was.
@@ -354,13 +358,22 @@ impl Journal {
         let mut look = 1;
         loop {
             let bytes = read_from(file, self.end).map_err(Error::io(path.clone(), "cannot be read"))?;
-            match self.follow(layer, &bytes, self.end, Until::End) {
+            if bytes.iter().take(8).all(|byte| *byte == 0) {
+                // As most often: nothing was written.
+                return Ok(false);
+            }
+            // On a copy: what fails half-way must not be gone on from.
+            let mut next = self.clone();
+            match next.follow(layer, &bytes, self.end, Until::End) {
                 Err(Error::Damaged { .. }) if look < LOOKS => {
                     look += 1;
                     std::thread::sleep(Duration::from_millis(1));
                 }
                 Err(error) => return Err(error),
-                Ok(()) => return Ok(self.state.commit != before),
+                Ok(()) => {
+                    *self = next;
+                    return Ok(self.state.commit != before);
+                }
             }
         }
     }

@@ -3,6 +3,9 @@
 pub(crate) const LOCK: &str = "lock";
 pub(crate) const TEMPORARY: &str = ".tmp";
 
+/// The largest number of a commit, a journal or a segment. No store comes near it, and what counts on from there is never too large.
+pub(crate) const MAX_NUMBER: u64 = 1 << 62;
+
 pub(crate) fn journal(number: u64) -> String {
     format!("journal-{number:016x}")
 }
@@ -27,7 +30,7 @@ pub(crate) fn is_temporary(name: &str) -> bool {
 fn number(digits: &str) -> Option<u64> {
     let canonical =
         digits.len() == 16 && digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-    if canonical { u64::from_str_radix(digits, 16).ok() } else { None }
+    if canonical { u64::from_str_radix(digits, 16).ok().filter(|number| *number <= MAX_NUMBER) } else { None }
 }
 
 #[cfg(test)]
@@ -45,6 +48,7 @@ mod tests {
             "journal-000000000000001F",
             "journal-+00000000000001f",
             "journal-000000000000001f.tmp",
+            "journal-ffffffffffffffff",
         ] {
             assert_eq!(journal_number(name), None, "{name}");
         }

@@ -92,10 +92,16 @@ fn fold_arrays(
     Ok(())
 }
 
+/// The segments of an array that are small, in the file and decoded: rows that become small when they are encoded make no larger
+/// segment however often they are written together, as memory bounds how many of them are.
 fn small_segments(inner: &Inner, array: &ArrayState) -> BTreeSet<u64> {
+    let most = inner.options.segment_len;
+    let row_len = array.spec.row_len() as u64;
     let runs = array.runs.iter();
     runs.filter_map(|(_, run)| match &run.source {
-        Source::Segment(segment) if segment.len < inner.options.segment_len => Some(segment.number),
+        Source::Segment(segment) if segment.len < most && segment.rows.saturating_mul(row_len) < most => {
+            Some(segment.number)
+        }
         _ => None,
     })
     .collect()
@@ -340,9 +346,11 @@ fn is_unchanged(before: &ArrayState, now: &ArrayState, positions: &RoaringTreema
 /// The segments of an array that are worth rewriting: those with rows that nobody needs, and small ones if there are several.
 fn garbage(inner: &Inner, state: &State, array: &ArrayState) -> BTreeSet<u64> {
     let mut used: BTreeMap<u64, u64> = BTreeMap::new();
-    for array in state.arrays.values() {
+    let mut users: BTreeMap<u64, BTreeSet<&str>> = BTreeMap::new();
+    for (name, array) in &state.arrays {
         for (start, run) in array.runs.iter() {
             if let Source::Segment(segment) = &run.source {
+                users.entry(segment.number).or_default().insert(name);
                 *used.entry(segment.number).or_default() +=
                     array.row_of(start + run.len) - array.row_of(start);
             }
@@ -358,7 +366,9 @@ fn garbage(inner: &Inner, state: &State, array: &ArrayState) -> BTreeSet<u64> {
         .filter(|segment| {
             let used = used.get(&segment.number).copied().unwrap_or(0);
             let wasted = segment.rows.saturating_sub(used);
-            wasted > 0 && wasted * 100 >= segment.rows * GARBAGE || small.contains(&segment.number)
+            // What a clone shares would be there twice.
+            let shared = users.get(&segment.number).is_some_and(|users| users.len() > 1);
+            wasted > 0 && wasted * 100 >= segment.rows * GARBAGE || small.contains(&segment.number) && !shared
         })
         .map(|segment| segment.number)
         .collect()

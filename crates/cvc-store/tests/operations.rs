@@ -559,3 +559,25 @@ fn verify_looks_at_what_earlier_commits_need() {
     std::fs::remove_file(first).unwrap();
     assert!(!Store::verify_at(&path).unwrap().is_ok());
 }
+
+#[test]
+fn compaction_settles_and_leaves_clones_together() {
+    let (_folder, path) = folder();
+    let store = Store::create_with(&path, small()).unwrap();
+    // Far more rows than a segment is small by, in few bytes.
+    let zeros = vec![0f32; 10_000];
+    store.save("zeros", &ArraySpec::values(DType::F32, &[2], "zstd"), matrix(&zeros)).unwrap();
+    store.append("zeros", matrix(&zeros)).unwrap();
+    store.compact().unwrap();
+    assert_eq!(store.compact().unwrap().rows, 0);
+    store.reset().unwrap();
+    store.save("a", &f32s(), matrix(&counted(0..500))).unwrap();
+    store.append("a", matrix(&counted(500..1000))).unwrap();
+    for n in 0..4 {
+        store.clone_array("a", &format!("clone {n}")).unwrap();
+    }
+    store.checkpoint().unwrap();
+    let report = store.compact().unwrap();
+    assert_eq!((report.rows, report.bytes_after > report.bytes_before), (0, false), "{report:?}");
+    assert_eq!(all(&store, "clone 3"), counted(0..1000));
+}

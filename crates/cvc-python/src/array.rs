@@ -15,7 +15,7 @@ use crate::errors::{detached, is_of_class, of_class, raised};
 use crate::file::{Handle, no_such_array};
 use crate::memory::Memory;
 use crate::numpy::Numpy;
-use crate::rows::{Picked, pick};
+use crate::rows::{Picked, pick, wanted};
 use crate::{dlpack, dtype, json};
 
 /// Bytes that are decoded before Python is asked whether somebody pressed Ctrl-C, and told how far it is.
@@ -450,12 +450,7 @@ impl Array {
         progress: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let reader = self.handle.reader()?;
-        let picked = rows.map(|rows| pick(rows, of(&reader, self.position).rows())).transpose()?;
-        let rows = match picked {
-            None => Rows::ALL,
-            Some(Picked::Many(rows)) => rows,
-            Some(Picked::One(row)) => Rows::from(row..row + 1),
-        };
+        let rows = wanted(rows, of(&reader, self.position).rows())?;
         let dtype = dtype.map(dtype::parse).transpose()?;
         let opened = self::backend(py, backend)?;
         let device = match device {
@@ -504,11 +499,7 @@ impl Array {
     fn damaged_rows(&self, py: Python<'_>, rows: Option<&Bound<'_, PyAny>>) -> PyResult<Vec<(u64, u64)>> {
         let reader = self.handle.reader()?;
         let array = of(&reader, self.position);
-        let rows = match rows.map(|rows| pick(rows, array.rows())).transpose()? {
-            None => Rows::ALL,
-            Some(Picked::Many(rows)) => rows,
-            Some(Picked::One(row)) => Rows::from(row..row + 1),
-        };
+        let rows = wanted(rows, array.rows())?;
         let lost = detached(py, || array.lost_rows(&rows.resolve(array.rows())?))?;
         Ok(lost.into_iter().map(|rows| (rows.start, rows.end)).collect())
     }

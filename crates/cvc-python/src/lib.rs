@@ -16,6 +16,7 @@ mod fork;
 mod input;
 mod interpreter;
 mod json;
+mod key;
 mod memory;
 mod numpy;
 mod rows;

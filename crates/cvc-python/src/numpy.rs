@@ -12,7 +12,6 @@ pub(crate) struct Numpy {
     pub(crate) dtype: Py<PyAny>,
     pub(crate) asarray: Py<PyAny>,
     pub(crate) empty: Py<PyAny>,
-    pub(crate) flatnonzero: Py<PyAny>,
     pub(crate) require: Py<PyAny>,
 }
 
@@ -27,7 +26,6 @@ impl Numpy {
                 dtype: item("dtype")?,
                 asarray: item("asarray")?,
                 empty: item("empty")?,
-                flatnonzero: item("flatnonzero")?,
                 require: item("require")?,
             })
         })

@@ -3,14 +3,13 @@
 use std::ops::Range;
 
 use cvc::Rows;
-use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyCapsule, PyDict, PyInt, PySlice, PyTuple};
+use pyo3::types::{PyCapsule, PyDict, PyTuple};
 
 use crate::arrow::Stream;
-use crate::errors::{of_class, raised};
+use crate::errors::{raised, raised_by_store};
 use crate::file::Handle;
-use crate::numpy::{Numpy, integers};
+use crate::key::Key;
 
 /// Rows of a key, for an array of a known number of rows.
 pub(crate) enum Picked {
@@ -22,80 +21,27 @@ pub(crate) enum Picked {
 
 /// The rows that `key` picks of `rows` rows, as NumPy would.
 pub(crate) fn pick(key: &Bound<'_, PyAny>, rows: u64) -> PyResult<Picked> {
-    let py = key.py();
-    if let Ok(slice) = key.cast::<PySlice>() {
-        return slice_rows(slice, rows).map(Picked::Many);
-    }
-    if key.is_instance_of::<PyInt>() && !key.is_instance_of::<PyBool>() {
-        // An integer of any size is an index, if not one of these rows.
-        return match key.extract::<i64>() {
-            Ok(index) => row(py, index, rows).map(Picked::One),
-            Err(_) => Err(out_of_range(py, &key.str()?.to_string(), rows)),
-        };
-    }
     if let Ok(selection) = key.cast::<Selection>() {
         return Ok(Picked::Many(selection.get().rows.clone()));
     }
-    if key.is(py.Ellipsis()) {
-        return Ok(Picked::Many(Rows::ALL));
+    let py = key.py();
+    let key = Key::of(key)?;
+    let mut ranges: Vec<Range<u64>> = Vec::new();
+    let each = key.selection().each(rows, |first, len| ranges.push(first..first + len));
+    each.map_err(|error| raised_by_store(py, error))?;
+    match (key, ranges.first()) {
+        (Key::One(_), Some(row)) => Ok(Picked::One(row.start)),
+        _ => Ok(Picked::Many(Rows::from(ranges))),
     }
-    if key.is_none() || key.is_instance_of::<PyBool>() || key.is_instance_of::<pyo3::types::PyString>() {
-        return Err(not_rows(key));
-    }
-    let numbers = Numpy::asarray(key)?;
-    let dtype = numbers.getattr("dtype")?;
-    let kind: String = dtype.getattr("kind")?.extract()?;
-    let ndim: usize = numbers.getattr("ndim")?.extract()?;
-    let size: usize = numbers.getattr("size")?.extract()?;
-    let numbers = match kind.as_str() {
-        "b" if ndim == 1 => {
-            if size as u64 != rows {
-                let problem = format!("a mask of {size} rows was given for an array of {rows}");
-                return Err(of_class(py, "RowError", problem));
-            }
-            Numpy::get(py)?.flatnonzero.bind(py).call1((numbers,))?
-        }
-        "i" | "u" if ndim <= 1 => numbers,
-        // `[]` is an array of floats.
-        _ if size == 0 && ndim == 1 => return Ok(Picked::Many(Rows::from(Vec::new()))),
-        _ => return Err(not_rows(key)),
-    };
-    if ndim == 0 {
-        return row(py, numbers.extract()?, rows).map(Picked::One);
-    }
-    let picked: Vec<u64> =
-        integers(&numbers)?.into_iter().map(|index| row(py, index, rows)).collect::<PyResult<_>>()?;
-    Ok(Picked::Many(Rows::from(picked.as_slice())))
 }
 
-fn slice_rows(slice: &Bound<'_, PySlice>, rows: u64) -> PyResult<Rows> {
-    let len = isize::try_from(rows)?;
-    let indices = slice.indices(len)?;
-    let (start, step, count) = (indices.start, indices.step, indices.slicelength);
-    if step == 1 {
-        let start = start.cast_unsigned() as u64;
-        return Ok(Rows::from(start..start + count as u64));
-    }
-    let picked: Vec<u64> =
-        (0..count.cast_signed()).map(|index| (start + index * step).cast_unsigned() as u64).collect();
-    Ok(Rows::from(picked.as_slice()))
-}
-
-/// A row by its number, counted from the end if it is negative.
-fn row(py: Python<'_>, index: i64, rows: u64) -> PyResult<u64> {
-    let counted = if index < 0 { rows.checked_add_signed(index) } else { Some(index.cast_unsigned()) };
-    counted.filter(|row| *row < rows).ok_or_else(|| out_of_range(py, &index.to_string(), rows))
-}
-
-fn out_of_range(py: Python<'_>, index: &str, rows: u64) -> PyErr {
-    of_class(py, "RowError", format!("row {index} is out of range: the array has {rows} rows"))
-}
-
-fn not_rows(key: &Bound<'_, PyAny>) -> PyErr {
-    let name = key.get_type().name().map_or_else(|_| "object".into(), |name| name.to_string());
-    PyTypeError::new_err(format!(
-        "rows are chosen by an integer, a slice, a list of integers, a mask or what `where` found, not by {name}"
-    ))
+/// The rows that a caller of a method wants of `rows` rows: all, unless there is a key.
+pub(crate) fn wanted(key: Option<&Bound<'_, PyAny>>, rows: u64) -> PyResult<Rows> {
+    Ok(match key.map(|key| pick(key, rows)).transpose()? {
+        None => Rows::ALL,
+        Some(Picked::Many(rows)) => rows,
+        Some(Picked::One(row)) => Rows::from(row..row + 1),
+    })
 }
 
 /// Rows of the sections that meet some conditions: `file.where(source="arxiv")`. An index of arrays, and a way to read

@@ -4,73 +4,22 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
 
 use cvc::{DType, Overwrite};
-use cvc_store::{ArraySpec, Batch, Durability, Selection, Store, StoreOptions};
-use pyo3::exceptions::{PyIndexError, PyRuntimeError, PyTypeError, PyValueError};
+use cvc_store::{ArraySpec, Batch, Durability, Store, StoreOptions};
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyInt, PyList, PySlice, PyTuple};
+use pyo3::types::{PyDict, PyList, PyTuple};
 
 use crate::array::{new_array, viewable};
 use crate::errors::{detached_store, raised_by_store};
 use crate::input::{Held, Input};
+use crate::key::Key;
 use crate::memory::Memory;
-use crate::numpy::{Numpy, bools, integers};
+use crate::numpy::Numpy;
 use crate::{dtype, json};
 
-/// Rows of a key, as NumPy would pick them.
-enum Key {
-    All,
-    /// One: the result has no axis of rows.
-    One(i64),
-    Slice {
-        start: Option<i64>,
-        stop: Option<i64>,
-        step: i64,
-    },
-    Rows(Vec<i64>),
-    Mask(Vec<bool>),
-}
-
-impl Key {
-    fn of(key: Option<&Bound<'_, PyAny>>) -> PyResult<Key> {
-        let Some(key) = key else { return Ok(Key::All) };
-        if key.is(key.py().Ellipsis()) {
-            return Ok(Key::All);
-        }
-        if let Ok(slice) = key.cast::<PySlice>() {
-            let end = |name| slice.getattr(name)?.extract::<Option<i64>>();
-            let step = end("step")?.unwrap_or(1);
-            return Ok(Key::Slice { start: end("start")?, stop: end("stop")?, step });
-        }
-        if key.is_instance_of::<PyInt>() && !key.is_instance_of::<PyBool>() {
-            return match key.extract() {
-                Ok(row) => Ok(Key::One(row)),
-                Err(_) => Err(PyIndexError::new_err(format!("row {key} is out of range"))),
-            };
-        }
-        let problem = "rows are chosen by an integer, a slice, a list of integers or a mask";
-        if key.is_instance_of::<PyBool>() || key.is_instance_of::<pyo3::types::PyString>() {
-            return Err(PyTypeError::new_err(problem));
-        }
-        let numbers = Numpy::asarray(key)?;
-        let kind: String = numbers.getattr("dtype")?.getattr("kind")?.extract()?;
-        match (kind.as_str(), numbers.getattr("ndim")?.extract::<usize>()?) {
-            ("i" | "u", 0) => Ok(Key::One(numbers.extract()?)),
-            ("i" | "u", 1) => Ok(Key::Rows(integers(&numbers)?)),
-            ("b", 1) => Ok(Key::Mask(bools(&numbers)?)),
-            (_, 1) if numbers.len()? == 0 => Ok(Key::Rows(Vec::new())),
-            _ => Err(PyTypeError::new_err(problem)),
-        }
-    }
-
-    fn selection(&self) -> Selection<'_> {
-        match self {
-            Key::All => Selection::All,
-            Key::One(row) => Selection::Rows(std::slice::from_ref(row)),
-            Key::Slice { start, stop, step } => Selection::Slice { start: *start, stop: *stop, step: *step },
-            Key::Rows(rows) => Selection::Rows(rows),
-            Key::Mask(mask) => Selection::Mask(mask),
-        }
-    }
+/// The rows that a caller wants: all, unless there is a key.
+fn key_of(key: Option<&Bound<'_, PyAny>>) -> PyResult<Key> {
+    key.map_or(Ok(Key::All), Key::of)
 }
 
 fn durability(name: &str) -> PyResult<Durability> {
@@ -318,7 +267,7 @@ impl Changes {
         rows: &Bound<'_, PyAny>,
         which: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        let key = Key::of(Some(which))?;
+        let key = Key::of(which)?;
         let input = Input::new(rows)?;
         let held = input.hold(py, 0..input.rows())?;
         change!(py, self, target => target.replace(name, key.selection(), held.rows().map_err(of_rows(name))?))
@@ -334,7 +283,7 @@ impl Changes {
     }
 
     fn delete_rows(&self, py: Python<'_>, name: &str, which: &Bound<'_, PyAny>) -> PyResult<()> {
-        let key = Key::of(Some(which))?;
+        let key = Key::of(which)?;
         change!(py, self, target => target.delete_rows(name, key.selection()))
     }
 
@@ -538,7 +487,7 @@ impl StoredArray {
     /// Numbers that rows keep whatever is done to others.
     #[pyo3(signature = (rows=None))]
     fn row_ids(&self, py: Python<'_>, rows: Option<&Bound<'_, PyAny>>) -> PyResult<Vec<u64>> {
-        let key = Key::of(rows)?;
+        let key = key_of(rows)?;
         detached_store(py, || self.0.row_ids(key.selection()))
     }
 
@@ -550,7 +499,7 @@ impl StoredArray {
         rows: Option<&Bound<'py, PyAny>>,
         out: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let key = Key::of(rows)?;
+        let key = key_of(rows)?;
         let selection = key.selection();
         let values = match self.of() {
             None if self.0.spec().dtype().is_none() => {

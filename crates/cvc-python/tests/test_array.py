@@ -32,6 +32,8 @@ KEYS = [
     slice(None, None, -1),
     slice(3, 900, 7),
     slice(900, 3, -131),
+    slice(-(2**70), 2**70),
+    slice(np.int64(3), np.uint8(9)),
     [],
     [5],
     [3, 1, 2, 2, -1],
@@ -65,12 +67,12 @@ def test_two_lists_are_rows_and_then_dims(array: cvc.Array, values: np.ndarray) 
 
 @pytest.mark.parametrize("key", [1000, -1001, 2**70, [0, 1000], [-1001]], ids=repr)
 def test_rows_out_of_range_are_an_index_error(array: cvc.Array, key: object) -> None:
-    with pytest.raises(IndexError, match="1000 rows"):
+    with pytest.raises(IndexError, match="1000 rows|out of range"):
         array[key]
 
 
 def test_a_mask_of_another_length_is_an_index_error(array: cvc.Array) -> None:
-    with pytest.raises(IndexError, match="mask of 3 rows.*1000"):
+    with pytest.raises(IndexError, match="3 values.*1000 rows"):
         array[[True, False, True]]
 
 

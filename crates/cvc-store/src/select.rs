@@ -92,7 +92,7 @@ impl Selection<'_> {
     ///
     /// # Errors
     /// As [`Selection::count`], and single rows that do not exist; none has been handed over then but those before.
-    pub(crate) fn each(&self, rows: u64, mut each: impl FnMut(u64, u64)) -> Result<(), Error> {
+    pub fn each(&self, rows: u64, mut each: impl FnMut(u64, u64)) -> Result<(), Error> {
         let count = self.count(rows)?;
         match self {
             Selection::All if rows > 0 => each(0, rows),

@@ -10,30 +10,7 @@
 """
 
 from ._cvc import Array, DeviceArray, File, Selection, Writer, __version__, devices, open
-from ._decompressed import (
-    MMapCVCLoader,
-    add_column,
-    delete_column,
-    detect_version,
-    get_available_backends,
-    get_backend_errors,
-    get_cvc_info,
-    list_columns,
-    load_cvc,
-    load_cvc_chunked,
-    load_cvc_columns,
-    load_cvc_range,
-    pack_cvc,
-    pack_cvc_columns,
-    pack_cvc_sections,
-    pack_cvc_sections_columnar,
-    rename_column,
-    update_column,
-    upgrade_cvc,
-    validate_cvc,
-    validate_cvc_integrity,
-    validate_cvc_version,
-)
+from ._decompressed import *
 from ._errors import (
     ArgumentError,
     ConflictError,
@@ -53,7 +30,7 @@ from ._errors import (
     SystemFailure,
     UnsupportedError,
 )
-from . import codecs, s4
+from . import _decompressed, codecs, s4
 from ._metadata import Damage, Section
 from ._pack import pack
 from ._store import LazyArray, Store
@@ -75,7 +52,6 @@ __all__ = [
     "LimitError",
     "LockedError",
     "MismatchError",
-    "MMapCVCLoader",
     "NoSuchArrayError",
     "PayloadError",
     "RowError",
@@ -87,28 +63,9 @@ __all__ = [
     "UnsupportedError",
     "Writer",
     "__version__",
-    "add_column",
-    "delete_column",
-    "detect_version",
     "devices",
-    "get_available_backends",
-    "get_backend_errors",
-    "get_cvc_info",
-    "list_columns",
-    "load_cvc",
-    "load_cvc_chunked",
-    "load_cvc_columns",
-    "load_cvc_range",
     "open",
     "pack",
-    "pack_cvc",
-    "pack_cvc_columns",
-    "pack_cvc_sections",
-    "pack_cvc_sections_columnar",
-    "rename_column",
-    "update_column",
-    "upgrade_cvc",
-    "validate_cvc",
-    "validate_cvc_integrity",
-    "validate_cvc_version",
 ]
+# Every name of the package `decompressed`.
+__all__ += _decompressed.__all__

@@ -1,10 +1,12 @@
 //! Numbers, strings and lists as bytes. Reading never allocates more than there are bytes.
 
+use cvc::format::checksum::Crc32c;
+
 /// CRC-32C of these bytes one after another.
 pub(crate) fn crc32c(parts: &[&[u8]]) -> u32 {
-    let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
-    parts.iter().for_each(|part| digest.update(part));
-    u32::try_from(digest.finalize()).expect("32 bits")
+    let mut sum = Crc32c::default();
+    parts.iter().for_each(|part| sum.update(part));
+    sum.finish()
 }
 
 pub(crate) fn put_u8(out: &mut Vec<u8>, value: u8) {

@@ -17,7 +17,7 @@ const UPSTREAM: &str = "decompressed==2.1.1";
 const TORCH: &str = "torch==2.15.0";
 
 /// How a wheel is made.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy)]
 enum Kind {
     /// For tests here: with the profile of all other tests, for the system that this is.
     Test,
@@ -45,7 +45,7 @@ fn starts(program: &str) -> bool {
     probe.status().is_ok_and(|status| status.success())
 }
 
-/// Makes one wheel, alone in the folder `out` but for others of this call.
+/// Makes one wheel in the folder `out`.
 fn wheel(kind: Kind, out: &Path, interpreter: Option<&str>) -> Result<PathBuf> {
     let tools = repo::root().join("target/python/tools");
     let python = venv::with_requirements(&tools, &repo::root().join(PACKAGE).join("build.txt"), &[])?;
@@ -68,15 +68,10 @@ fn wheel(kind: Kind, out: &Path, interpreter: Option<&str>) -> Result<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let paths = [bin.to_owned()].into_iter().chain(env::split_paths(&path));
     maturin.env("PATH", env::join_paths(paths)?).env("VIRTUAL_ENV", &tools);
-    let before = listed(out);
     repo::run(&mut maturin)?;
-    let mut new = listed(out);
-    new.sort_by_key(|path| fs::metadata(path).and_then(|metadata| metadata.modified()).ok());
-    let made = new.pop().with_context(|| format!("no wheel came into {}", out.display()))?;
-    for old in before.into_iter().filter(|old| kind != Kind::Release && *old != made) {
-        fs::remove_file(old)?;
-    }
-    Ok(made)
+    let mut wheels = listed(out);
+    wheels.sort_by_key(|path| fs::metadata(path).and_then(|metadata| metadata.modified()).ok());
+    wheels.pop().with_context(|| format!("no wheel came into {}", out.display()))
 }
 
 fn listed(folder: &Path) -> Vec<PathBuf> {

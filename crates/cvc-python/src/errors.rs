@@ -142,7 +142,7 @@ fn store_exception<'py>(
             );
             return errors.call_method1("of_system", of);
         }
-        Of::NotAStore { path, .. } => {
+        Of::NotAStore { path, .. } | Of::NoJournal { path, .. } => {
             let of = ("NotFound", None::<i32>, error.to_string(), Some(path.display().to_string()));
             return errors.call_method1("of_system", of);
         }

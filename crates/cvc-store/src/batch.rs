@@ -1,14 +1,14 @@
 //! Several changes that become one commit.
 
 use std::fmt;
-use std::sync::Mutex;
+use std::sync::Arc;
 
 use cvc::{ArrayRows, Json};
 
 use crate::change::Change;
 use crate::edit::{Editor, RowSink};
 use crate::error::Error;
-use crate::ids::Indexes;
+use crate::ids::OwnIndexes;
 use crate::select::Selection;
 use crate::snapshot::Snapshot;
 use crate::spec::ArraySpec;
@@ -20,12 +20,12 @@ use crate::writer::Durability;
 /// [`Batch::commit`]. Dropped, it leaves the store as it was.
 pub struct Batch {
     store: Store,
-    began: u64,
+    /// What was committed when it began.
+    began: Arc<State>,
     state: State,
     changes: Vec<Change>,
     pending: Vec<u64>,
-    /// Of the ids that it sees, which nobody else does.
-    indexes: Mutex<Indexes>,
+    indexes: OwnIndexes,
 }
 
 impl fmt::Debug for Batch {
@@ -35,37 +35,30 @@ impl fmt::Debug for Batch {
 }
 
 impl Batch {
-    pub(crate) fn new(store: Store, state: State) -> Batch {
-        Batch {
-            store,
-            began: state.commit,
-            state,
-            changes: Vec::new(),
-            pending: Vec::new(),
-            indexes: Mutex::default(),
-        }
+    pub(crate) fn new(store: Store, began: Arc<State>) -> Batch {
+        let (state, indexes) = (State::clone(&began), OwnIndexes::default());
+        Batch { store, began, state, changes: Vec::new(), pending: Vec::new(), indexes }
     }
 
     pub(crate) fn edit(
         &mut self,
         make: impl FnOnce(&mut Editor<'_>) -> Result<(), Error>,
     ) -> Result<(), Error> {
+        self.store.inner.check_process()?;
         let state = std::mem::take(&mut self.state);
         let (changes, pending) = (std::mem::take(&mut self.changes), std::mem::take(&mut self.pending));
         let (change_count, pending_count) = (changes.len(), pending.len());
         let inner = self.store.inner.clone();
-        let mut editor = Editor::resume(&inner, &self.indexes, state, changes, pending);
+        let (began, indexes) = (Arc::clone(&self.began), std::mem::take(&mut self.indexes));
+        let mut editor = Editor::resume(&inner, &began, state, changes, pending, indexes);
         let made = make(&mut editor);
-        (self.state, self.changes, self.pending) = editor.pause();
+        (self.state, self.changes, self.pending, self.indexes) = editor.pause();
         if made.is_err() {
-            // It may know ids of rows that are not there after all.
-            self.indexes = Mutex::default();
             // What it did before it failed is no part of the batch.
             inner.give_up(&self.pending.split_off(pending_count));
             if self.changes.len() > change_count {
                 self.changes.truncate(change_count);
-                // If somebody made a commit meanwhile, the batch cannot be committed anyway.
-                self.state = State::clone(&self.store.head());
+                (self.state, self.indexes) = (State::clone(&began), OwnIndexes::default());
                 let time = inner.layer.now();
                 for change in &self.changes {
                     let _ = self.state.apply(change, Some(time));
@@ -235,11 +228,11 @@ impl Batch {
         let mut writer = store.writer()?;
         store.before_commit(&mut writer)?;
         let now = store.head().commit;
-        if now != self.began {
-            return Err(Error::Conflict { began: self.began, now });
+        if now != self.began.commit {
+            return Err(Error::Conflict { began: self.began.commit, now });
         }
         // What is shared would be copied before it is changed.
-        self.state = State::default();
+        (self.state, self.began) = (State::default(), Arc::default());
         let (changes, pending) = (std::mem::take(&mut self.changes), std::mem::take(&mut self.pending));
         store.commit(&mut writer, changes, now + 1, durability, &pending)
     }

@@ -8,7 +8,6 @@ use cvc::{Json, Reader};
 use roaring::RoaringTreemap;
 
 use crate::layer::Layer;
-use crate::names;
 use crate::runs::Source;
 use crate::segment::Segment;
 use crate::spec::{ArraySpec, json_of, json_text, put_strings, strings_of};
@@ -163,8 +162,8 @@ impl Change {
         Ok(match wire.u8()? {
             1 => {
                 let (number, len, rows, seal) = (wire.u64()?, wire.u64()?, wire.u64()?, wire.u32()?);
-                if number > names::MAX_NUMBER {
-                    return Err(format!("a segment has the number {number}, which none has"));
+                if number >= crate::names::NUMBERS {
+                    return Err(format!("no segment has the number {number}"));
                 }
                 Change::Segment(Segment::new(Arc::clone(layer), number, len, rows, seal))
             }

@@ -65,18 +65,20 @@ fn fold_arrays(
     state: &mut State,
     new: &mut Vec<Arc<Segment>>,
 ) -> Result<(), Error> {
+    let shared = shared_segments(head);
     for (name, array) in &head.arrays {
-        let small = small_segments(inner, array);
+        let small = small_segments(inner, array, &shared);
         let many = array.inline_bytes > inner.options.inline_len
             || array.runs.iter().any(|(_, run)| matches!(run.source, Source::File(_)));
-        if !many && small.len() < MANY_SMALL {
+        let scattered = scattered(array);
+        if !many && small.len() < MANY_SMALL && scattered.is_empty() {
             continue;
         }
         let small = if small.len() < MANY_SMALL { BTreeSet::new() } else { small };
         let positions = positions_of(array, |run| match &run.source {
             Source::Segment(segment) => small.contains(&segment.number),
             _ => true,
-        });
+        }) | scattered;
         if !positions.is_empty() {
             let segment = write_positions(inner, name, array, &positions)?;
             new.push(Arc::clone(&segment));
@@ -92,19 +94,66 @@ fn fold_arrays(
     Ok(())
 }
 
-/// The segments of an array that are small, in the file and decoded: rows that become small when they are encoded make no larger
-/// segment however often they are written together, as memory bounds how many of them are.
-fn small_segments(inner: &Inner, array: &ArrayState) -> BTreeSet<u64> {
-    let most = inner.options.segment_len;
-    let row_len = array.spec.row_len() as u64;
-    let runs = array.runs.iter();
-    runs.filter_map(|(_, run)| match &run.source {
-        Source::Segment(segment) if segment.len < most && segment.rows.saturating_mul(row_len) < most => {
-            Some(segment.number)
+/// The segments that several arrays need.
+fn shared_segments(state: &State) -> BTreeSet<u64> {
+    let (mut seen, mut shared) = (BTreeSet::new(), BTreeSet::new());
+    for array in state.arrays.values() {
+        let of_array: BTreeSet<u64> = array.runs.iter().filter_map(|(_, run)| segment_of(run)).collect();
+        shared.extend(of_array.into_iter().filter(|number| !seen.insert(*number)));
+    }
+    shared
+}
+
+fn segment_of(run: &Run) -> Option<u64> {
+    if let Source::Segment(segment) = &run.source { Some(segment.number) } else { None }
+}
+
+/// The small segments of an array. By the bytes of their rows: however well these are compressed, a segment of many is never
+/// written anew for that. What another array needs as well would only be there twice.
+fn small_segments(inner: &Inner, array: &ArrayState, shared: &BTreeSet<u64>) -> BTreeSet<u64> {
+    let mut small = BTreeSet::new();
+    for (_, run) in array.runs.iter() {
+        if let Source::Segment(segment) = &run.source {
+            let len = match array.spec.row_len() {
+                0 => segment.len,
+                len => segment.rows.saturating_mul(len as u64),
+            };
+            if len < inner.options.segment_len && !shared.contains(&segment.number) {
+                small.insert(segment.number);
+            }
         }
-        _ => None,
-    })
-    .collect()
+    }
+    small
+}
+
+/// Rows of a part of an array that is looked at for how its rows are scattered.
+const PART_ROWS: u64 = 1 << 14;
+
+/// Rows to a run, below which a part is written anew.
+const RUN_ROWS: u64 = 64;
+
+/// Bytes of rows that are written anew for that when a journal is replaced.
+const SCATTERED_LEN: u64 = 256 << 20;
+
+/// The rows of parts of an array that lie in so many places that the checkpoint would be long.
+fn scattered(array: &ArrayState) -> RoaringTreemap {
+    let mut parts: BTreeMap<u64, u64> = BTreeMap::new();
+    array.runs.iter().for_each(|(start, _)| *parts.entry(start / PART_ROWS).or_default() += 1);
+    let mut parts: Vec<(u64, u64)> =
+        parts.into_iter().filter(|(_, runs)| runs * RUN_ROWS > PART_ROWS).collect();
+    // Those first from which most is gained.
+    parts.sort_unstable_by_key(|(part, runs)| (std::cmp::Reverse(*runs), *part));
+    let part_len = PART_ROWS * array.spec.row_len().max(64) as u64;
+    parts.truncate(index((SCATTERED_LEN / part_len).max(1)));
+    let mut positions = RoaringTreemap::new();
+    for (part, _) in parts {
+        let start = (part * PART_ROWS).max(array.base);
+        let end = ((part + 1) * PART_ROWS).min(array.next);
+        array.each_range(array.row_of(start)..array.row_of(end), |first, len| {
+            positions.insert_range(first..first + len);
+        });
+    }
+    positions
 }
 
 /// The positions that are rows, in runs of which `wanted` is true.
@@ -167,7 +216,7 @@ pub(crate) fn write_rows<W: std::io::Write>(
                     (Some((_, list)), Some(last)) if last.is(&run.source) => list.push(rows),
                     _ => {
                         let of = match &run.source {
-                            Source::Segment(segment) => segment.array(&array.spec)?,
+                            Source::Segment(segment) => segment.array()?,
                             Source::File(reader) => first_array(reader),
                             Source::Values(_) | Source::Strings(_) => {
                                 unreachable!("rows of a lossy codec are encoded")
@@ -346,17 +395,15 @@ fn is_unchanged(before: &ArrayState, now: &ArrayState, positions: &RoaringTreema
 /// The segments of an array that are worth rewriting: those with rows that nobody needs, and small ones if there are several.
 fn garbage(inner: &Inner, state: &State, array: &ArrayState) -> BTreeSet<u64> {
     let mut used: BTreeMap<u64, u64> = BTreeMap::new();
-    let mut users: BTreeMap<u64, BTreeSet<&str>> = BTreeMap::new();
-    for (name, array) in &state.arrays {
+    for array in state.arrays.values() {
         for (start, run) in array.runs.iter() {
             if let Source::Segment(segment) = &run.source {
-                users.entry(segment.number).or_default().insert(name);
                 *used.entry(segment.number).or_default() +=
                     array.row_of(start + run.len) - array.row_of(start);
             }
         }
     }
-    let small = small_segments(inner, array);
+    let small = small_segments(inner, array, &shared_segments(state));
     let small = if small.len() > 1 { small } else { BTreeSet::new() };
     let of_array = array.runs.iter().filter_map(|(_, run)| match &run.source {
         Source::Segment(segment) => Some(segment),
@@ -366,9 +413,7 @@ fn garbage(inner: &Inner, state: &State, array: &ArrayState) -> BTreeSet<u64> {
         .filter(|segment| {
             let used = used.get(&segment.number).copied().unwrap_or(0);
             let wasted = segment.rows.saturating_sub(used);
-            // What a clone shares would be there twice.
-            let shared = users.get(&segment.number).is_some_and(|users| users.len() > 1);
-            wasted > 0 && wasted * 100 >= segment.rows * GARBAGE || small.contains(&segment.number) && !shared
+            wasted > 0 && wasted * 100 >= segment.rows * GARBAGE || small.contains(&segment.number)
         })
         .map(|segment| segment.number)
         .collect()

@@ -2,14 +2,15 @@
 //! journal.
 
 use std::borrow::Cow;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use cvc::{ArrayRows, DType, Json, Layout, Reader, RowSlice, Strings, WriteOptions, Writer};
 use roaring::RoaringTreemap;
 
 use crate::change::Change;
 use crate::error::Error;
-use crate::ids::Indexes;
+use crate::ids::OwnIndexes;
+use crate::layer::LayerFile;
 use crate::names;
 use crate::read::index;
 use crate::runs::Source;
@@ -17,7 +18,7 @@ use crate::segment::{ROWS, Segment, Sink};
 use crate::select::Selection;
 use crate::spec::{ArraySpec, check_name, little_endian};
 use crate::state::{ArrayState, Placed, State};
-use crate::store::Inner;
+use crate::store::{Inner, locked};
 
 /// A writer of a segment.
 pub(crate) type SegmentWriter = Writer<cvc::writer::ToSink<Sink>>;
@@ -25,37 +26,41 @@ pub(crate) type SegmentWriter = Writer<cvc::writer::ToSink<Sink>>;
 /// Changes to a state, one after another. Each sees those before it.
 pub(crate) struct Editor<'a> {
     inner: &'a Inner,
-    indexes: &'a Mutex<Indexes>,
     state: Cow<'a, State>,
     changes: Vec<Change>,
     /// How many of them `state` has.
     applied: usize,
     /// Segments that were written for them.
     pending: Vec<u64>,
+    /// What was committed when it began.
+    committed: &'a State,
+    indexes: OwnIndexes,
 }
 
 impl<'a> Editor<'a> {
     pub(crate) fn new(inner: &'a Inner, state: &'a State) -> Editor<'a> {
         Editor {
             inner,
-            indexes: &inner.indexes,
             state: Cow::Borrowed(state),
             changes: Vec::new(),
             applied: 0,
             pending: Vec::new(),
+            committed: state,
+            indexes: OwnIndexes::default(),
         }
     }
 
-    /// Goes on where another editor was. What it appends is not committed, so ids are looked up in `indexes` of its own.
+    /// Goes on where another editor was.
     pub(crate) fn resume(
         inner: &'a Inner,
-        indexes: &'a Mutex<Indexes>,
+        committed: &'a State,
         state: State,
         changes: Vec<Change>,
         pending: Vec<u64>,
+        indexes: OwnIndexes,
     ) -> Editor<'a> {
         let applied = changes.len();
-        Editor { inner, indexes, state: Cow::Owned(state), changes, applied, pending }
+        Editor { inner, state: Cow::Owned(state), changes, applied, pending, committed, indexes }
     }
 
     /// The changes, and the segments that were written for them.
@@ -63,11 +68,12 @@ impl<'a> Editor<'a> {
         (std::mem::take(&mut self.changes), std::mem::take(&mut self.pending))
     }
 
-    /// The state with all changes, they, and the segments that were written for them.
-    pub(crate) fn pause(mut self) -> (State, Vec<Change>, Vec<u64>) {
+    /// The state with all changes, they, the segments that were written for them, and what it knows of ids.
+    pub(crate) fn pause(mut self) -> (State, Vec<Change>, Vec<u64>, OwnIndexes) {
         self.state();
         let state = std::mem::take(&mut self.state).into_owned();
-        (state, std::mem::take(&mut self.changes), std::mem::take(&mut self.pending))
+        let indexes = std::mem::take(&mut self.indexes);
+        (state, std::mem::take(&mut self.changes), std::mem::take(&mut self.pending), indexes)
     }
 
     /// The state with all changes so far.
@@ -149,7 +155,7 @@ impl<'a> Editor<'a> {
         let array = self.array(name)?;
         array.spec.check_rows(name, rows)?;
         if array.spec.unique {
-            crate::ids::check_new(self.indexes, name, &array, rows)?;
+            crate::ids::check_new(self, name, &array, rows)?;
         }
         self.put(name, &array.spec, vec![(array.next, rows.len() as u64)], rows)
     }
@@ -176,7 +182,7 @@ impl<'a> Editor<'a> {
             return Err(Error::argument("rows", format!("{} rows", rows.len()), problem));
         }
         if array.spec.unique {
-            crate::ids::check_replaced(self.indexes, name, &array, &ranges, rows)?;
+            crate::ids::check_replaced(self, name, &array, &ranges, rows)?;
         }
         self.put(name, &array.spec, ranges, rows)
     }
@@ -336,9 +342,17 @@ impl<'a> Editor<'a> {
         Ok(())
     }
 
-    /// Where ids are looked up.
-    pub(crate) fn indexes(&self) -> &'a Mutex<Indexes> {
-        self.indexes
+    pub(crate) fn inner(&self) -> &'a Inner {
+        self.inner
+    }
+
+    /// What was committed when it began.
+    pub(crate) fn committed(&self) -> &'a State {
+        self.committed
+    }
+
+    pub(crate) fn own_indexes(&mut self) -> &mut OwnIndexes {
+        &mut self.indexes
     }
 }
 
@@ -416,9 +430,23 @@ pub(crate) fn write_segment(
     spec: &ArraySpec,
     write: impl FnOnce(&mut SegmentWriter) -> Result<(), cvc::Error>,
 ) -> Result<Arc<Segment>, Error> {
-    inner.check_owner()?;
-    let number = inner.new_segment();
-    let written = try_write_segment(inner, number, name, spec, write);
+    inner.check_process()?;
+    let (number, file) = loop {
+        let number = inner.new_segment();
+        match inner.layer.create_new(&names::segment(number)) {
+            Ok(file) => break (number, file),
+            Err(cause) => {
+                // It is not ours to remove.
+                locked(&inner.pending).remove(&number);
+                if cause.kind() != std::io::ErrorKind::AlreadyExists {
+                    return Err(Error::io(inner.layer.path(&names::segment(number)), "cannot be made")(
+                        cause,
+                    ));
+                }
+            }
+        }
+    };
+    let written = try_write_segment(inner, number, file, name, spec, write);
     if written.is_err() {
         inner.give_up(&[number]);
     }
@@ -428,6 +456,7 @@ pub(crate) fn write_segment(
 fn try_write_segment(
     inner: &Inner,
     number: u64,
+    file: Box<dyn LayerFile>,
     name: &str,
     spec: &ArraySpec,
     write: impl FnOnce(&mut SegmentWriter) -> Result<(), cvc::Error>,
@@ -438,7 +467,6 @@ fn try_write_segment(
         cvc::Error::Output(cause) => Error::io(path(), "cannot be written")(cause),
         error => Error::rows(name)(error),
     };
-    let file = inner.layer.create(&file_name).map_err(Error::io(path(), "cannot be made"))?;
     let options = WriteOptions::new(Layout::Native).with_array(spec.options(ROWS)).map_err(fail)?;
     let mut writer = Writer::to_sink(Sink::new(file), options).map_err(fail)?;
     write(&mut writer).map_err(fail)?;

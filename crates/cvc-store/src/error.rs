@@ -111,15 +111,29 @@ pub enum Error {
         /// The last commit.
         now: u64,
     },
-    /// The process is a child of the one that opened the store, forked from it.
+    /// The store was opened by a process from which this one was forked.
     #[error(
-        "{}: process {owner} has it open for writing, and this one was forked from it; open the store here", path.display()
+        "{}: process {opened} opened the store, and this is process {now}, which was forked from it; open it here once it \
+         is closed there", path.display()
     )]
     Forked {
         /// The store.
         path: PathBuf,
         /// The process that opened it.
-        owner: u32,
+        opened: u32,
+        /// The process that this is.
+        now: u32,
+    },
+    /// There are segments of a store, and the journal that names them is gone.
+    #[error(
+        "{}: the journal is missing (a file journal- and 16 digits), but {found} of a store is there: restore the journal \
+         from a copy, or remove what is left to begin anew", path.display()
+    )]
+    NoJournal {
+        /// The directory.
+        path: PathBuf,
+        /// A file that only a store has.
+        found: String,
     },
     /// The store was opened for reading.
     #[error("the store was opened for reading; open it for writing")]

@@ -1,11 +1,12 @@
 //! Rows found by what an array of ids says of them.
 //!
 //! An index is a map from id to position, in memory only, made when it is first needed. Rows that were appended since are
-//! added to it, rows that were deleted are seen to be dead; only a replaced id has it made anew.
+//! added to it, rows that were deleted are seen to be dead; only a replaced id has it made anew. The one that all share knows
+//! what is committed and nothing else; what a batch has not committed yet is in an index of its own.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use cvc::{AlignedBytes, ArrayRows, DType, RowSlice};
 
@@ -81,6 +82,16 @@ fn number(dtype: DType, bytes: &[u8]) -> u64 {
 }
 
 impl Index {
+    /// An index that has nothing yet, of positions from `next` on.
+    fn new(array: &ArrayState, next: u64) -> Index {
+        let ids = if array.spec.dtype().is_some() {
+            Ids::Numbers(HashMap::new())
+        } else {
+            Ids::Strings(HashMap::new())
+        };
+        Index { generation: array.generation, next, ids }
+    }
+
     fn get(&self, array: &ArrayState, id: Id<'_>) -> Option<u64> {
         let found = match (&self.ids, id) {
             (Ids::Numbers(map), Id::Number(number)) => map.get(&number),
@@ -125,23 +136,27 @@ impl Index {
     }
 }
 
-/// Does something with the index of an array.
-fn with_index<T>(
-    indexes: &Mutex<Indexes>,
-    name: &str,
-    array: &ArrayState,
-    with: impl FnOnce(&Index) -> Result<T, Error>,
-) -> Result<T, Error> {
-    let mut indexes = locked(indexes);
-    let fresh = || Index {
-        generation: array.generation,
-        next: array.base,
-        ids: if array.spec.dtype().is_some() {
-            Ids::Numbers(HashMap::new())
-        } else {
-            Ids::Strings(HashMap::new())
-        },
-    };
+/// What an editor knows of ids besides what is committed: of positions from that on.
+#[derive(Default)]
+pub(crate) struct OwnIndexes(HashMap<String, (u64, Index)>);
+
+/// Looks ids up, in what is committed and in what is not.
+struct Lookup<'a> {
+    array: &'a ArrayState,
+    committed: Option<&'a Index>,
+    own: Option<&'a Index>,
+}
+
+impl Lookup<'_> {
+    fn get(&self, id: Id<'_>) -> Option<u64> {
+        let own = self.own.and_then(|index| index.get(self.array, id));
+        own.or_else(|| self.committed.and_then(|index| index.get(self.array, id)))
+    }
+}
+
+/// The shared index of an array that is committed, up to its last row.
+fn committed<'a>(indexes: &'a mut Indexes, name: &str, array: &ArrayState) -> Result<&'a Index, Error> {
+    let fresh = || Index::new(array, array.base);
     let index = match indexes.entry(name.to_owned()) {
         Entry::Occupied(known) => {
             let known = known.into_mut();
@@ -153,7 +168,40 @@ fn with_index<T>(
         Entry::Vacant(none) => none.insert(fresh()),
     };
     index.catch_up(name, array)?;
-    with(index)
+    Ok(index)
+}
+
+/// Does something with the ids of an array as the editor has it. What is not committed never comes into the shared index: others
+/// use the same positions for other rows.
+fn with_index<T>(
+    editor: &mut Editor<'_>,
+    name: &str,
+    array: &ArrayState,
+    with: impl FnOnce(&Lookup<'_>) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let (inner, state) = (editor.inner(), editor.committed());
+    let before = state.arrays.get(name).filter(|before| before.generation == array.generation);
+    let mut indexes = locked(&inner.indexes);
+    // If others have committed rows since, the shared index has them, and the editor must not see them.
+    let before = before.filter(|before| {
+        let known = indexes.get(name).filter(|known| known.generation == before.generation);
+        known.is_none_or(|known| known.next <= before.next)
+    });
+    let shared = match before {
+        Some(before) => Some(committed(&mut indexes, name, before)?),
+        None => None,
+    };
+    let from = before.map_or(array.base, |before| before.next);
+    if from == array.next && shared.is_some() {
+        return with(&Lookup { array, committed: shared, own: None });
+    }
+    let fresh = || (from, Index::new(array, from));
+    let (began, own) = editor.own_indexes().0.entry(name.to_owned()).or_insert_with(fresh);
+    if *began != from || own.generation != array.generation || own.next > array.next {
+        (*began, *own) = fresh();
+    }
+    own.catch_up(name, array)?;
+    with(&Lookup { array, committed: shared, own: Some(own) })
 }
 
 fn twice(name: &str, id: Id<'_>) -> Error {
@@ -190,13 +238,13 @@ pub(crate) fn check_all(name: &str, array: &ArrayState) -> Result<(), Error> {
 
 /// Refuses rows that are there already, or twice.
 pub(crate) fn check_new(
-    indexes: &Mutex<Indexes>,
+    editor: &mut Editor<'_>,
     name: &str,
     array: &ArrayState,
     rows: &ArrayRows<'_>,
 ) -> Result<(), Error> {
     check_distinct(name, rows)?;
-    with_index(indexes, name, array, |index| match ids_of(rows).find(|id| index.get(array, *id).is_some()) {
+    with_index(editor, name, array, |index| match ids_of(rows).find(|id| index.get(*id).is_some()) {
         Some(id) => Err(twice(name, id)),
         None => Ok(()),
     })
@@ -204,7 +252,7 @@ pub(crate) fn check_new(
 
 /// Refuses rows in place of those of `ranges` that another row has.
 pub(crate) fn check_replaced(
-    indexes: &Mutex<Indexes>,
+    editor: &mut Editor<'_>,
     name: &str,
     array: &ArrayState,
     ranges: &[(u64, u64)],
@@ -213,8 +261,8 @@ pub(crate) fn check_replaced(
     check_distinct(name, rows)?;
     let replaced =
         |position: u64| ranges.iter().any(|(start, len)| (*start..start + len).contains(&position));
-    with_index(indexes, name, array, |index| {
-        match ids_of(rows).find(|id| index.get(array, *id).is_some_and(|position| !replaced(position))) {
+    with_index(editor, name, array, |index| {
+        match ids_of(rows).find(|id| index.get(*id).is_some_and(|position| !replaced(position))) {
             Some(id) => Err(twice(name, id)),
             None => Ok(()),
         }
@@ -256,9 +304,9 @@ pub(crate) fn upsert(
     }
     // Rows of the call whose ids are there, with their rows in the store; and the others.
     let (mut known, mut at, mut new): (Vec<u64>, Vec<i64>, Vec<u64>) = Default::default();
-    with_index(editor.indexes(), ids, &array, |index| {
+    with_index(editor, ids, &array, |index| {
         for (row, id) in (0..).zip(ids_of(keys)) {
-            match index.get(&array, id) {
+            match index.get(id) {
                 Some(position) => {
                     known.push(row);
                     at.push(i64::try_from(array.row_of(position)).expect("rows are below 2^48"));
@@ -311,9 +359,9 @@ impl Store {
         let array: Arc<ArrayState> = self.array(ids)?.array;
         check_ids(ids, &array)?;
         array.spec.check_rows(ids, &keys)?;
-        with_index(&self.inner.indexes, ids, &array, |index| {
-            Ok(ids_of(&keys).map(|id| index.get(&array, id).map(|position| array.row_of(position))).collect())
-        })
+        let mut indexes = locked(&self.inner.indexes);
+        let index = committed(&mut indexes, ids, &array)?;
+        Ok(ids_of(&keys).map(|id| index.get(&array, id).map(|position| array.row_of(position))).collect())
     }
 
     /// Deletes the rows of these ids, of `ids` and of all `columns`. An id that is not there is no error. Returns how many
@@ -340,8 +388,8 @@ impl Store {
                     return Err(Error::argument("array", format!("{name:?}"), problem));
                 }
             }
-            let mut rows: Vec<i64> = with_index(editor.indexes(), ids, &array, |index| {
-                let found = ids_of(&keys).filter_map(|id| index.get(&array, id));
+            let mut rows: Vec<i64> = with_index(editor, ids, &array, |index| {
+                let found = ids_of(&keys).filter_map(|id| index.get(id));
                 Ok(found.map(|position| i64::try_from(array.row_of(position)).expect("below 2^48")).collect())
             })?;
             rows.sort_unstable();

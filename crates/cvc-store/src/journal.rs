@@ -18,7 +18,7 @@ const MAGIC: [u8; 8] = [b'C', b'V', b'C', b'J', 0xff, 0x0d, 0x0a, 0x1a];
 const VERSION: (u16, u16) = (1, 0);
 const RECORD: [u8; 4] = *b"CVCR";
 /// How often a journal that looks damaged is read again: a writer may be writing to it.
-const LOOKS: usize = 4;
+const LOOKS: usize = 10;
 
 const ZERO_PAGE: [u8; 4096] = [0; 4096];
 
@@ -43,14 +43,15 @@ pub(crate) struct Head {
     pub(crate) previous: u32,
 }
 
-/// The header of journal `number`.
-pub(crate) fn header(number: u64) -> Vec<u8> {
+/// The header of journal `number`; all segments that were ever named have numbers below `above`.
+pub(crate) fn header(number: u64, above: u64) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(64);
     bytes.extend_from_slice(&MAGIC);
     bytes.extend_from_slice(&VERSION.0.to_le_bytes());
     bytes.extend_from_slice(&VERSION.1.to_le_bytes());
     put_u32(&mut bytes, 0);
     put_u64(&mut bytes, number);
+    put_u64(&mut bytes, above);
     bytes.resize(60, 0);
     let crc = crc32c(&[&bytes]);
     put_u32(&mut bytes, crc);
@@ -111,6 +112,9 @@ fn record_at(bytes: &[u8], at: u64) -> Option<Found<'_>> {
     };
     let number = |at: usize| u64::from_le_bytes(head[at..at + 8].try_into().expect("eight"));
     let crc = |at: usize| u32::from_le_bytes(head[at..at + 4].try_into().expect("four"));
+    if number(16) >= names::NUMBERS || number(24) >= names::NUMBERS {
+        return None;
+    }
     let body_len = usize::try_from(number(8)).ok()?;
     let padded = wire.take(body_len.checked_next_multiple_of(8)?).ok()?;
     if crc32c(&[&head[..60], padded]) != crc(60) || padded[body_len..].iter().any(|byte| *byte != 0) {
@@ -144,6 +148,10 @@ pub(crate) struct Journal {
     pub(crate) state: State,
     /// The last commit that is known to be synced.
     pub(crate) durable: u64,
+    /// The last commit of a record that says it was to be synced.
+    pub(crate) flagged: u64,
+    /// All segments that were named before the checkpoint have numbers below; 0 if that is not known.
+    pub(crate) above: u64,
     /// What was found behind the last record, if anything: where, and why it is none.
     pub(crate) cut: Option<(u64, Problem)>,
     /// Whether segments of commits that were not synced had to be looked at.
@@ -152,8 +160,8 @@ pub(crate) struct Journal {
     pub(crate) unsynced: Vec<u64>,
     /// All that were introduced.
     pub(crate) introduced: Vec<u64>,
-    /// How many of them the checkpoint did.
-    pub(crate) of_checkpoint: usize,
+    /// How many of them the checkpoint introduced.
+    pub(crate) checkpoint_segments: usize,
     /// Bytes of the file.
     pub(crate) file_len: u64,
 }
@@ -212,8 +220,7 @@ impl Journal {
         let path = layer.path(&names::journal(number));
         let damaged =
             |offset, problem: &str| Error::Damaged { path: path.clone(), offset, problem: problem.into() };
-        let expected = header(number);
-        let found = bytes.get(..expected.len()).ok_or_else(|| damaged(0, "the journal is too short"))?;
+        let found = bytes.get(..index(HEAD_LEN)).ok_or_else(|| damaged(0, "the journal is too short"))?;
         if crc32c(&[&found[..60]]) != u32::from_le_bytes(found[60..64].try_into().expect("four"))
             || found[..8] != MAGIC
         {
@@ -226,6 +233,10 @@ impl Journal {
         if found[16..24] != number.to_le_bytes() {
             return Err(damaged(16, "the journal has another number than its name says"));
         }
+        let above = u64::from_le_bytes(found[24..32].try_into().expect("eight"));
+        if above > names::NUMBERS {
+            return Err(damaged(24, "no segment can have such a number"));
+        }
         let header_crc = u32::from_le_bytes(found[60..64].try_into().expect("four"));
         let first = record_at(bytes, HEAD_LEN)
             .filter(|first| {
@@ -236,9 +247,6 @@ impl Journal {
         apply_all(&mut state, first.body, None, layer)
             .and_then(|()| state.check_places())
             .map_err(|problem| damaged(HEAD_LEN, &problem))?;
-        if first.head.commit > names::MAX_NUMBER {
-            return Err(damaged(HEAD_LEN, "the checkpoint is of a commit with a number that none has"));
-        }
         (state.commit, state.time) = (first.head.commit, first.head.time);
         let checkpoint_end = HEAD_LEN + first.len;
         let mut journal = Journal {
@@ -248,8 +256,10 @@ impl Journal {
             checkpoint_end,
             crc: first.crc,
             durable: state.commit,
+            flagged: state.commit,
+            above,
             introduced: state.segments.keys().copied().collect(),
-            of_checkpoint: state.segments.len(),
+            checkpoint_segments: state.segments.len(),
             state,
             cut: None,
             checked: false,
@@ -284,9 +294,11 @@ impl Journal {
         }
         // Something may stand behind that shows that what ended it had been synced.
         let lost = commit + 1;
-        let boot = layer.boot();
         let mut look = at;
         let mut nonzero = None;
+        let mut budget = (1 << 26) + 16 * bytes.len() as u64;
+        let boot = layer.boot();
+        let mut goes_on = false;
         while look < base + bytes.len() as u64 {
             let rest = &bytes[index(look - base)..];
             // Most of it is zero, and that is seen a page at a time.
@@ -297,21 +309,37 @@ impl Journal {
             let part = &rest[..rest.len().min(8)];
             if part.iter().any(|byte| *byte != 0) {
                 nonzero.get_or_insert(look);
-                if part.starts_with(&RECORD)
-                    && let Some(found) = record_at(bytes, look - base)
-                    && found.head.commit >= lost
-                {
-                    // Nothing is written behind a record that a kill cut short; and a loss of power, which may keep a later sector and
-                    // lose an earlier one, would have been the end of this start of the machine.
-                    let written = found.head.boot == boot && boot != 0;
-                    if found.head.durable >= lost || written {
-                        let was = if written { "was written" } else { "was synced" };
-                        let problem = format!("commit {lost} {was}, and its record is damaged");
-                        return Err(Error::Damaged { path, offset: at, problem });
+                if part.starts_with(&RECORD) && begins_record(rest) {
+                    let damaged = |problem| Error::Damaged { path: path.clone(), offset: at, problem };
+                    // What is no record of ours could look like many that overlap.
+                    let len = u64::from_le_bytes(rest[8..16].try_into().expect("eight"));
+                    let Some(left) = budget.checked_sub(HEAD_LEN.saturating_add(len)) else {
+                        return Err(damaged(format!(
+                            "the record of commit {lost} is damaged, and much behind it"
+                        )));
+                    };
+                    budget = left;
+                    let behind = record_at(bytes, look - base).map(|found| found.head);
+                    let written = |head: &Head| head.commit >= lost + u64::from(head.kind == Kind::Commit);
+                    match behind {
+                        Some(head) if head.durable >= lost => {
+                            return Err(damaged(format!(
+                                "commit {lost} was synced, and its record is damaged"
+                            )));
+                        }
+                        Some(head) if head.boot != 0 && head.boot == boot && written(&head) => goes_on = true,
+                        _ => {}
                     }
                 }
             }
             look += 8;
+        }
+        if goes_on {
+            // A process that is killed leaves what it has written, in order.
+            let problem = format!(
+                "the record of commit {lost} is damaged: later ones are there, and the machine has not lost power since"
+            );
+            return Err(Error::Damaged { path, offset: at, problem });
         }
         self.cut = nonzero.map(|_| (at, "a record was cut short".into()));
         for (at, found) in records {
@@ -323,9 +351,6 @@ impl Journal {
                 let fail = |problem| Error::Damaged { path: path.clone(), offset: at, problem };
                 let new = segments_of(found.body, &self.state, layer).map_err(fail)?;
                 if commit > durable {
-                    // Whether its sync succeeded, nobody has said: what is read may be in memory alone, where a failed sync has left
-                    // pages that count as written. A new journal is written out whatever became of this one.
-                    self.checked |= found.head.synced;
                     if !new.is_empty() && (found.head.boot == 0 || found.head.boot != boot) {
                         self.checked = true;
                         if let Some(bad) = new.iter().find(|segment| !segment.is_whole()) {
@@ -346,23 +371,27 @@ impl Journal {
             self.end = after(at, &found);
             self.crc = found.crc;
             self.durable = self.durable.max(found.head.durable);
+            if found.head.synced {
+                self.flagged = commit;
+            }
         }
-        let fail = |problem| Error::Damaged { path: path.clone(), offset: self.end, problem };
-        self.state.check_places().map_err(fail)
+        Ok(())
     }
 
-    /// Takes what was written since; says whether anything was.
-    pub(crate) fn refresh(&mut self, layer: &Arc<dyn Layer>, file: &dyn LayerFile) -> Result<bool, Error> {
+    /// The same journal with what was written since, if anything was.
+    pub(crate) fn refreshed(
+        &self,
+        layer: &Arc<dyn Layer>,
+        file: &dyn LayerFile,
+    ) -> Result<Option<Journal>, Error> {
         let path = layer.path(&names::journal(self.number));
-        let before = self.state.commit;
         let mut look = 1;
         loop {
             let bytes = read_from(file, self.end).map_err(Error::io(path.clone(), "cannot be read"))?;
-            if bytes.iter().take(8).all(|byte| *byte == 0) {
-                // As most often: nothing was written.
-                return Ok(false);
+            if bytes.iter().all(|byte| *byte == 0) {
+                return Ok(None);
             }
-            // On a copy: what fails half-way must not be gone on from.
+            // What cannot be taken whole is not taken.
             let mut next = self.clone();
             match next.follow(layer, &bytes, self.end, Until::End) {
                 Err(Error::Damaged { .. }) if look < LOOKS => {
@@ -370,13 +399,17 @@ impl Journal {
                     std::thread::sleep(Duration::from_millis(1));
                 }
                 Err(error) => return Err(error),
-                Ok(()) => {
-                    *self = next;
-                    return Ok(self.state.commit != before);
-                }
+                Ok(()) => return Ok((next.end != self.end).then_some(next)),
             }
         }
     }
+}
+
+/// Whether the head of a record may stand here, before anything is looked at that takes long.
+fn begins_record(bytes: &[u8]) -> bool {
+    let len = bytes.get(8..16).map(|len| u64::from_le_bytes(len.try_into().expect("eight")));
+    let rest = (bytes.len() as u64).checked_sub(HEAD_LEN);
+    rest.zip(len).is_some_and(|(rest, len)| len <= rest) && (1..=3).contains(&bytes[4])
 }
 
 /// Where the record after `found` begins.

@@ -20,11 +20,17 @@ pub trait Layer: Send + Sync + fmt::Debug {
     /// The directory cannot be read.
     fn list(&self) -> io::Result<Vec<String>>;
 
-    /// Makes an empty file.
+    /// Makes a file, empty also if there was one of that name.
     ///
     /// # Errors
-    /// There is one of that name, or it cannot be made.
+    /// It cannot be made.
     fn create(&self, name: &str) -> io::Result<Box<dyn LayerFile>>;
+
+    /// Makes a file that is not there yet.
+    ///
+    /// # Errors
+    /// There is one of that name ([`io::ErrorKind::AlreadyExists`]), or it cannot be made.
+    fn create_new(&self, name: &str) -> io::Result<Box<dyn LayerFile>>;
 
     /// Opens a file for reading, and for writing if `writable`.
     ///

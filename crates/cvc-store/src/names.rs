@@ -2,9 +2,9 @@
 
 pub(crate) const LOCK: &str = "lock";
 pub(crate) const TEMPORARY: &str = ".tmp";
-
-/// The largest number of a commit, a journal or a segment. No store comes near it, and what counts on from there is never too large.
-pub(crate) const MAX_NUMBER: u64 = 1 << 62;
+pub(crate) const CUT: &str = ".cut";
+/// Numbers of files and commits are below, so that there is always a next one.
+pub(crate) const NUMBERS: u64 = 1 << 63;
 
 pub(crate) fn journal(number: u64) -> String {
     format!("journal-{number:016x}")
@@ -22,6 +22,15 @@ pub(crate) fn segment_number(name: &str) -> Option<u64> {
     number(name.strip_prefix("seg-")?.strip_suffix(".cvc")?)
 }
 
+/// The name under which a journal is kept that had something behind its last record.
+pub(crate) fn cut(number: u64) -> String {
+    format!("{}{CUT}", journal(number))
+}
+
+pub(crate) fn cut_number(name: &str) -> Option<u64> {
+    journal_number(name.strip_suffix(CUT)?)
+}
+
 /// Whether this is something of ours that was never finished.
 pub(crate) fn is_temporary(name: &str) -> bool {
     name.strip_suffix(TEMPORARY).is_some_and(|name| journal_number(name).is_some())
@@ -30,7 +39,8 @@ pub(crate) fn is_temporary(name: &str) -> bool {
 fn number(digits: &str) -> Option<u64> {
     let canonical =
         digits.len() == 16 && digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-    if canonical { u64::from_str_radix(digits, 16).ok().filter(|number| *number <= MAX_NUMBER) } else { None }
+    let number = if canonical { u64::from_str_radix(digits, 16).ok() } else { None };
+    number.filter(|number| *number < NUMBERS)
 }
 
 #[cfg(test)]
@@ -52,6 +62,7 @@ mod tests {
         ] {
             assert_eq!(journal_number(name), None, "{name}");
         }
+        assert_eq!(cut_number(&cut(31)), Some(31));
         assert!(is_temporary("journal-000000000000001f.tmp") && !is_temporary("mine.tmp"));
     }
 }

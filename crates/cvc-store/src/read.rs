@@ -109,7 +109,7 @@ pub(crate) fn read_single_rows(
                     return Ok(false);
                 };
                 let (Source::Segment(segment), None) = (&run.source, &run.holes) else { return Ok(false) };
-                let Ok(Some(raw)) = segment.array(&array.spec)?.raw_rows() else { return Ok(false) };
+                let Ok(Some(raw)) = segment.array()?.raw_rows() else { return Ok(false) };
                 known = Some((start, start + run.len, run.row, raw));
             }
             let (start, _, first, raw) = known.as_mut().expect("just found");
@@ -188,7 +188,7 @@ impl<'a> Gather<'a> {
             Source::Segment(segment)
                 if &*array.spec.codec == "raw" && self.array.spec.dtype() == Some(self.dtype) =>
             {
-                segment.array(&array.spec)?.raw_rows().map_err(Error::rows(self.name))?
+                segment.array()?.raw_rows().map_err(Error::rows(self.name))?
             }
             _ => None,
         };
@@ -238,7 +238,7 @@ impl<'a> Gather<'a> {
     fn decode(&mut self, pieces: &[Piece]) -> Result<(), Error> {
         let fail = || Error::rows(self.name);
         let array = match &pieces[0].source {
-            Source::Segment(segment) => segment.array(&self.array.spec)?,
+            Source::Segment(segment) => segment.array()?,
             Source::File(reader) => first_array(reader),
             Source::Values(_) | Source::Strings(_) => unreachable!("copied, not decoded"),
         };
@@ -317,10 +317,7 @@ pub(crate) fn read_strings(
                 ranges.into_iter().flatten().for_each(|row| strings.push(inline.get(index(row))));
             }
             Source::Segment(segment) => {
-                let read = segment
-                    .array(&array.spec)?
-                    .read_strings(Rows::from(ranges))
-                    .map_err(Error::rows(name))?;
+                let read = segment.array()?.read_strings(Rows::from(ranges)).map_err(Error::rows(name))?;
                 strings.extend(read.iter());
             }
             Source::File(reader) => {

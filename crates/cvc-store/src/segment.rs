@@ -4,13 +4,14 @@ use std::fmt;
 use std::io::{self, Write};
 use std::sync::{Arc, OnceLock};
 
+use cvc::format::ArrayDType;
 use cvc::{Array, ReadOptions, Reader};
 
 use crate::error::Error;
 use crate::layer::{Layer, LayerFile};
 use crate::names;
 use crate::spec::ArraySpec;
-use crate::wire::crc32c;
+use crate::wire::{Problem, crc32c};
 
 /// The name of the only array of a segment.
 pub(crate) const ROWS: &str = "rows";
@@ -27,6 +28,8 @@ pub(crate) struct Segment {
     pub(crate) seal: u32,
     layer: Arc<dyn Layer>,
     opened: OnceLock<Reader>,
+    /// Dtype, values of a row and codec of the array that has its rows.
+    kind: OnceLock<(ArrayDType, u32, String)>,
 }
 
 impl fmt::Debug for Segment {
@@ -40,11 +43,40 @@ impl fmt::Debug for Segment {
 
 impl Segment {
     pub(crate) fn new(layer: Arc<dyn Layer>, number: u64, len: u64, rows: u64, seal: u32) -> Arc<Segment> {
-        Arc::new(Segment { number, len, rows, seal, layer, opened: OnceLock::new() })
+        Arc::new(Segment { number, len, rows, seal, layer, opened: OnceLock::new(), kind: OnceLock::new() })
     }
 
     pub(crate) fn name(&self) -> String {
         names::segment(self.number)
+    }
+
+    /// Says what array it has rows of, which it must be once it is opened.
+    pub(crate) fn is_of(&self, spec: &ArraySpec) -> Result<(), Problem> {
+        let (dtype, dim, codec) = self.kind.get_or_init(|| (spec.dtype, spec.dim(), spec.codec.clone()));
+        if (*dtype, *dim, codec) != (spec.dtype, spec.dim(), &spec.codec) {
+            return Err(format!("segment {} has rows of an array of another kind", self.number));
+        }
+        if let Some(reader) = self.opened.get() {
+            self.check_kind(&reader.array(ROWS).expect("looked at when it was opened"))?;
+        }
+        Ok(())
+    }
+
+    fn check_kind(&self, array: &Array<'_>) -> Result<(), Problem> {
+        let found = array.index();
+        match self.kind.get() {
+            Some((dtype, dim, codec))
+                if (found.dtype, array.dim(), &*found.codec) != (*dtype, *dim, codec.as_str()) =>
+            {
+                Err(format!(
+                    "it has rows of {} {} values of codec {}, and the array has {dim} {dtype} values of codec {codec}",
+                    array.dim(),
+                    found.dtype,
+                    found.codec
+                ))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The file, opened and found to be the one that the journal names.
@@ -76,30 +108,14 @@ impl Segment {
         if array.rows() != self.rows {
             return Err(damaged(at, "it has another number of rows than the journal says"));
         }
+        self.check_kind(&array).map_err(|problem| damaged(0, &problem))?;
         Ok(self.opened.get_or_init(|| reader))
     }
 
-    /// The array of the rows, which are those of an array of the store that is as `spec` says.
-    pub(crate) fn array(&self, spec: &ArraySpec) -> Result<Array<'_>, Error> {
+    /// The array of the rows.
+    pub(crate) fn array(&self) -> Result<Array<'_>, Error> {
         let reader = self.reader()?;
-        let array = reader.array(ROWS).expect("looked at when it was opened");
-        let index = array.index();
-        if index.dtype.name() == spec.dtype_name()
-            && index.inner == spec.inner()
-            && *index.codec == *spec.codec()
-        {
-            return Ok(array);
-        }
-        let problem = format!(
-            "it has rows of shape {:?}, {}, {}; those of the array are of shape {:?}, {}, {}",
-            index.inner,
-            index.dtype,
-            index.codec,
-            spec.inner(),
-            spec.dtype_name(),
-            spec.codec()
-        );
-        Err(Error::Damaged { path: self.layer.path(&self.name()), offset: 0, problem })
+        Ok(reader.array(ROWS).expect("looked at when it was opened"))
     }
 
     /// Looks at every byte.

@@ -221,7 +221,7 @@ impl StoredArray {
         if start != self.array.base || run.len != self.rows() || run.holes.is_some() {
             return Ok(None);
         }
-        let array = segment.array(&self.array.spec)?;
+        let array = segment.array()?;
         array.read(run.row..run.row + run.len).map(Some).map_err(Error::rows(&self.name))
     }
 

@@ -132,6 +132,7 @@ impl ArrayState {
 
     fn put(&mut self, ranges: &[(u64, u64)], source: &Source, mut row: u64) -> Result<(), Problem> {
         if let Source::Segment(segment) = source {
+            segment.is_of(&self.spec)?;
             let count = ranges.iter().try_fold(0u64, |sum, (_, len)| sum.checked_add(*len));
             if count.and_then(|count| row.checked_add(count)).is_none_or(|end| end > segment.rows) {
                 return Err(format!("segment {} has {} rows, more are wanted", segment.number, segment.rows));
@@ -174,6 +175,7 @@ impl ArrayState {
         if out_of_range || first.checked_add(positions.len()).is_none_or(|end| end > segment.rows) {
             return Err("rows are moved that are not there".into());
         }
+        segment.is_of(&self.spec)?;
         // Ranges of positions, with those joined that have only dead positions between them.
         let mut joined: Vec<(Range<u64>, bool)> = Vec::new();
         for range in ranges_of(positions) {
@@ -259,7 +261,7 @@ impl State {
             }
             Change::Create { name, spec, base, next, made, changed } => {
                 check_name(name).map_err(|error| error.to_string())?;
-                if base > next || next - base > MAX_ARRAY_ROWS {
+                if base > next || next - base > MAX_ARRAY_ROWS || *next >= crate::names::NUMBERS {
                     return Err("an array has more rows than are possible".into());
                 }
                 if time.is_some() && base != next {
@@ -351,10 +353,14 @@ impl State {
     /// Refuses a state in which a row has no place.
     pub(crate) fn check_places(&self) -> Result<(), Problem> {
         for (name, array) in &self.arrays {
-            let placed = array.runs.iter().map(|(_, run)| run.len).sum::<u64>();
-            // Dead positions may have a place or none, so this is little; what is missing altogether is found.
-            if placed < array.rows() {
-                return Err(format!("array {name:?} has {} rows, and places for {placed}", array.rows()));
+            // Dead positions have a place or none.
+            let mut end = array.base;
+            let ends = array.runs.iter().map(|(start, run)| (start, start + run.len));
+            for (start, next) in ends.chain([(array.next, array.next)]) {
+                if start > end && !array.all_dead(end..start) {
+                    return Err(format!("array {name:?} has rows at {end}..{start} that are nowhere"));
+                }
+                end = next;
             }
         }
         Ok(())

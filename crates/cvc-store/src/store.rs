@@ -75,8 +75,8 @@ pub(crate) struct Inner {
     /// Segments that were written for changes not committed yet.
     pub(crate) pending: Mutex<BTreeSet<u64>>,
     pub(crate) indexes: Mutex<crate::ids::Indexes>,
-    /// The process that opened the store.
-    owner: u32,
+    /// The process that opened it.
+    process: u32,
 }
 
 enum Side {
@@ -150,11 +150,9 @@ impl Store {
     /// As [`Store::create`].
     pub fn create_on(layer: Arc<dyn Layer>, options: StoreOptions) -> Result<Store, Error> {
         let lock = take_lock(&*layer)?;
-        if !journals(&*layer)?.is_empty() {
+        if has_journal(&*layer)? {
             return Err(Error::Exists { path: layer.path("") });
         }
-        // They would be written over.
-        check_no_segments(&*layer)?;
         let state = State { time: layer.now(), ..State::default() };
         let writer = Writer::create(&layer, lock, &state)?;
         Ok(Store::new(layer, options, state, Side::Writer(Mutex::new(writer)), 1))
@@ -166,8 +164,7 @@ impl Store {
     /// As [`Store::open`].
     pub fn open_on(layer: Arc<dyn Layer>, options: StoreOptions) -> Result<Store, Error> {
         // Without this, whoever mistypes a path would leave a lock behind.
-        if journals(&*layer)?.is_empty() {
-            check_no_segments(&*layer)?;
+        if !has_journal(&*layer)? {
             let problem = "there is no store; create one, or check the path".into();
             return Err(Error::NotAStore { path: layer.path(""), problem });
         }
@@ -176,8 +173,7 @@ impl Store {
         let writer = Writer::resume(&layer, lock, &journal)?;
         let names = layer.list().map_err(Error::io(layer.path(""), "cannot be listed"))?;
         let on_disk = names.iter().filter_map(|name| names::segment_number(name)).max().unwrap_or(0);
-        let known = journal.introduced.iter().copied().max().unwrap_or(0);
-        let next = on_disk.max(known) + 1;
+        let next = writer.above().max(on_disk + 1);
         let unclean = writer.unclean;
         let store = Store::new(layer, options, journal.state, Side::Writer(Mutex::new(writer)), next);
         if unclean {
@@ -192,6 +188,7 @@ impl Store {
     /// # Errors
     /// As [`Store::open_read_only`].
     pub fn open_read_only_on(layer: Arc<dyn Layer>) -> Result<Store, Error> {
+        has_journal(&*layer)?;
         let follower = Follower::newest(&layer)?;
         let state = follower.journal.state.clone();
         Ok(Store::new(layer, StoreOptions::default(), state, Side::Reader(Mutex::new(follower)), 0))
@@ -214,7 +211,7 @@ impl Store {
                 next_segment: AtomicU64::new(next_segment),
                 pending: Mutex::default(),
                 indexes: Mutex::default(),
-                owner: std::process::id(),
+                process: std::process::id(),
             }),
         }
     }
@@ -309,7 +306,7 @@ impl Store {
     /// The store was opened for reading.
     pub fn batch(&self) -> Result<Batch, Error> {
         drop(self.writer()?);
-        Ok(Batch::new(self.clone(), State::clone(&locked(&self.inner.head))))
+        Ok(Batch::new(self.clone(), self.head()))
     }
 
     /// Saves an array, in place of any of that name.
@@ -462,9 +459,11 @@ impl Store {
     }
 
     pub(crate) fn writer(&self) -> Result<MutexGuard<'_, Writer>, Error> {
-        self.inner.check_owner()?;
         match &self.inner.side {
-            Side::Writer(writer) => Ok(locked(writer)),
+            Side::Writer(writer) => {
+                self.inner.check_process()?;
+                Ok(locked(writer))
+            }
             Side::Reader(_) => Err(Error::ReadOnly),
         }
     }
@@ -476,8 +475,9 @@ impl Store {
     /// Replaces the journal if it is full, or must not be written to.
     pub(crate) fn before_commit(&self, writer: &mut Writer) -> Result<(), Error> {
         writer.check()?;
-        let full = writer.records_len() >= self.inner.options.journal_len
-            || writer.named_since_checkpoint() >= MANY_SEGMENTS;
+        let full =
+            writer.records_len() >= self.inner.options.journal_len || writer.new_segments() >= MANY_SEGMENTS;
+        let full = full && writer.may_be_replaced(self.inner.options.journal_len);
         if !full && !writer.unclean {
             return Ok(());
         }
@@ -496,18 +496,21 @@ impl Store {
     fn replace_journal(&self, writer: &mut Writer) -> Result<(), Error> {
         writer.check()?;
         let head = self.head();
+        writer.postpone(self.inner.options.journal_len / 8);
         let (state, new) = crate::compact::fold(&self.inner, &head)?;
-        let replaced = writer.replace(&state, &new);
-        if replaced.is_err() && writer.check().is_ok() {
-            // The old journal stays, and names none of them.
-            self.inner.give_up(&new.iter().map(|segment| segment.number).collect::<Vec<_>>());
+        let numbers: Vec<u64> = new.iter().map(|segment| segment.number).collect();
+        if let Err(error) = writer.replace(&state, &new) {
+            // If nobody knows whether the new journal is there, they must be.
+            if writer.check().is_ok() {
+                self.inner.give_up(&numbers);
+            }
+            return Err(error);
         }
         let mut pending = locked(&self.inner.pending);
-        new.iter().for_each(|segment| {
-            pending.remove(&segment.number);
+        numbers.iter().for_each(|number| {
+            pending.remove(number);
         });
         drop(pending);
-        replaced?;
         // Snapshots of this process may need a segment that they have not opened yet, and that is removed now.
         let needed = state.needed();
         for segment in head.segments.values().filter(|segment| !needed.contains_key(&segment.number)) {
@@ -554,6 +557,7 @@ impl Store {
         let head = self.head();
         let pending = locked(&self.inner.pending).clone();
         writer.clean(&head, head.commit.saturating_sub(keep), &pending);
+        writer.forget_cut();
         Ok(())
     }
 
@@ -575,28 +579,13 @@ impl Store {
     }
 }
 
-/// Refuses a directory that has segments but no journal.
-fn check_no_segments(layer: &dyn Layer) -> Result<(), Error> {
-    let names = layer.list().map_err(Error::io(layer.path(""), "cannot be listed"))?;
-    match names.iter().find(|name| names::segment_number(name).is_some()) {
-        None => Ok(()),
-        Some(segment) => {
-            let problem = format!(
-                "it has {segment} of a store, but no journal: that was removed; restore it from a copy, or choose another place"
-            );
-            Err(Error::NotAStore { path: layer.path(""), problem })
-        }
-    }
-}
-
 /// Segments that one journal names before it is replaced.
 const MANY_SEGMENTS: usize = 256;
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // A forked process has a copy of what was known when it was forked: to write it would undo what came after.
         if let Side::Writer(writer) = &self.side
-            && self.check_owner().is_ok()
+            && self.check_process().is_ok()
         {
             let head = Arc::clone(&*locked(&self.head));
             locked(writer).mark(head.commit, head.time);
@@ -628,10 +617,14 @@ impl Follower {
 
     fn refresh(&mut self, layer: &Arc<dyn Layer>) -> Result<bool, Error> {
         if journals(&**layer)?.last() == Some(&self.journal.number) {
-            let changed = self.journal.refresh(layer, &*self.file)?;
-            match open_all(&self.journal.state) {
+            let Some(journal) = self.journal.refreshed(layer, &*self.file)? else { return Ok(false) };
+            match open_all(&journal.state) {
                 Err(Error::Io { cause, .. }) if cause.kind() == std::io::ErrorKind::NotFound => {}
-                result => return result.map(|()| changed),
+                Err(error) => return Err(error),
+                Ok(()) => {
+                    self.journal = journal;
+                    return Ok(true);
+                }
             }
         }
         *self = Follower::newest(layer)?;
@@ -664,14 +657,30 @@ fn take_lock(layer: &dyn Layer) -> Result<Box<dyn std::any::Any + Send + Sync>, 
     })
 }
 
+/// Whether there is a journal. Without one, there must be nothing else of a store.
+fn has_journal(layer: &dyn Layer) -> Result<bool, Error> {
+    if !journals(layer)?.is_empty() {
+        return Ok(true);
+    }
+    let names = layer.list().map_err(Error::io(layer.path(""), "cannot be listed"))?;
+    let ours = |name: &&String| names::segment_number(name).is_some() || names::cut_number(name).is_some();
+    // It may have been made since.
+    match names.iter().find(ours) {
+        Some(found) if journals(layer)?.is_empty() => {
+            Err(Error::NoJournal { path: layer.path(""), found: found.clone() })
+        }
+        found => Ok(found.is_some()),
+    }
+}
+
 impl Inner {
-    /// Refuses to change a store that the process this one was forked from has open: both would write to the same places, as they
-    /// share the lock.
-    pub(crate) fn check_owner(&self) -> Result<(), Error> {
-        if self.owner == std::process::id() {
+    /// Refuses a process that was forked from the one that opened the store: both would write to the same places.
+    pub(crate) fn check_process(&self) -> Result<(), Error> {
+        let (opened, now) = (self.process, std::process::id());
+        if opened == now {
             return Ok(());
         }
-        Err(Error::Forked { path: self.layer.path(""), owner: self.owner })
+        Err(Error::Forked { path: self.layer.path(""), opened, now })
     }
 
     /// A number for a new segment, which is safe from cleaning until its changes are committed or given up.
@@ -683,7 +692,7 @@ impl Inner {
 
     /// Gives up segments whose changes were never committed.
     pub(crate) fn give_up(&self, numbers: &[u64]) {
-        if self.check_owner().is_err() {
+        if self.check_process().is_err() {
             return;
         }
         for number in numbers {

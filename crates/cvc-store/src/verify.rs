@@ -83,6 +83,7 @@ fn verify_on(layer: &Arc<dyn Layer>) -> Result<StoreReport, Error> {
     }
     // Segments that a journal knows, and the arrays that need them now.
     let mut known: BTreeMap<u64, (Arc<Segment>, BTreeSet<String>)> = BTreeMap::new();
+    let mut read: Vec<Journal> = Vec::new();
     for number in numbers.iter().copied() {
         let name = names::journal(number);
         let whole = |len| 0..len;
@@ -96,7 +97,6 @@ fn verify_on(layer: &Arc<dyn Layer>) -> Result<StoreReport, Error> {
                     report.damage.push(damage(*at..journal.file_len, what));
                 }
                 let current = Some(&number) == numbers.last();
-                // Also those that only earlier commits need: they are kept as long as the journal is.
                 for segment in journal.state.segments.values() {
                     known.entry(segment.number).or_insert_with(|| (Arc::clone(segment), BTreeSet::new()));
                 }
@@ -109,6 +109,7 @@ fn verify_on(layer: &Arc<dyn Layer>) -> Result<StoreReport, Error> {
                         }
                     }
                 }
+                read.push(journal);
             }
             // It was replaced while we looked.
             Err(Error::Io { cause, .. }) if cause.kind() == std::io::ErrorKind::NotFound => {}
@@ -121,16 +122,18 @@ fn verify_on(layer: &Arc<dyn Layer>) -> Result<StoreReport, Error> {
     }
     let listed = layer.list().map_err(Error::io(layer.path(""), "cannot be listed"))?;
     let on_disk: BTreeSet<u64> = listed.iter().filter_map(|name| names::segment_number(name)).collect();
-    for number in on_disk.iter().chain(known.keys()).copied().collect::<BTreeSet<u64>>() {
+    // Journals that hold no commit that is kept are on their way out, and their segments with them.
+    let oldest = read.last().map_or(0, |last| last.state.commit.saturating_sub(last.state.keep));
+    let left = journals(&**layer)?;
+    let kept = read.iter().enumerate().filter(|(at, journal)| {
+        left.contains(&journal.number) && read.get(at + 1).is_none_or(|next| next.first > oldest)
+    });
+    let named: BTreeSet<u64> = kept.flat_map(|(_, journal)| journal.introduced.iter().copied()).collect();
+    for number in on_disk.union(&named).copied() {
         let (segment, arrays) = match known.get(&number) {
             Some((segment, arrays)) => (Some(segment), arrays.iter().cloned().collect()),
             None => (None, Vec::new()),
         };
-        let removed = !on_disk.contains(&number) && arrays.is_empty();
-        if removed && journals(&**layer)? != numbers {
-            // Cleaning went on while we looked: the journal that needed it is gone as well.
-            continue;
-        }
         verify_segment(layer, number, segment, &arrays, &mut report)?;
     }
     Ok(report)

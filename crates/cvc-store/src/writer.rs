@@ -31,6 +31,8 @@ struct Old {
     number: u64,
     first: u64,
     segments: BTreeSet<u64>,
+    /// Whether something stands behind its last record.
+    cut: bool,
 }
 
 /// The one that may write.
@@ -52,9 +54,19 @@ pub(crate) struct Writer {
     unsynced: Vec<Arc<Segment>>,
     /// All that this journal named.
     introduced: BTreeSet<u64>,
-    /// How many of them its checkpoint needs.
-    of_checkpoint: usize,
+    /// How many of them since the checkpoint.
+    new_segments: usize,
+    /// Bytes of records from which on the journal is replaced, if that failed before.
+    postponed: u64,
     old: Vec<Old>,
+    /// Whether older journals could not be read just now: nobody knows then what they need.
+    unread: bool,
+    /// Whether something stands behind the last record of this one.
+    cut: bool,
+    /// A cut journal that was kept since this opening.
+    kept: Option<u64>,
+    /// All segments that were ever named have numbers below.
+    above: u64,
     /// Whether something else than zeros may stand behind the last record.
     pub(crate) unclean: bool,
     /// Whether a sync failed.
@@ -70,7 +82,7 @@ impl Writer {
         lock: Box<dyn Any + Send + Sync>,
         state: &State,
     ) -> Result<Writer, Error> {
-        let fresh = Fresh::write(layer, 1, state, 0)?;
+        let fresh = Fresh::write(layer, 1, 1, state, 0).map_err(|(_, error)| error)?;
         Ok(Writer {
             layer: Arc::clone(layer),
             number: 1,
@@ -86,8 +98,13 @@ impl Writer {
             boot: layer.boot(),
             unsynced: Vec::new(),
             introduced: BTreeSet::new(),
-            of_checkpoint: 0,
+            new_segments: 0,
+            postponed: 0,
             old: Vec::new(),
+            unread: false,
+            cut: false,
+            kept: None,
+            above: 1,
             unclean: false,
             unknown: false,
             record: Vec::new(),
@@ -106,17 +123,24 @@ impl Writer {
             layer.open(&name, true).map_err(Error::io(layer.path(&name), "cannot be opened for writing"))?;
         let unsynced =
             journal.unsynced.iter().filter_map(|number| journal.state.segment(*number).ok()).collect();
-        let mut old = Vec::new();
+        let (mut old, mut unread, mut above) = (Vec::new(), false, journal.above);
+        let mut see = |introduced: &[u64]| {
+            above = introduced.iter().fold(above, |above, number| above.max(number + 1));
+        };
+        see(&journal.introduced);
         for number in crate::journal::journals(&**layer)? {
             if number < journal.number {
-                let before = match Journal::read(layer, number, Until::End) {
-                    Ok(before) => before,
-                    // One that is damaged is of no use to anybody; another that cannot be read now may be so later.
-                    Err(Error::Damaged { .. }) => continue,
-                    Err(error) => return Err(error),
-                };
-                let segments = before.introduced.iter().copied().collect();
-                old.push(Old { number, first: before.first, segments });
+                match Journal::read(layer, number, Until::End) {
+                    Ok(before) => {
+                        see(&before.introduced);
+                        let segments = before.introduced.iter().copied().collect();
+                        old.push(Old { number, first: before.first, segments, cut: before.cut.is_some() });
+                    }
+                    // It is of no use to anybody.
+                    Err(Error::Damaged { .. }) => {}
+                    Err(Error::Io { cause, .. }) if cause.kind() == std::io::ErrorKind::NotFound => {}
+                    Err(_) => unread = true,
+                }
             }
         }
         Ok(Writer {
@@ -134,9 +158,15 @@ impl Writer {
             boot: layer.boot(),
             unsynced,
             introduced: journal.introduced.iter().copied().collect(),
-            of_checkpoint: journal.of_checkpoint,
+            new_segments: journal.introduced.len() - journal.checkpoint_segments,
+            postponed: 0,
             old,
-            unclean: journal.cut.is_some() || journal.checked,
+            unread,
+            cut: journal.cut.is_some(),
+            kept: None,
+            above: above.max(1),
+            // A sync that nobody heard of may have failed: what is seen of the file is not what is on the disk then.
+            unclean: journal.cut.is_some() || journal.checked || journal.flagged > journal.durable,
             unknown: false,
             record: Vec::new(),
             _lock: lock,
@@ -149,8 +179,28 @@ impl Writer {
     }
 
     /// How many segments this journal named since its checkpoint.
-    pub(crate) fn named_since_checkpoint(&self) -> usize {
-        self.introduced.len().saturating_sub(self.of_checkpoint)
+    pub(crate) fn new_segments(&self) -> usize {
+        self.new_segments
+    }
+
+    /// Whether it is time to replace the journal: not again at once, if that failed.
+    pub(crate) fn may_be_replaced(&self, journal_len: u64) -> bool {
+        let len = self.records_len();
+        len >= self.postponed || len >= journal_len.saturating_mul(8)
+    }
+
+    /// If the journal is not replaced now, it is when there are so many more bytes of records.
+    pub(crate) fn postpone(&mut self, bytes: u64) {
+        self.postponed = self.records_len().saturating_add(bytes);
+    }
+
+    /// A number that is above those of all segments that were ever named.
+    pub(crate) fn above(&self) -> u64 {
+        self.above
+    }
+
+    fn see(&mut self, named: &[Arc<Segment>]) {
+        self.above = named.iter().fold(self.above, |above, segment| above.max(segment.number + 1));
     }
 
     pub(crate) fn check(&self) -> Result<(), Error> {
@@ -188,6 +238,8 @@ impl Writer {
         }
         written?;
         self.introduced.extend(new.iter().map(|segment| segment.number));
+        self.new_segments += new.len();
+        self.see(&new);
         if synced {
             self.synced(commit);
         } else {
@@ -295,17 +347,22 @@ impl Writer {
     pub(crate) fn replace(&mut self, state: &State, new: &[Arc<Segment>]) -> Result<(), Error> {
         self.check()?;
         self.sync_segments(new)?;
-        let fresh = match Fresh::write(&self.layer, self.number + 1, state, self.session) {
+        self.see(new);
+        let fresh = match Fresh::write(&self.layer, self.number + 1, self.above, state, self.session) {
             Ok(fresh) => fresh,
-            Err(error) => {
-                // It may be in place already, and synced or not.
-                let there = self.layer.open(&names::journal(self.number + 1), false);
-                self.unknown = !there.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
+            Err((named, error)) => {
+                // Once it was to take its place it may be there, synced or not; what cannot be seen is not known.
+                let gone = || match self.layer.open(&names::journal(self.number + 1), false) {
+                    Ok(_) => false,
+                    Err(cause) => cause.kind() == std::io::ErrorKind::NotFound,
+                };
+                self.unknown = named && !gone();
                 return Err(error);
             }
         };
         let segments = std::mem::take(&mut self.introduced);
-        self.old.push(Old { number: self.number, first: self.first, segments });
+        let cut = std::mem::take(&mut self.cut);
+        self.old.push(Old { number: self.number, first: self.first, segments, cut });
         self.number += 1;
         self.first = state.commit;
         self.checkpoint_end = fresh.end;
@@ -318,16 +375,30 @@ impl Writer {
         self.unclean = false;
         self.unsynced.clear();
         self.introduced = state.needed().into_keys().collect();
-        self.of_checkpoint = self.introduced.len();
+        (self.new_segments, self.postponed) = (0, 0);
         Ok(())
     }
 
     /// Removes journals that are kept for no commit from `oldest` on, and segments that nothing needs. Nothing depends on it.
     pub(crate) fn clean(&mut self, state: &State, oldest: u64, pending: &BTreeSet<u64>) {
+        if self.unread {
+            return;
+        }
         while let Some(old) = self.old.first() {
             let next = self.old.get(1).map_or(self.first, |next| next.first);
             // Commits from its first up to that of the next, which has it too.
-            if next > oldest || self.layer.remove(&names::journal(old.number)).is_err() {
+            if next > oldest {
+                break;
+            }
+            let name = names::journal(old.number);
+            let gone = if old.cut {
+                // Whoever wants to know what became of its end finds it.
+                self.kept = Some(old.number);
+                self.layer.rename(&name, &names::cut(old.number))
+            } else {
+                self.layer.remove(&name)
+            };
+            if gone.is_err() {
                 break;
             }
             self.old.remove(0);
@@ -336,6 +407,7 @@ impl Writer {
         let kept_journals: BTreeSet<u64> =
             self.old.iter().map(|old| old.number).chain([self.number]).collect();
         let needed = state.needed();
+        let last_cut = names.iter().filter_map(|name| names::cut_number(name)).max();
         for name in names {
             let stale = match (names::segment_number(&name), names::journal_number(&name)) {
                 (Some(segment), _) => {
@@ -345,10 +417,24 @@ impl Writer {
                         && !self.old.iter().any(|old| old.segments.contains(&segment))
                 }
                 (_, Some(journal)) => !kept_journals.contains(&journal) && journal < self.number,
-                _ => names::is_temporary(&name),
+                _ => {
+                    names::is_temporary(&name)
+                        || names::cut_number(&name).is_some_and(|cut| Some(cut) != last_cut)
+                }
             };
             if stale {
                 // Left over until the next time.
+                let _ = self.layer.remove(&name);
+            }
+        }
+    }
+}
+
+impl Writer {
+    /// Removes a cut journal that was kept, unless it was in this opening.
+    pub(crate) fn forget_cut(&self) {
+        for name in self.layer.list().unwrap_or_default() {
+            if names::cut_number(&name).is_some_and(|cut| Some(cut) != self.kept) {
                 let _ = self.layer.remove(&name);
             }
         }
@@ -363,11 +449,18 @@ struct Fresh {
 }
 
 impl Fresh {
-    fn write(layer: &Arc<dyn Layer>, number: u64, state: &State, session: u64) -> Result<Fresh, Error> {
+    /// An error says whether the journal may have its name by then.
+    fn write(
+        layer: &Arc<dyn Layer>,
+        number: u64,
+        above: u64,
+        state: &State,
+        session: u64,
+    ) -> Result<Fresh, (bool, Error)> {
         let name = names::journal(number);
         let temporary = format!("{name}{}", names::TEMPORARY);
         let path = || layer.path(&name);
-        let mut bytes = header(number);
+        let mut bytes = header(number, above);
         let previous = u32::from_le_bytes(bytes[60..64].try_into().expect("four"));
         let mut record = Vec::new();
         begin_record(&mut record);
@@ -387,17 +480,13 @@ impl Fresh {
         let end = bytes.len() as u64;
         // What is written later begins in a sector of its own, the zeros that make the file longer, too.
         bytes.resize(bytes.len().next_multiple_of(usize::try_from(SECTOR).expect("4096")), 0);
-        // One that was not finished may be there.
-        if let Err(error) = layer.remove(&temporary)
-            && error.kind() != std::io::ErrorKind::NotFound
-        {
-            return Err(Error::io(layer.path(&temporary), "cannot be removed")(error));
-        }
-        let file = layer.create(&temporary).map_err(Error::io(path(), "cannot be made"))?;
-        file.write_at(0, &bytes).map_err(Error::io(path(), "cannot be written"))?;
-        file.sync().map_err(Error::io(path(), "cannot be synced"))?;
-        layer.rename(&temporary, &name).map_err(Error::io(path(), "cannot take its name"))?;
-        layer.sync_names().map_err(Error::io(layer.path(""), "cannot be synced"))?;
+        let fail = |action| move |cause| (false, Error::io(path(), action)(cause));
+        let file = layer.create(&temporary).map_err(fail("cannot be made"))?;
+        file.write_at(0, &bytes).map_err(fail("cannot be written"))?;
+        file.sync().map_err(fail("cannot be synced"))?;
+        let fail = |path, action| move |cause| (true, Error::io(path, action)(cause));
+        layer.rename(&temporary, &name).map_err(fail(path(), "cannot take its name"))?;
+        layer.sync_names().map_err(fail(layer.path(""), "cannot be synced"))?;
         Ok(Fresh { file, end, crc })
     }
 }

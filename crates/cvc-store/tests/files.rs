@@ -7,9 +7,9 @@ use std::path::Path;
 
 use cvc::format::native::TRAILER_LEN;
 use cvc::{Condition, DType, Json, Overwrite, Reader, RowSlice, Strings};
-use cvc_store::{ArraySpec, Durability, Selection, Store, StoreOptions, package_info};
+use cvc_store::{ArraySpec, Durability, Error, Selection, Store, StoreOptions, package_info};
 use support::Random;
-use support::memory::Memory;
+use support::memory::{Fault, Memory};
 
 fn small() -> StoreOptions {
     let mut options = StoreOptions::default().durability(Durability::Buffered);
@@ -87,10 +87,7 @@ fn damage_to_what_was_synced_is_no_crash() {
         Store::open_read_only_on(Memory::of(&damaged).layer()).map(drop),
     ] {
         let message = open.unwrap_err().to_string();
-        assert!(
-            message.contains("its record is damaged") && message.contains(&records[1].to_string()),
-            "{message}"
-        );
+        assert!(message.contains("was synced") && message.contains(&records[1].to_string()), "{message}");
     }
     // The last one was not: as after a crash, it is gone, and nothing else.
     let mut damaged = files.clone();
@@ -326,4 +323,360 @@ fn directories_and_packages_of_numpack_are_read() {
     std::fs::write(&list, text.replace("data_n_segments/seg_000000", "../npk/data_n_segments/seg_000000"))
         .unwrap();
     refuse("leads out");
+}
+
+#[test]
+fn without_its_journal_a_store_is_not_begun_anew() {
+    let memory = Memory::new(1);
+    sample(&memory);
+    let mut files = memory.files();
+    files.retain(|name, _| !name.starts_with("journal"));
+    let memory = Memory::of(&files);
+    for open in [
+        Store::create_on(memory.layer(), small()).map(drop),
+        Store::open_on(memory.layer(), small()).map(drop),
+        Store::open_read_only_on(memory.layer()).map(drop),
+    ] {
+        let error = open.unwrap_err();
+        assert!(matches!(error, Error::NoJournal { .. }), "{error}");
+        assert!(error.to_string().contains("seg-0000000000000001.cvc"), "{error}");
+    }
+    assert_eq!(memory.files(), files);
+}
+
+#[test]
+fn a_segment_never_takes_the_place_of_a_file() {
+    let memory = Memory::new(1);
+    let store = Store::create_on(memory.layer(), small()).unwrap();
+    let name = "seg-0000000000000001.cvc";
+    memory.layer().create(name).unwrap().write_at(0, b"what was here before").unwrap();
+    store.save("big", &f32s("raw"), matrix(&counted(0..100))).unwrap();
+    assert_eq!(memory.files()[name], b"what was here before");
+    assert_eq!(store.array("big").unwrap().read::<f32>(..).unwrap(), counted(0..100));
+}
+
+#[test]
+fn a_journal_that_may_be_in_place_is_not_forgotten() {
+    for call in 1.. {
+        let memory = Memory::new(call);
+        let store = Store::create_on(memory.layer(), small()).unwrap();
+        store.save("a", &f32s("raw"), matrix(&counted(0..3))).unwrap();
+        // Something fails, and so does looking for what became of it.
+        memory.set_fault(Some(Fault::Fail(memory.calls() + call, std::io::ErrorKind::PermissionDenied)));
+        memory.set_no_handles(true);
+        let done = store.checkpoint().is_ok();
+        memory.set_fault(None);
+        memory.set_no_handles(false);
+        let rows = match store.append("a", matrix(&[1., 2.])) {
+            Ok(_) => 4,
+            Err(error) => {
+                assert!(matches!(error, Error::Unknown), "call {call}: {error}");
+                3
+            }
+        };
+        drop(store);
+        let store = Store::open_on(memory.layer(), small()).unwrap();
+        assert_eq!(store.array("a").unwrap().rows(), rows, "call {call}");
+        if done {
+            assert!(call > 4);
+            break;
+        }
+    }
+}
+
+fn count(memory: &Memory, prefix: &str) -> usize {
+    memory.files().keys().filter(|name| name.starts_with(prefix)).count()
+}
+
+#[test]
+fn a_journal_that_cannot_be_replaced_is_left_for_a_while() {
+    let memory = Memory::new(1);
+    let mut options = small();
+    options.journal_len = 8192;
+    let store = Store::create_on(memory.layer(), options).unwrap();
+    store.save("a", &f32s("raw"), matrix(&counted(0..3))).unwrap();
+    memory.set_fault(Some(Fault::Rename));
+    let (before, commits) = (memory.calls(), 350);
+    for _ in 0..commits {
+        store.append("a", matrix(&counted(0..3))).unwrap();
+    }
+    // One call for each commit, and some for each attempt.
+    assert!(memory.calls() - before < 3 * commits, "{}", memory.calls() - before);
+    assert_eq!(count(&memory, "seg-"), 0);
+    assert!(store.checkpoint().is_err());
+    memory.set_fault(None);
+    store.checkpoint().unwrap();
+    assert_eq!((count(&memory, "seg-"), count(&memory, "journal-")), (1, 1));
+    assert_eq!(store.array("a").unwrap().rows(), 3 * (commits + 1));
+}
+
+#[test]
+fn a_store_of_many_segments_does_not_replace_its_journal_at_every_commit() {
+    let memory = Memory::new(1);
+    let mut options = small();
+    options.segment_len = 100;
+    let store = Store::create_on(memory.layer(), options).unwrap();
+    for number in 0..270 {
+        store.save(&number.to_string(), &f32s("raw"), matrix(&counted(0..40))).unwrap();
+    }
+    store.checkpoint().unwrap();
+    assert!(count(&memory, "seg-") >= 270);
+    let journal = || memory.files().into_keys().rfind(|name| name.starts_with("journal-")).unwrap();
+    let before = journal();
+    for _ in 0..20 {
+        store.append("1", matrix(&[1., 2.])).unwrap();
+    }
+    assert_eq!(journal(), before);
+    drop(store);
+    let store = Store::open_on(memory.layer(), options).unwrap();
+    for _ in 0..20 {
+        store.append("1", matrix(&[1., 2.])).unwrap();
+    }
+    assert_eq!(journal(), before);
+}
+
+fn journal_of(files: &BTreeMap<String, Vec<u8>>) -> String {
+    files.keys().rfind(|name| name.starts_with("journal-") && name.len() == 24).unwrap().clone()
+}
+
+fn records(bytes: &[u8]) -> Vec<usize> {
+    (64..bytes.len()).step_by(8).filter(|at| bytes[*at..].starts_with(b"CVCR")).collect()
+}
+
+#[test]
+fn damage_within_commits_that_were_not_synced_is_no_crash_while_the_machine_runs() {
+    let memory = Memory::new(1);
+    let store = Store::create_on(memory.layer(), small()).unwrap();
+    store.save("a", &f32s("raw"), matrix(&counted(0..1))).unwrap();
+    for _ in 0..5 {
+        store.append("a", matrix(&counted(0..1))).unwrap();
+    }
+    let mut files = memory.files();
+    let name = journal_of(&files);
+    let records = records(&files[&name]);
+    files.get_mut(&name).unwrap()[records[3] + 70] ^= 1;
+    let damaged = Memory::of(&files);
+    for open in [
+        Store::open_on(damaged.layer(), small()).map(drop),
+        Store::open_read_only_on(damaged.layer()).map(drop),
+    ] {
+        let message = open.unwrap_err().to_string();
+        assert!(message.contains("commit 3") && message.contains(&records[3].to_string()), "{message}");
+    }
+    assert_eq!(damaged.files()[&name], files[&name]);
+    // After a loss of power it may be that the record never reached the disk. What stands behind it is kept.
+    let damaged = Memory::of(&files);
+    damaged.restart_machine(&mut Random(1));
+    let store = Store::open_on(damaged.layer(), small()).unwrap();
+    assert_eq!(store.array("a").unwrap().rows(), 2);
+    let cut = format!("{name}.cut");
+    assert_eq!(damaged.files()[&cut], files[&name]);
+    store.prune(0).unwrap();
+    assert!(damaged.files().contains_key(&cut));
+    drop(store);
+    Store::open_on(damaged.layer(), small()).unwrap().prune(0).unwrap();
+    assert!(!damaged.files().contains_key(&cut));
+}
+
+#[test]
+fn what_a_failed_sync_left_is_written_again_by_the_next_process() {
+    for kill in 1.. {
+        let memory = Memory::new(kill);
+        let store = Store::create_on(memory.layer(), small()).unwrap();
+        let store = store.with_durability(Durability::Synced);
+        store.save("a", &f32s("raw"), matrix(&counted(0..3))).unwrap();
+        memory.set_fault(Some(Fault::Fail(memory.calls() + kill, std::io::ErrorKind::Other)));
+        let done = store.append("a", matrix(&counted(0..3))).is_ok();
+        drop(store);
+        memory.restart_process();
+        // The system has said that the sync failed, and never says so again.
+        let store = Store::open_on(memory.layer(), small()).unwrap();
+        let rows = store.array("a").unwrap().rows();
+        store.with_durability(Durability::Synced).append("a", matrix(&counted(0..1))).unwrap();
+        drop(store);
+        memory.restart_machine(&mut Random(kill));
+        let store = Store::open_on(memory.layer(), small()).unwrap();
+        assert_eq!(store.array("a").unwrap().rows(), rows + 1, "call {kill}");
+        if done {
+            assert!(kill > 2);
+            break;
+        }
+    }
+}
+
+#[test]
+fn segments_that_only_kept_commits_need_are_verified() {
+    let memory = Memory::new(1);
+    let store = Store::create_on(memory.layer(), small()).unwrap();
+    store.keep_commits(100).unwrap();
+    store.save("a", &f32s("raw"), matrix(&counted(0..100))).unwrap();
+    store.save("a", &f32s("raw"), matrix(&counted(0..3))).unwrap();
+    store.checkpoint().unwrap();
+    drop(store);
+    let files = memory.files();
+    let segment = "seg-0000000000000001.cvc";
+    let report = |files: &_| Store::verify_layer(&Memory::of(files).layer()).unwrap();
+    assert!(report(&files).is_ok());
+    let mut damaged = files.clone();
+    let len = damaged[segment].len();
+    damaged.get_mut(segment).unwrap()[len - 20] ^= 1;
+    assert_eq!(report(&damaged).damage[0].file, segment);
+    damaged.remove(segment);
+    assert_eq!(report(&damaged).damage[0].file, segment);
+    // Once they are not kept, nobody misses them.
+    let memory = Memory::of(&files);
+    Store::open_on(memory.layer(), small()).unwrap().keep_commits(0).unwrap();
+    let mut files = memory.files();
+    files.remove(segment);
+    assert!(report(&files).is_ok());
+}
+
+/// A journal whose checkpoint is this body.
+fn forged(body: &[u8], commit: u64) -> Vec<u8> {
+    let crc = cvc::format::checksum::crc32c;
+    let mut bytes = b"CVCJ\xff\r\n\x1a\x01\0\0\0\0\0\0\0".to_vec();
+    bytes.extend(1u64.to_le_bytes());
+    bytes.resize(60, 0);
+    let header = crc(&bytes);
+    bytes.extend(header.to_le_bytes());
+    let mut head = b"CVCR\x01\x01\0\0".to_vec();
+    for number in [body.len() as u64, commit, commit, 1, 1, 0] {
+        head.extend(number.to_le_bytes());
+    }
+    head.extend(header.to_le_bytes());
+    let mut body = body.to_vec();
+    body.resize(body.len().next_multiple_of(8), 0);
+    let sum = crc(&[head.clone(), body.clone()].concat());
+    head.extend(sum.to_le_bytes());
+    bytes.extend(head);
+    bytes.extend(body);
+    bytes
+}
+
+fn forged_error(body: &[u8], commit: u64) -> String {
+    let files = BTreeMap::from([("journal-0000000000000001".to_owned(), forged(body, commit))]);
+    let open = Store::open_on(Memory::of(&files).layer(), small());
+    let error = open.map(|store| store.save("a", &f32s("raw"), matrix(&[1., 2.])).map(drop)).unwrap_err();
+    assert!(matches!(error, Error::Damaged { .. }), "{error}");
+    error.to_string()
+}
+
+/// An array of f32 x 4 with these positions.
+fn forged_array(base: u64, next: u64) -> Vec<u8> {
+    let text = |text: &str| [&u32::try_from(text.len()).unwrap().to_le_bytes()[..], text.as_bytes()].concat();
+    let numbers: Vec<u8> = [base, next, 1, 1].into_iter().flat_map(u64::to_le_bytes).collect();
+    [vec![2], text("a"), vec![10, 1, 4, 0, 0, 0], text("raw"), text("{}"), numbers].concat()
+}
+
+#[test]
+fn numbers_that_cannot_be_are_damage() {
+    assert!(forged_error(&forged_array(0, 1 << 44), 0).contains("nowhere"));
+    assert!(forged_error(&forged_array(1 << 63, 1 << 63), 0).contains("byte 64"));
+    assert!(forged_error(&[], u64::MAX).contains("byte 64"));
+    let segment: Vec<u8> =
+        [&[1][..], &u64::MAX.to_le_bytes(), &100u64.to_le_bytes(), &1u64.to_le_bytes(), &[0; 4]].concat();
+    assert!(forged_error(&segment, 0).contains("no segment"));
+    // Nothing is wrong with the rest of it.
+    let files = BTreeMap::from([("journal-0000000000000001".to_owned(), forged(&forged_array(5, 5), 7))]);
+    let files = files.into_iter().chain([("journal-ffffffffffffffff".to_owned(), vec![1])]).collect();
+    let store = Store::open_on(Memory::of(&files).layer(), small()).unwrap();
+    assert_eq!((store.snapshot().commit(), store.array("a").unwrap().shape()), (7, vec![0, 4]));
+    store.checkpoint().unwrap();
+}
+
+#[test]
+fn what_looks_like_many_records_is_not_summed_up_for_each() {
+    let mut journal = forged(&[], 0);
+    journal.resize(4096, 0);
+    let len = 1usize << 20;
+    for at in (0..len).step_by(64) {
+        let mut head = b"CVCR\x02\0\0\0".to_vec();
+        head.extend(((len - at - 64) as u64).to_le_bytes());
+        head.resize(64, 1);
+        journal.extend(head);
+    }
+    let files = BTreeMap::from([("journal-0000000000000001".to_owned(), journal)]);
+    let error = Store::open_on(Memory::of(&files).layer(), small()).unwrap_err().to_string();
+    assert!(error.contains("much behind it"), "{error}");
+}
+
+#[test]
+fn a_segment_of_another_kind_is_damage() {
+    let memory = Memory::new(1);
+    let store = Store::create_on(memory.layer(), small()).unwrap();
+    store.save("a", &f32s("raw"), matrix(&counted(0..100))).unwrap();
+    drop(store);
+    let mut files = memory.files();
+    let name = journal_of(&files);
+    let bytes = files.get_mut(&name).unwrap();
+    let at = records(bytes)[1];
+    let spec = (at..).find(|at| bytes[*at..].starts_with(&[10, 1, 2, 0, 0, 0])).unwrap();
+    bytes[spec + 2] = 3;
+    let len = usize::try_from(u64::from_le_bytes(bytes[at + 8..at + 16].try_into().unwrap())).unwrap();
+    let sum = [&bytes[at..at + 60], &bytes[at + 64..at + 64 + len.next_multiple_of(8)]].concat();
+    bytes[at + 60..at + 64].copy_from_slice(&cvc::format::checksum::crc32c(&sum).to_le_bytes());
+    let store = Store::open_on(Memory::of(&files).layer(), small()).unwrap();
+    for error in [
+        store.array("a").unwrap().read::<f32>(..).unwrap_err(),
+        store.array("a").unwrap().read::<f32>(&[1, 2, 5]).unwrap_err(),
+    ] {
+        assert!(matches!(error, Error::Damaged { .. }), "{error}");
+    }
+    assert!(!store.verify().unwrap().is_ok());
+}
+
+#[test]
+fn the_number_of_a_segment_is_never_used_again() {
+    let memory = Memory::new(1);
+    let store = Store::create_on(memory.layer(), small()).unwrap();
+    store.save("a", &f32s("raw"), matrix(&counted(0..100))).unwrap();
+    store.delete("a").unwrap();
+    store.checkpoint().unwrap();
+    assert_eq!(count(&memory, "seg-"), 0);
+    drop(store);
+    let store = Store::open_on(memory.layer(), small()).unwrap();
+    store.save("a", &f32s("raw"), matrix(&counted(0..100))).unwrap();
+    assert!(memory.files().contains_key("seg-0000000000000002.cvc"));
+}
+
+#[test]
+fn the_checkpoint_of_scattered_rows_is_short() {
+    let memory = Memory::new(1);
+    let mut options = small();
+    options.journal_len = 64 << 10;
+    let store = Store::create_on(memory.layer(), options).unwrap();
+    let rows = 40_000;
+    let mut expected: Vec<f32> = (0..rows).flat_map(|_| [1., -1.]).collect();
+    store.save("a", &f32s("raw"), matrix(&expected)).unwrap();
+    let mut random = Random(1);
+    for round in 0..600u16 {
+        let chosen: std::collections::BTreeSet<usize> = (0..30).map(|_| random.index(rows)).collect();
+        let values: Vec<f32> = chosen.iter().flat_map(|_| [f32::from(round), 0.]).collect();
+        let which: Vec<i64> = chosen.iter().map(|row| i64::try_from(*row).unwrap()).collect();
+        store.replace("a", &which, matrix(&values)).unwrap();
+        chosen.iter().for_each(|row| expected[2 * row..2 * row + 2].copy_from_slice(&[f32::from(round), 0.]));
+    }
+    store.checkpoint().unwrap();
+    let files = memory.files();
+    // A run is less than 64 bytes there, and there is one for 64 rows at most.
+    let len = files[&journal_of(&files)].len();
+    assert!(len < rows + 8192, "{len}");
+    assert_eq!(store.array("a").unwrap().read::<f32>(..).unwrap(), expected);
+}
+
+#[test]
+fn compaction_leaves_alone_what_is_shared_or_well_compressed() {
+    let memory = Memory::new(1);
+    let mut options = small();
+    options.segment_len = 4096;
+    let store = Store::create_on(memory.layer(), options).unwrap();
+    store.save("zeros", &f32s("zstd"), matrix(&[0.; 4000])).unwrap();
+    store.append("zeros", matrix(&[0.; 4000])).unwrap();
+    store.save("a", &f32s("raw"), matrix(&counted(0..100))).unwrap();
+    store.append("a", matrix(&counted(0..100))).unwrap();
+    for name in ["b", "c", "d"] {
+        store.clone_array("a", name).unwrap();
+    }
+    let report = store.compact().unwrap();
+    assert_eq!((report.rows, count(&memory, "seg-")), (0, 4), "{report:?}");
 }

@@ -432,152 +432,29 @@ fn many_small_commits_stay_few_files_and_little_memory() {
 }
 
 #[test]
-fn a_journal_that_is_missing_is_not_an_empty_store() {
+fn ids_of_a_batch_are_its_own_until_it_is_committed() {
     let (_folder, path) = folder();
     let store = Store::create_with(&path, small()).unwrap();
-    store.save("a", &f32s(), matrix(&counted(0..1000))).unwrap();
-    drop(store);
-    let files = || -> Vec<(std::path::PathBuf, Vec<u8>)> {
-        let entries = std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path());
-        entries.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
-    };
-    for (file, _) in files() {
-        if file.file_name().unwrap().to_string_lossy().starts_with("journal-") {
-            std::fs::remove_file(file).unwrap();
-        }
-    }
-    let before = files();
-    for opened in [Store::create_with(&path, small()), Store::open_with(&path, small())] {
-        let error = opened.unwrap_err().to_string();
-        assert!(error.contains("no journal") && error.contains("seg-"), "{error}");
-    }
-    assert_eq!(before.iter().filter(|file| !file.0.ends_with("lock")).count(), 1);
-    assert!(before.iter().all(|file| files().contains(file)));
-}
-
-#[test]
-fn a_batch_that_is_not_committed_leaves_ids_alone() {
-    let (_folder, path) = folder();
-    let store = Store::create_with(&path, options()).unwrap();
     let ids = |ids: &'static [i64]| RowSlice::new(ids, 1).unwrap();
-    store.save("ids", &ArraySpec::values(DType::I64, &[], "raw").unique(), ids(&[1, 2])).unwrap();
+    store.save("id", &ArraySpec::values(DType::I64, &[], "raw").unique(), ids(&[1, 2])).unwrap();
     let mut batch = store.batch().unwrap();
-    batch.append("ids", ids(&[7])).unwrap();
-    store.append("ids", ids(&[100])).unwrap();
-    batch.append("ids", ids(&[9])).unwrap();
-    assert!(batch.append("ids", ids(&[7])).unwrap_err().to_string().contains("unique"));
-    assert_eq!(store.rows_of_ids("ids", ids(&[100, 7])).unwrap(), [Some(2), None]);
+    batch.append("id", ids(&[7])).unwrap();
+    batch.delete_rows("id", &[0]).unwrap();
+    store.append("id", ids(&[100])).unwrap();
+    batch.append("id", ids(&[9, 1])).unwrap();
+    assert!(batch.append("id", ids(&[7])).is_err() && batch.append("id", ids(&[2])).is_err());
+    batch.append("id", ids(&[100])).unwrap();
+    assert_eq!(store.rows_of_ids("id", ids(&[100, 7, 1])).unwrap(), [Some(2), None, Some(0)]);
     drop(batch);
-    assert!(store.append("ids", ids(&[100])).unwrap_err().to_string().contains("unique"));
-    store.append("ids", ids(&[7, 9])).unwrap();
-}
-
-#[test]
-fn many_segments_do_not_replace_the_journal_at_every_commit() {
-    let (_folder, path) = folder();
-    let store = Store::create_with(&path, options()).unwrap();
-    let rows = counted(0..20_000);
-    for name in 0..300 {
-        store.save(&format!("a{name:03}"), &f32s(), matrix(&rows)).unwrap();
-    }
-    let journals = || {
-        let names = std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().file_name());
-        let mut names: Vec<String> = names.map(|name| name.into_string().unwrap()).collect();
-        names.retain(|name| name.starts_with("journal-"));
-        names.sort();
-        names
-    };
-    store.append("a000", matrix(&[1., 2.])).unwrap();
-    let before = journals();
-    for _ in 0..50 {
-        store.append("a000", matrix(&[1., 2.])).unwrap();
-    }
-    assert_eq!(journals(), before);
-    drop(store);
-    let store = Store::open_with(&path, options()).unwrap();
-    store.append("a000", matrix(&[1., 2.])).unwrap();
-    assert_eq!(journals(), before);
-}
-
-#[test]
-fn damage_within_buffered_commits_is_no_end_of_them() {
-    let (_folder, path) = folder();
-    let store = Store::create_with(&path, options()).unwrap();
-    store.save("a", &f32s(), matrix(&counted(0..10))).unwrap();
-    for n in 0..50u8 {
-        store.append("a", matrix(&[f32::from(n), 77.25])).unwrap();
-    }
-    // As if the process had been killed: nothing is said at the end.
-    std::mem::forget(store.clone());
-    let journal = path.join("journal-0000000000000001");
-    let whole = std::fs::read(&journal).unwrap();
-    let wanted = 20f32.to_le_bytes();
-    let at = whole
-        .windows(8)
-        .position(|bytes| bytes[..4] == wanted && bytes[4..] == 77.25f32.to_le_bytes())
-        .unwrap();
-    let mut damaged = whole.clone();
-    damaged[at] ^= 1;
-    std::fs::write(&journal, &damaged).unwrap();
-    let error = Store::open_read_only(&path).unwrap_err().to_string();
-    assert!(error.contains("journal-0000000000000001") && error.contains("its record is damaged"), "{error}");
-    assert!(!Store::verify_at(&path).unwrap().is_ok());
-    // The last record, cut short, is what a kill leaves.
-    let last = whole.iter().rposition(|byte| *byte != 0).unwrap();
-    let mut cut = whole.clone();
-    cut[last] = 0;
-    std::fs::write(&journal, &cut).unwrap();
-    assert_eq!(Store::open_read_only(&path).unwrap().array("a").unwrap().rows(), 59);
-    std::fs::write(&journal, &whole).unwrap();
-    assert_eq!(Store::open_read_only(&path).unwrap().array("a").unwrap().rows(), 60);
-}
-
-#[test]
-fn verify_looks_at_what_earlier_commits_need() {
-    let (_folder, path) = folder();
-    let store = Store::create_with(&path, small()).unwrap();
-    store.keep_commits(100).unwrap();
-    store.save("a", &f32s(), matrix(&counted(0..1000))).unwrap();
-    let segments = || -> Vec<std::path::PathBuf> {
-        let entries = std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path());
-        entries.filter(|path| path.extension().is_some_and(|extension| extension == "cvc")).collect()
-    };
-    let [first] = &segments()[..] else { panic!("one segment") };
-    store.save("a", &f32s(), matrix(&counted(0..900))).unwrap();
-    assert!(store.verify().unwrap().is_ok());
-    let whole = std::fs::read(first).unwrap();
-    for at in [3, whole.len() / 2, whole.len() - 2] {
-        let mut damaged = whole.clone();
-        damaged[at] ^= 1;
-        std::fs::write(first, damaged).unwrap();
-        let name = first.file_name().unwrap().to_string_lossy().into_owned();
-        assert!(
-            Store::verify_at(&path).unwrap().damage.iter().any(|damage| damage.file == name),
-            "byte {at}"
-        );
-    }
-    std::fs::remove_file(first).unwrap();
-    assert!(!Store::verify_at(&path).unwrap().is_ok());
-}
-
-#[test]
-fn compaction_settles_and_leaves_clones_together() {
-    let (_folder, path) = folder();
-    let store = Store::create_with(&path, small()).unwrap();
-    // Far more rows than a segment is small by, in few bytes.
-    let zeros = vec![0f32; 10_000];
-    store.save("zeros", &ArraySpec::values(DType::F32, &[2], "zstd"), matrix(&zeros)).unwrap();
-    store.append("zeros", matrix(&zeros)).unwrap();
-    store.compact().unwrap();
-    assert_eq!(store.compact().unwrap().rows, 0);
-    store.reset().unwrap();
-    store.save("a", &f32s(), matrix(&counted(0..500))).unwrap();
-    store.append("a", matrix(&counted(500..1000))).unwrap();
-    for n in 0..4 {
-        store.clone_array("a", &format!("clone {n}")).unwrap();
-    }
-    store.checkpoint().unwrap();
-    let report = store.compact().unwrap();
-    assert_eq!((report.rows, report.bytes_after > report.bytes_before), (0, false), "{report:?}");
-    assert_eq!(all(&store, "clone 3"), counted(0..1000));
+    assert!(store.append("id", ids(&[100])).is_err() && store.append("id", ids(&[1])).is_err());
+    store.append("id", ids(&[7])).unwrap();
+    // What a batch did that is committed is known.
+    let mut batch = store.batch().unwrap();
+    batch.append("id", ids(&[8])).unwrap();
+    batch.delete_rows("id", &[0]).unwrap();
+    assert!(batch.append("id", ids(&[8])).is_err());
+    batch.append("id", ids(&[1, 9])).unwrap();
+    batch.commit().unwrap();
+    let rows = store.rows_of_ids("id", ids(&[8, 1, 9, 2, 7])).unwrap();
+    assert_eq!(rows, [Some(3), Some(4), Some(5), Some(0), Some(2)]);
 }

@@ -185,3 +185,81 @@ fn readers_never_fail_while_the_store_is_changed_and_compacted() {
         assert!(child.wait().unwrap().success());
     }
 }
+
+/// What the C library has, and Rust has not.
+#[cfg(unix)]
+mod c {
+    #![expect(unsafe_code, reason = "there is no other way to fork")]
+
+    // SAFETY: these are their signatures. `fork` is called by a test that then uses nothing of another thread.
+    unsafe extern "C" {
+        pub(crate) safe fn fork() -> i32;
+        pub(crate) safe fn _exit(code: i32) -> !;
+        safe fn waitpid(pid: i32, status: Option<&mut i32>, options: i32) -> i32;
+    }
+
+    /// The status of a child that ended.
+    pub(crate) fn wait(pid: i32) -> i32 {
+        let mut status = -1;
+        assert_eq!(waitpid(pid, Some(&mut status), 0), pid);
+        status
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_forked_process_reads_and_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (place, go) = (folder.path().join("store"), folder.path().join("go"));
+    let wait = || {
+        while !go.exists() {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+    };
+    let store = new_store(&place);
+    // When it is closed, a mark says that this was synced.
+    store.with_durability(Durability::Synced).append("a", RowSlice::new(&row(1), 4).unwrap()).unwrap();
+    let values: Vec<f32> = (2..202).flat_map(row).collect();
+    let mut batch = store.batch().unwrap();
+    batch.append("a", RowSlice::new(&values, 4).unwrap()).unwrap();
+    let child = c::fork();
+    if child == 0 {
+        wait();
+        let one = row(7);
+        let one = RowSlice::new(&one, 4).unwrap();
+        let refused = [
+            store.append("a", one).map(drop),
+            store.batch().map(drop),
+            store.sync(),
+            store.checkpoint(),
+            store.compact().map(drop),
+            batch.append("a", one),
+        ];
+        let refused = refused.iter().all(|result| matches!(result, Err(Error::Forked { .. })));
+        let read = store.array("a").unwrap().read::<f32>(..).unwrap() == [row(0), row(1)].concat();
+        drop(batch);
+        drop(store);
+        c::_exit(if refused && read { 0 } else { 1 });
+    }
+    let sleeper = c::fork();
+    if sleeper == 0 {
+        let ended = folder.path().join("end");
+        while !ended.exists() {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        c::_exit(0);
+    }
+    batch.commit().unwrap();
+    store.append("a", RowSlice::new(&row(202), 4).unwrap()).unwrap();
+    std::fs::write(&go, "").unwrap();
+    assert_eq!(c::wait(child), 0);
+    store.append("a", RowSlice::new(&row(203), 4).unwrap()).unwrap();
+    drop(store);
+    // A process that was forked holds no lock.
+    let store = Store::open_with(&place, options()).unwrap();
+    let expected: Vec<f32> = (0..204).flat_map(row).collect();
+    assert_eq!(store.array("a").unwrap().read::<f32>(..).unwrap(), expected);
+    assert!(store.verify().unwrap().is_ok());
+    std::fs::write(folder.path().join("end"), "").unwrap();
+    assert_eq!(c::wait(sleeper), 0);
+}

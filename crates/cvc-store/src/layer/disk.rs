@@ -63,8 +63,13 @@ impl Layer for Disk {
 
     fn create(&self, name: &str) -> io::Result<Box<dyn LayerFile>> {
         let mut options = OpenOptions::new();
-        options.read(true).write(true).create_new(true);
+        options.read(true).write(true).create(true).truncate(true);
         Ok(Box::new(DiskFile(options.open(self.path(name))?)))
+    }
+
+    fn create_new(&self, name: &str) -> io::Result<Box<dyn LayerFile>> {
+        let mut options = OpenOptions::new();
+        Ok(Box::new(DiskFile(options.read(true).write(true).create_new(true).open(self.path(name))?)))
     }
 
     fn open(&self, name: &str, writable: bool) -> io::Result<Box<dyn LayerFile>> {
@@ -104,7 +109,7 @@ impl Layer for Disk {
                 let text = format!("{}\n", std::process::id());
                 // It is for messages only.
                 let _ = file.set_len(0).and_then(|()| file.write_all(text.as_bytes()));
-                Ok(Box::new(file))
+                Ok(Box::new(Lock { file, process: std::process::id() }))
             }
             Err(TryLockError::WouldBlock) => {
                 let mut text = String::new();
@@ -161,6 +166,21 @@ fn sync_directory(directory: &Path) -> io::Result<()> {
 #[cfg(not(unix))]
 fn sync_directory(_directory: &Path) -> io::Result<()> {
     Ok(())
+}
+
+/// The lock, which processes that are forked from this one share.
+struct Lock {
+    file: File,
+    process: u32,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing the file would leave it to them. They must not give it up for us.
+        if self.process == std::process::id() {
+            let _ = self.file.unlock();
+        }
+    }
 }
 
 struct DiskFile(File);

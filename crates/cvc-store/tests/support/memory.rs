@@ -42,6 +42,8 @@ pub(crate) enum Fault {
     Fail(u64, io::ErrorKind),
     /// This call and all after it fail that take space.
     Full(u64),
+    /// No file gets another name.
+    Rename,
 }
 
 #[derive(Debug)]
@@ -55,6 +57,8 @@ struct Disk {
     fault: Option<Fault>,
     dead: bool,
     locked: bool,
+    /// Nothing can be opened.
+    no_handles: bool,
     boot: u64,
     clock: u64,
     random: Random,
@@ -76,6 +80,7 @@ impl Memory {
             fault: None,
             dead: false,
             locked: false,
+            no_handles: false,
             boot: 1,
             clock: 1_000_000,
             random: Random(seed),
@@ -88,6 +93,11 @@ impl Memory {
 
     pub(crate) fn set_fault(&self, fault: Option<Fault>) {
         self.0.lock().unwrap().fault = fault;
+    }
+
+    /// From now on nothing can be opened, or again everything.
+    pub(crate) fn set_no_handles(&self, none: bool) {
+        self.0.lock().unwrap().no_handles = none;
     }
 
     /// Calls that write, so far.
@@ -300,11 +310,15 @@ impl LayerFile for Open {
     fn sync(&self) -> io::Result<()> {
         let mut disk = self.memory.0.lock().unwrap();
         let step = disk.step(false)?;
-        if disk.does_it(&step)
-            && let Some(content) = disk.files.get_mut(&self.file)
+        let (done, dead) = (disk.does_it(&step), disk.dead);
+        if let Some(content) = disk.files.get_mut(&self.file)
+            && (done || !dead)
         {
-            content.synced = content.now.clone();
-            content.writes.clear();
+            // What could not be written is not tried again, and still seen, as on Linux.
+            for (offset, bytes) in content.writes.drain(..).filter(|_| done) {
+                content.synced.resize(content.synced.len().max(offset + bytes.len()), 0);
+                content.synced[offset..offset + bytes.len()].copy_from_slice(&bytes);
+            }
         }
         result(step)
     }
@@ -328,9 +342,6 @@ impl Layer for Memory {
 
     fn create(&self, name: &str) -> io::Result<Box<dyn LayerFile>> {
         let mut disk = self.0.lock().unwrap();
-        if disk.names.contains_key(name) {
-            return Err(io::ErrorKind::AlreadyExists.into());
-        }
         let step = disk.step(true)?;
         if disk.does_it(&step) {
             let file = disk.next_file;
@@ -345,7 +356,17 @@ impl Layer for Memory {
         Ok(Box::new(Open { memory: self.clone(), file }))
     }
 
+    fn create_new(&self, name: &str) -> io::Result<Box<dyn LayerFile>> {
+        if self.0.lock().unwrap().names.contains_key(name) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        self.create(name)
+    }
+
     fn open(&self, name: &str, _writable: bool) -> io::Result<Box<dyn LayerFile>> {
+        if self.0.lock().unwrap().no_handles {
+            return Err(io::Error::other("too many open files"));
+        }
         let file = self.0.lock().unwrap().file(name)?;
         Ok(Box::new(Open { memory: self.clone(), file }))
     }
@@ -358,6 +379,9 @@ impl Layer for Memory {
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut disk = self.0.lock().unwrap();
         let step = disk.step(true)?;
+        if disk.fault == Some(Fault::Rename) {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
         if disk.does_it(&step) {
             let file = disk.file(from)?;
             disk.names.remove(from);

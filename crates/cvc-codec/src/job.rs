@@ -123,4 +123,12 @@ pub enum BatchError {
         /// Rows of the destination.
         rows: u64,
     },
+    /// A row to be searched that does not come after those before it.
+    #[error("{chunk}: row {row} does not come after the rows before it")]
+    Disorder {
+        /// The chunk.
+        chunk: ChunkId,
+        /// Its number in the array.
+        row: u64,
+    },
 }

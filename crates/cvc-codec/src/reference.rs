@@ -8,6 +8,8 @@ use crate::backend::{
 use crate::job::{Batch, Job};
 use crate::ops::{self, DictPlanes, PayloadError};
 use crate::plan::{Affine, DecodePlan, Load};
+use crate::rows::RowSlice;
+use crate::scan::{Found, Queries, Scan, ScanBatch};
 use crate::sources::{RunBytes, Sources};
 use crate::stream::Inflater;
 
@@ -52,6 +54,41 @@ impl Backend for ReferenceBackend {
             }
         }
         Ok(())
+    }
+}
+
+impl Scan for ReferenceBackend {
+    fn scan(
+        &self,
+        batch: &ScanBatch<'_>,
+        src: &dyn Payloads,
+        queries: &Queries<'_>,
+        k: usize,
+    ) -> Result<Found, DecodeError> {
+        let (dim, dtype) = (batch.dim() as usize, batch.dtype());
+        assert_eq!(batch.dim(), queries.dim(), "queries of the batch's dim");
+        let mut found = Found::new(queries.len(), k);
+        let mut inflater = Inflater::default();
+        for job in batch.jobs() {
+            let rows = job.rows.len();
+            let len = rows * dim * dtype.size();
+            // Words, for the alignment of any dtype.
+            let mut words = vec![0u64; len.div_ceil(8)];
+            let out = &mut bytemuck::cast_slice_mut(&mut words)[..len];
+            if !out.is_empty() {
+                let job = Job { plan: job.plan, chunk: job.chunk, rows: job.rows.clone(), dst_row: 0 };
+                decode_job(&job, src, &mut inflater, out)?;
+            }
+            for row in 0..rows {
+                let values = &out[row * dim * dtype.size()..(row + 1) * dim * dtype.size()];
+                let values = RowSlice::from_bytes(dtype, 1, dim, values).expect("one row of the batch");
+                for query in 0..queries.len() {
+                    let score = queries.score(query, values);
+                    found.offer(queries.metric(), query, job.first_row + row as u64, score);
+                }
+            }
+        }
+        Ok(found)
     }
 }
 

@@ -327,7 +327,7 @@ impl CpuBackend {
     }
 
     /// Loads the values of some rows at these dims into `out`. Streams only where all of it can be written as one long row.
-    fn load<'d>(
+    pub(crate) fn load<'d>(
         &self,
         plan: &DecodePlan,
         sources: &Sources<'_>,
@@ -484,7 +484,7 @@ fn cut<'p, 'd>(batch: &Batch<'p>, dst: &'d mut [u8]) -> Vec<Piece<'p, 'd>> {
 }
 
 /// Rows of every run of a chunk but the last: whole blocks.
-fn rows_of_run(plan: &DecodePlan) -> u32 {
+pub(crate) fn rows_of_run(plan: &DecodePlan) -> u32 {
     let (row_len, block_rows) = match plan.load() {
         // Four byte planes are about as long as the values they make, and can be entered at any of those.
         Load::DictPlanes => (u64::from(plan.dim()) * 4, 1),
@@ -540,7 +540,7 @@ fn group<'r, 'p, 'd>(
 }
 
 /// The bytes of a run: borrowed, or read into `scratch`, which is made long enough.
-fn run_bytes<'a>(
+pub(crate) fn run_bytes<'a>(
     run: &BlockRun<'_>,
     src: &'a dyn Payloads,
     scratch: &'a mut Vec<u8>,
@@ -558,11 +558,11 @@ fn run_bytes<'a>(
 
 /// What a thread keeps from run to run.
 #[derive(Default)]
-struct Kept {
-    encoded: Vec<u8>,
-    inflated: Vec<u8>,
+pub(crate) struct Kept {
+    pub(crate) encoded: Vec<u8>,
+    pub(crate) inflated: Vec<u8>,
     tile: Vec<f32>,
-    inflater: Inflater,
+    pub(crate) inflater: Inflater,
 }
 
 impl Kept {
@@ -571,7 +571,7 @@ impl Kept {
     const MAX_LEN: usize = 4 * RUN_LEN;
 
     /// Lends what this thread keeps.
-    fn lend<T>(work: impl FnOnce(&mut Kept) -> T) -> T {
+    pub(crate) fn lend<T>(work: impl FnOnce(&mut Kept) -> T) -> T {
         thread_local! {
             static KEPT: Cell<Kept> = Cell::default();
         }
@@ -590,7 +590,7 @@ impl Kept {
 
 /// Does `work` for every item, in any order, on all threads of the pool.
 #[cfg(feature = "rayon")]
-fn for_each<T: Send>(mut items: Vec<T>, work: impl Fn(T) + Send + Sync) {
+pub(crate) fn for_each<T: Send>(mut items: Vec<T>, work: impl Fn(T) + Send + Sync) {
     use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
     match items.len() {
@@ -602,7 +602,7 @@ fn for_each<T: Send>(mut items: Vec<T>, work: impl Fn(T) + Send + Sync) {
 
 /// Does `work` for every item, one after another.
 #[cfg(not(feature = "rayon"))]
-fn for_each<T: Send>(items: Vec<T>, work: impl Fn(T) + Send + Sync) {
+pub(crate) fn for_each<T: Send>(items: Vec<T>, work: impl Fn(T) + Send + Sync) {
     items.into_iter().for_each(work);
 }
 

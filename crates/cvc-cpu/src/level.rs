@@ -13,7 +13,7 @@ use core::fmt;
 pub enum Level {
     /// What every processor of the target has, as the compiler vectorises plain loops.
     Portable,
-    /// AVX2 and F16C.
+    /// AVX2, FMA and F16C.
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
     /// AVX-512 F, BW and VL.
@@ -75,20 +75,27 @@ impl fmt::Display for Level {
     }
 }
 
-/// Proof that this processor has AVX2 and F16C.
+/// Proof that this processor has AVX2, FMA and F16C.
 #[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Avx2(
-    /// Invariant: made by `detect` only, after all of the features were found.
-    (),
+    /// Whether there is AVX-VNNI besides. Invariant: made by `detect` only, after all of the features were found.
+    bool,
 );
 
 #[cfg(target_arch = "x86_64")]
 impl Avx2 {
     /// Asks the processor.
     pub fn detect() -> Option<Self> {
-        let found = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("f16c");
-        found.then_some(Avx2(()))
+        let found = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c");
+        found.then(|| Avx2(is_x86_feature_detected!("avxvnni")))
+    }
+
+    /// Whether this processor multiplies and adds bytes in one instruction (AVX-VNNI).
+    pub(crate) fn has_vnni(self) -> bool {
+        self.0
     }
 }
 
@@ -96,8 +103,8 @@ impl Avx2 {
 #[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Avx512(
-    /// Invariant: made by `detect` only, after all of the features were found.
-    (),
+    /// Whether there is AVX-512 VNNI besides. Invariant: made by `detect` only, after all of the features were found.
+    bool,
 );
 
 #[cfg(target_arch = "x86_64")]
@@ -105,11 +112,15 @@ impl Avx512 {
     /// Asks the processor.
     pub fn detect() -> Option<Self> {
         let found = Avx2::detect().is_some()
-            && is_x86_feature_detected!("fma")
             && is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
             && is_x86_feature_detected!("avx512vl");
-        found.then_some(Avx512(()))
+        found.then(|| Avx512(is_x86_feature_detected!("avx512vnni")))
+    }
+
+    /// Whether this processor multiplies and adds bytes in one instruction (AVX-512 VNNI).
+    pub(crate) fn has_vnni(self) -> bool {
+        self.0
     }
 }
 

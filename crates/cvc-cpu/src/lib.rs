@@ -59,6 +59,7 @@ mod backend;
 mod level;
 mod loops;
 pub mod ops;
+mod scan;
 
 pub use backend::CpuBackend;
 pub use level::Level;

@@ -49,4 +49,4 @@ pub mod widen_f16;
 #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
 mod arm;
 #[cfg(target_arch = "x86_64")]
-mod x86;
+pub(crate) mod x86;

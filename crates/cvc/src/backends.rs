@@ -7,7 +7,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use cvc_codec::{Backend, DType, DecodePlan, DeviceInfo, DeviceKind, Element, HostBuffer, Unsupported};
+use cvc_codec::{
+    Backend, DType, DecodePlan, DeviceInfo, DeviceKind, Element, Found, HostBuffer, Queries, Unsupported,
+};
 use cvc_cpu::CpuBackend;
 #[cfg(feature = "cuda")]
 use cvc_cuda::CudaBackend;
@@ -365,6 +367,24 @@ impl AnyBackend {
             AnyBackend::Wgpu(backend) => backend.explain(plan),
             #[cfg(feature = "cuda")]
             AnyBackend::Cuda(backend) => backend.explain(plan),
+        }
+    }
+
+    /// The `k` best of the chosen rows for each query: [`Array::scan`] on any device.
+    ///
+    /// # Errors
+    /// As [`Array::scan`], and if the device cannot search.
+    pub fn scan(
+        &self,
+        array: &Array<'_>,
+        rows: impl Into<Rows>,
+        queries: &Queries<'_>,
+        k: usize,
+    ) -> Result<Found, Error> {
+        match self {
+            AnyBackend::Cpu(backend) => array.scan(backend, rows, queries, k),
+            #[cfg(any(feature = "wgpu", feature = "cuda"))]
+            _ => Err(Unsupported::new(self.device().kind, "search", "it has no kernels for that yet").into()),
         }
     }
 

@@ -9,7 +9,8 @@ use std::path::Path;
 use cvc_codec::strings::Strings;
 use cvc_codec::{
     Backend, Batch, BlockRun, ChunkShape, Codec, CodecError, DecodeError, DecodePlan, DeviceMemory, Element,
-    HostBuffer, Inflater, Job, Params, Payloads, PlanError, RunBytes, SourceError, StoredChunk, find,
+    Found, HostBuffer, Inflater, Job, Params, Payloads, PlanError, Queries, RowSlice, RunBytes, Scan, ScanBatch,
+    ScanJob, SourceError, StoredChunk, find,
 };
 use cvc_cpu::CpuBackend;
 use cvc_format::{
@@ -528,6 +529,55 @@ impl<'r> Array<'r> {
         Ok(values * out.size())
     }
 
+    /// The `k` best of the chosen rows for each query, found by `backend` where the encoded bytes are. Rows that were chosen twice
+    /// count once, and the order in which they were chosen does not matter.
+    ///
+    /// Most programs want the crate `cvc-search`, which has searches of two stages and any device.
+    ///
+    /// # Errors
+    /// Rows that do not exist, queries of another dim or for other values, damage, a device that cannot do it.
+    pub fn scan<S: Scan>(
+        &self,
+        backend: &S,
+        rows: impl Into<Rows>,
+        queries: &Queries<'_>,
+        k: usize,
+    ) -> Result<Found, Error> {
+        let dtype = self.dtype()?;
+        let out = Queries::row_dtype(queries.metric(), dtype)
+            .map_err(|error| Error::argument("metric", queries.metric(), error.to_string()))?;
+        if queries.dim() != self.dim {
+            let problem = format!("rows of array {:?} have {} values", self.index.name, self.dim);
+            return Err(Error::argument("queries", format!("rows of {} values", queries.dim()), problem));
+        }
+        let rows = Rows::from(merged(rows.into().resolve(self.index.rows)?, 0));
+        let mut found = Found::new(queries.len(), k);
+        if self.dim == 0 || queries.is_empty() {
+            // Rows of no values have no chunks. They are all alike, so the first are the best.
+            let row = RowSlice::from_bytes(out, 1, 0, &[])?;
+            let first = rows.resolve(self.index.rows)?.into_iter().flatten().take(k);
+            for (row_number, query) in first.flat_map(|row| (0..queries.len()).map(move |query| (row, query))) {
+                found.offer(queries.metric(), query, row_number, queries.score(query, row));
+            }
+            return Ok(found);
+        }
+        let selection = self.select(rows, out)?;
+        selection.check(backend)?;
+        // Heads and plans of as many chunks as are searched together stay in memory.
+        for pieces in selection.pieces.chunks(SCANNED_TOGETHER) {
+            let jobs = pieces.iter().map(|piece| {
+                let (chunk, plan) = &selection.plans[piece.plan];
+                let first_row = self.entry(*chunk).rows.start + u64::from(piece.rows.start);
+                ScanJob { plan, chunk: *chunk, rows: piece.rows.clone(), first_row }
+            });
+            let batch = ScanBatch::new(jobs.collect(), self.dim, out)?;
+            let payloads = ArrayPayloads { array: *self };
+            let scanned = backend.scan(&batch, &payloads, queries, k);
+            found.merge(&scanned.map_err(|error| self.decode_error(error))?);
+        }
+        Ok(found)
+    }
+
     /// The ranges of the file's bytes that reading these rows needs: heads and blocks, sorted, those closer than `gap`
     /// bytes made one. What a source far away should fetch.
     ///
@@ -753,6 +803,9 @@ struct Piece {
     rows: Range<u32>,
     dst_row: u64,
 }
+
+/// Pieces of chunks that one call of a backend searches.
+const SCANNED_TOGETHER: usize = 1 << 16;
 
 /// Device memory that values on their way to the host take at a time, unless one row is longer.
 const WINDOW_LEN: u64 = 128 << 20;

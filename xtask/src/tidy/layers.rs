@@ -10,9 +10,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("cvc-cuda", &["cvc-codec"]),
     ("cvc-wgpu", &["cvc-codec"]),
     ("cvc", &["cvc-format", "cvc-codec", "cvc-cpu", "cvc-cuda", "cvc-wgpu"]),
+    ("cvc-search", &["cvc"]),
     ("cvc-store", &["cvc"]),
-    ("cvc-cli", &["cvc", "cvc-store"]),
-    ("cvc-python", &["cvc", "cvc-store"]),
+    ("cvc-cli", &["cvc", "cvc-search", "cvc-store"]),
+    ("cvc-python", &["cvc", "cvc-search", "cvc-store"]),
     // Unpublished; it tests what it likes.
     ("cvc-conformance", &["cvc-format", "cvc-codec", "cvc-cpu", "cvc"]),
     ("cvc-cuda-standin", &[]),

@@ -31,7 +31,7 @@ pub(super) fn load_128(bytes: &[u8; 16]) -> __m128i {
 /// Loads 32 bytes.
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(super) fn load_256(bytes: &[u8; 32]) -> __m256i {
+pub(crate) fn load_256(bytes: &[u8; 32]) -> __m256i {
     // SAFETY: the reference is good for 32 bytes, and the load needs no alignment.
     unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
 }

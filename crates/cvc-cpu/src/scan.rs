@@ -1,0 +1,482 @@
+//! Searching on the processor: the best rows of encoded chunks, on every core.
+//!
+//! ```text
+//! for row in rows { decode it; for query in queries { offer the row with its exact score } }
+//! ```
+//!
+//! 1. Rows are taken in runs of blocks that stay in the cache, as decoding does; each thread keeps the best rows of the runs it took,
+//!    and those are merged at the end. What is best does not depend on who found it, so neither does the result.
+//! 2. Most rows are far from being among the best, and a bound shows it ([`bounds`]): products in f32, or of integers where the rows are codes of a byte,
+//!    decide which rows are looked at closely. Only those get an exact score ([`cvc_codec::scan`]).
+//! 3. Rows of codes are not decoded for the products. Rows of floats that lie in memory are multiplied where they are; others are
+//!    decoded into a tile that stays in the L1 cache.
+//! 4. Threads tell each other how good a row must be by now.
+//! 5. Metrics that are not products, and values that f32 cannot hold, get exact scores for every row.
+
+mod bounds;
+mod products;
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use cvc_codec::ops::PayloadError;
+use cvc_codec::ops::affine_u8::row_parameter;
+use cvc_codec::{
+    Affine, Backend, Batch, BlockRun, ChunkId, DType, DecodeError, DecodePlan, FirstError, Found, HostBuffer, Job, Load,
+    Payloads, Queries, RowSlice, Scan, ScanBatch, Sources,
+};
+
+use crate::backend::{CpuBackend, Kept, for_each, rows_of_run, run_bytes};
+use crate::level::Level;
+use crate::ops::stores::Ordinary;
+use bounds::{QueryTerms, Rounded, RowTerms, float_error};
+use products::{CodeColumns, CodeSums, FloatColumns, code_sums, squares};
+
+/// Runs that are listed at a time: some megabytes of list for half a gigabyte of codes.
+const WINDOW: usize = 4096;
+
+/// Bytes of a tile of decoded floats: what stays in the L1 cache beside a part of a panel.
+const TILE_LEN: usize = 24 << 10;
+
+/// The most rows of a tile.
+const TILE_ROWS: usize = 64;
+
+impl Scan for CpuBackend {
+    fn scan(
+        &self,
+        batch: &ScanBatch<'_>,
+        src: &dyn Payloads,
+        queries: &Queries<'_>,
+        k: usize,
+    ) -> Result<Found, DecodeError> {
+        assert_eq!(batch.dim(), queries.dim(), "queries of the batch's dim");
+        if queries.is_empty() || batch.dim() == 0 {
+            return self.scan_nothing(batch, queries, k);
+        }
+        let filters = Filters::new(self.level(), queries);
+        let shared = Shared::new(queries.len());
+        let idle: Mutex<Vec<Worker>> = Mutex::default();
+        let idle = || idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let first_error = FirstError::default();
+        let mut runs = runs(batch).peekable();
+        while runs.peek().is_some() {
+            let window: Vec<Run<'_>> = runs.by_ref().take(WINDOW).collect();
+            for_each(window, |run| {
+                if first_error.is_before(run.first_row()) {
+                    return;
+                }
+                let worker = idle().pop();
+                let mut worker = worker.unwrap_or_else(|| Worker::new(queries.len(), k));
+                let scanned =
+                    Scanned { backend: self, queries, filters: &filters, shared: &shared, run: &run };
+                if let Err(error) = scanned.scan(src, &mut worker) {
+                    first_error.note(run.first_row(), error);
+                }
+                idle().push(worker);
+            });
+        }
+        first_error.into_result()?;
+        let mut found = Found::new(queries.len(), k);
+        idle().iter().for_each(|worker| found.merge(&worker.found));
+        Ok(found)
+    }
+}
+
+impl CpuBackend {
+    /// Rows without values, or no queries: there is nothing to read.
+    fn scan_nothing(
+        &self,
+        batch: &ScanBatch<'_>,
+        queries: &Queries<'_>,
+        k: usize,
+    ) -> Result<Found, DecodeError> {
+        let mut found = Found::new(queries.len(), k);
+        let row = RowSlice::from_bytes(batch.dtype(), 1, 0, &[]).expect("no bytes for no values");
+        for query in 0..queries.len() {
+            let score = queries.score(query, row);
+            let rows = batch.jobs().iter().flat_map(|job| (job.first_row..).take(job.rows.len()));
+            // They are all alike, so the first are the best.
+            rows.take(k).for_each(|row| found.offer(queries.metric(), query, row, score));
+        }
+        Ok(found)
+    }
+}
+
+/// Blocks side by side of one chunk, and the rows of them that are wanted.
+struct Run<'p> {
+    plan: &'p DecodePlan,
+    chunk: ChunkId,
+    blocks: Range<u32>,
+    /// Counted from the start of the chunk, ascending; at least one range.
+    rows: Vec<Range<u32>>,
+    /// The number in the array of the chunk's first row.
+    base: u64,
+}
+
+impl Run<'_> {
+    fn first_row(&self) -> u64 {
+        self.base + u64::from(self.rows[0].start)
+    }
+}
+
+/// The jobs of a batch cut where runs end, those of one run together.
+fn runs<'b, 'p>(batch: &'b ScanBatch<'p>) -> impl Iterator<Item = Run<'p>> + use<'b, 'p> {
+    let pieces = batch.jobs().iter().filter(|job| !job.rows.is_empty()).flat_map(|job| {
+        let of_run = match job.plan.load() {
+            // It is needed as a whole.
+            Load::DictPlanes => u32::MAX,
+            _ => rows_of_run(job.plan),
+        };
+        let last = (job.rows.end - 1) / of_run;
+        (job.rows.start / of_run..=last).map(move |run| {
+            let start = job.rows.start.max(run * of_run);
+            let end = job.rows.end.min((run * of_run).saturating_add(of_run));
+            let base = job.first_row - u64::from(job.rows.start);
+            (job.plan, job.chunk, run, start..end, base)
+        })
+    });
+    let mut pieces = pieces.peekable();
+    std::iter::from_fn(move || {
+        let (plan, chunk, run, rows, base) = pieces.next()?;
+        let parts = plan.parts();
+        let mut blocks = parts.blocks_of(rows.clone());
+        let mut rows = vec![rows];
+        // A run is read as a whole even if little of it is wanted, but not what is not a block's neighbour.
+        while let Some((_, _, _, more, _)) = pieces.next_if(|(next_plan, next, next_run, more, _)| {
+            *next == chunk
+                && *next_run == run
+                && core::ptr::eq(*next_plan, plan)
+                && parts.blocks_of(more.clone()).start <= blocks.end
+        }) {
+            blocks.end = blocks.end.max(parts.blocks_of(more.clone()).end);
+            match rows.last_mut() {
+                Some(last) if last.end == more.start => last.end = more.end,
+                _ => rows.push(more),
+            }
+        }
+        Some(Run { plan, chunk, blocks, rows, base })
+    })
+}
+
+/// What queries are made to, for each kind of rows.
+struct Filters {
+    level: Level,
+    /// For rows of floats; `None` if only exact scores will do.
+    floats: Option<(FloatColumns, QueryTerms)>,
+    /// For rows of codes of a byte.
+    codes: Option<(CodeColumns, QueryTerms)>,
+}
+
+impl Filters {
+    fn new(level: Level, queries: &Queries<'_>) -> Self {
+        if !queries.metric().is_of_products() {
+            return Filters { level, floats: None, codes: None };
+        }
+        let dim = queries.dim() as usize;
+        let columns = FloatColumns::new(queries.floats(), dim);
+        let terms = QueryTerms::of_floats(queries, columns.width());
+        let floats = Some((columns, terms));
+        let codes = (dim <= CodeColumns::MAX_DIM).then(|| {
+            let rounded = Rounded::new(queries.floats(), dim, CodeColumns::greatest(level));
+            let columns = CodeColumns::new(&rounded.columns, dim);
+            let terms = QueryTerms::of_codes(queries, &rounded, columns.width());
+            (columns, terms)
+        });
+        Filters { level, floats, codes }
+    }
+}
+
+/// How good a row must be for each query, as far as all threads know.
+struct Shared {
+    /// The goodness of a row, as integers in the same order.
+    thresholds: Vec<AtomicU32>,
+}
+
+impl Shared {
+    fn new(queries: usize) -> Self {
+        let lowest = ordered(f32::NEG_INFINITY);
+        Shared { thresholds: std::iter::repeat_with(|| AtomicU32::new(lowest)).take(queries).collect() }
+    }
+
+    fn raise(&self, query: usize, goodness: f32) {
+        self.thresholds[query].fetch_max(ordered(goodness), Ordering::Relaxed);
+    }
+
+    /// It may be out of date, which only makes for more work.
+    fn threshold(&self, query: usize) -> f32 {
+        let bits = self.thresholds[query].load(Ordering::Relaxed);
+        f32::from_bits(if bits >> 31 == 1 { bits & (u32::MAX >> 1) } else { !bits })
+    }
+}
+
+/// An integer for a float that is not NaN: larger for larger ones.
+fn ordered(value: f32) -> u32 {
+    let bits = value.to_bits();
+    if bits >> 31 == 1 { !bits } else { bits | 1 << 31 }
+}
+
+/// What a thread keeps from run to run of one scan.
+struct Worker {
+    found: Found,
+    /// Bounds below which rows are not good enough, for each sum of a row.
+    thresholds: Vec<f32>,
+    sums: Vec<f32>,
+    terms: Vec<RowTerms>,
+    squares: Vec<f32>,
+    code_sums: Vec<CodeSums>,
+    /// Rows of floats.
+    tile: Vec<f32>,
+    /// Rows of codes, where those at hand are not where they are needed.
+    codes: Vec<u8>,
+    /// One row, for exact scores.
+    row: Vec<f32>,
+    /// Rows of any dtype. Words, for their alignment.
+    words: Vec<u64>,
+    /// Queries for which a row may do.
+    survivors: Vec<usize>,
+}
+
+impl Worker {
+    fn new(queries: usize, k: usize) -> Self {
+        Worker {
+            found: Found::new(queries, k),
+            thresholds: Vec::new(),
+            sums: Vec::new(),
+            terms: Vec::new(),
+            squares: Vec::new(),
+            code_sums: Vec::new(),
+            tile: Vec::new(),
+            codes: Vec::new(),
+            row: Vec::new(),
+            words: Vec::new(),
+            survivors: Vec::new(),
+        }
+    }
+
+    /// Learns how good rows must be by now.
+    fn set_thresholds(&mut self, terms: &QueryTerms, shared: &Shared, width: usize) {
+        self.thresholds.clear();
+        self.thresholds.extend((0..width).map(|query| match self.found.tops.get(query) {
+            Some(top) => terms.threshold(query, top.threshold().max(shared.threshold(query))),
+            // What fills up a panel.
+            None => f32::INFINITY,
+        }));
+    }
+}
+
+/// One run that is being scanned.
+struct Scanned<'a> {
+    backend: &'a CpuBackend,
+    queries: &'a Queries<'a>,
+    filters: &'a Filters,
+    shared: &'a Shared,
+    run: &'a Run<'a>,
+}
+
+impl Scanned<'_> {
+    fn scan(&self, src: &dyn Payloads, worker: &mut Worker) -> Result<(), DecodeError> {
+        let Run { plan, chunk, blocks, .. } = self.run;
+        if matches!(plan.load(), Load::DictPlanes) {
+            return self.decoded(src, worker);
+        }
+        let run = BlockRun { chunk: *chunk, parts: plan.parts(), blocks: blocks.clone() };
+        Kept::lend(|kept| {
+            let bytes = run_bytes(&run, src, &mut kept.encoded);
+            let bytes = bytes.map_err(|error| DecodeError::Source { chunk: *chunk, error })?;
+            let sources = Sources::new(plan, &run, bytes, &mut kept.inflater, &mut kept.inflated);
+            let scanned = sources.and_then(|sources| self.rows(&sources, worker));
+            scanned.map_err(|error| DecodeError::Payload { chunk: *chunk, error })
+        })
+    }
+
+    /// Scans the rows of a run.
+    fn rows(&self, sources: &Sources<'_>, worker: &mut Worker) -> Result<(), PayloadError> {
+        let plan = self.run.plan;
+        match (plan.load(), &self.filters.codes, &self.filters.floats) {
+            (Load::AffineU8(Affine::Row | Affine::Chunk { .. }), Some(filter), _) if plan.out() == DType::F32 => {
+                self.codes(sources, filter, worker)
+            }
+            (_, _, Some(filter)) if plan.out() == DType::F32 => self.floats(sources, filter, worker),
+            _ => self.every(sources, worker),
+        }
+    }
+
+    /// Rows of codes of a byte.
+    fn codes(
+        &self,
+        sources: &Sources<'_>,
+        (columns, queries): &(CodeColumns, QueryTerms),
+        worker: &mut Worker,
+    ) -> Result<(), PayloadError> {
+        let (level, plan, metric) = (self.filters.level, self.run.plan, self.queries.metric());
+        let (dim, stored) = (plan.dim() as usize, plan.shape().dim as usize);
+        let stride = columns.stride();
+        for rows in self.run.rows.iter().flat_map(|rows| tiles(rows.clone(), TILE_ROWS)) {
+            let codes = sources.rows_of(0, rows.clone());
+            let codes = if stored == stride && dim == stride {
+                codes
+            } else {
+                // The padding is 0 and stays so.
+                worker.codes.resize(TILE_ROWS * stride, 0);
+                for (padded, codes) in worker.codes.chunks_exact_mut(stride).zip(codes.chunks_exact(stored)) {
+                    padded[..dim].copy_from_slice(&codes[..dim]);
+                }
+                &worker.codes[..rows.len() * stride]
+            };
+            worker.code_sums.resize(rows.len(), CodeSums::default());
+            code_sums(level, codes, stride, &mut worker.code_sums);
+            worker.sums.resize(rows.len() * columns.width(), 0.0);
+            columns.products(level, codes, &mut worker.sums);
+            worker.terms.clear();
+            for (row, sums) in rows.clone().zip(&worker.code_sums) {
+                let (scale, min) = match plan.load() {
+                    Load::AffineU8(Affine::Chunk { scale, min }) => (*scale, *min),
+                    _ => {
+                        let of_row = row..row + 1;
+                        let min = row_parameter(sources.rows_of(1, of_row.clone()), row, "minimum")?;
+                        (row_parameter(sources.rows_of(2, of_row), row, "scale")?, min)
+                    }
+                };
+                worker.terms.push(RowTerms::of_codes(metric, dim, scale, min, *sums));
+            }
+            self.closely(rows, columns.width(), queries, worker, |row, values| {
+                let row = row..row + 1;
+                self.backend.load(plan, sources, row, 0..dim, Ordinary, bytemuck::cast_slice_mut(values))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Rows that are decoded to floats.
+    fn floats(
+        &self,
+        sources: &Sources<'_>,
+        (columns, queries): &(FloatColumns, QueryTerms),
+        worker: &mut Worker,
+    ) -> Result<(), PayloadError> {
+        let (level, plan, metric) = (self.filters.level, self.run.plan, self.queries.metric());
+        let dim = plan.dim() as usize;
+        let error = float_error(dim);
+        let tile_rows = (TILE_LEN / (dim * 4)).clamp(4, TILE_ROWS);
+        let in_place = |rows: Range<u32>| -> Option<&[f32]> {
+            let as_they_are = cfg!(target_endian = "little")
+                && matches!(plan.load(), Load::Copy(DType::F32))
+                && plan.dim() == plan.shape().dim;
+            if as_they_are { bytemuck::try_cast_slice(sources.rows_of(0, rows)).ok() } else { None }
+        };
+        let mut tile = std::mem::take(&mut worker.tile);
+        for rows in self.run.rows.iter().flat_map(|rows| tiles(rows.clone(), tile_rows)) {
+            let values = match in_place(rows.clone()) {
+                Some(values) => values,
+                None => {
+                    tile.resize(rows.len() * dim, 0.0);
+                    let out = bytemuck::cast_slice_mut(&mut tile);
+                    self.backend.load(plan, sources, rows.clone(), 0..dim, Ordinary, out)?;
+                    &tile
+                }
+            };
+            worker.squares.resize(rows.len(), 0.0);
+            squares(level, values, dim, &mut worker.squares);
+            worker.sums.resize(rows.len() * columns.width(), 0.0);
+            columns.products(level, values, &mut worker.sums);
+            worker.terms.clear();
+            let terms = worker.squares.iter().map(|squares| RowTerms::of_floats(metric, *squares, error));
+            worker.terms.extend(terms);
+            let start = rows.start;
+            self.closely(rows, columns.width(), queries, worker, |row, out| {
+                let at = (row - start) as usize * dim;
+                out.copy_from_slice(&values[at..at + dim]);
+                Ok(())
+            })?;
+        }
+        worker.tile = tile;
+        Ok(())
+    }
+
+    /// Gives exact scores to those rows of a tile that may be good enough, whose terms and sums are those of the worker.
+    fn closely(
+        &self,
+        rows: Range<u32>,
+        width: usize,
+        terms: &QueryTerms,
+        worker: &mut Worker,
+        mut decode: impl FnMut(u32, &mut [f32]) -> Result<(), PayloadError>,
+    ) -> Result<(), PayloadError> {
+        let dim = self.run.plan.dim() as usize;
+        worker.set_thresholds(terms, self.shared, width);
+        for (at, row) in rows.enumerate() {
+            let Worker { found, thresholds, sums, terms: of_rows, row: values, survivors, .. } = &mut *worker;
+            survivors.clear();
+            let products = &sums[at * width..(at + 1) * width];
+            terms.survivors(&of_rows[at], products, thresholds, |query| survivors.push(query));
+            if survivors.is_empty() {
+                continue;
+            }
+            values.resize(dim, 0.0);
+            decode(row, values)?;
+            for query in survivors.iter().copied().filter(|query| *query < self.queries.len()) {
+                let exact = RowSlice::new(values, dim).expect("one row");
+                self.offer(found, query, row, exact);
+                let worst = found.tops[query].threshold();
+                thresholds[query] = terms.threshold(query, worst).max(thresholds[query]);
+            }
+        }
+        Ok(())
+    }
+
+    fn offer(&self, found: &mut Found, query: usize, row: u32, values: RowSlice<'_>) {
+        let before = found.tops[query].threshold();
+        let score = self.queries.score(query, values);
+        found.offer(self.queries.metric(), query, self.run.base + u64::from(row), score);
+        let worst = found.tops[query].threshold();
+        if worst > before {
+            self.shared.raise(query, worst);
+        }
+    }
+
+    /// Rows that all get exact scores.
+    fn every(&self, sources: &Sources<'_>, worker: &mut Worker) -> Result<(), PayloadError> {
+        let plan = self.run.plan;
+        let dim = plan.dim() as usize;
+        let row_len = dim * plan.out().size();
+        let mut words = std::mem::take(&mut worker.words);
+        words.resize(row_len.div_ceil(8), 0);
+        let out = &mut bytemuck::cast_slice_mut(&mut words)[..row_len];
+        for row in self.run.rows.iter().flat_map(Clone::clone) {
+            self.backend.load(plan, sources, row..row + 1, 0..dim, Ordinary, out)?;
+            let values = RowSlice::from_bytes(plan.out(), 1, dim, out).expect("one row of the plan");
+            for query in 0..self.queries.len() {
+                self.offer(&mut worker.found, query, row, values);
+            }
+        }
+        worker.words = words;
+        Ok(())
+    }
+
+    /// Rows that cannot be had without their whole chunk: they are decoded, and get exact scores.
+    fn decoded(&self, src: &dyn Payloads, worker: &mut Worker) -> Result<(), DecodeError> {
+        let Run { plan, chunk, rows, .. } = self.run;
+        let dim = plan.dim() as usize;
+        for rows in rows {
+            let job = Job { plan, chunk: *chunk, rows: rows.clone(), dst_row: 0 };
+            let batch = Batch::new(vec![job], rows.len() as u64, plan.dim(), DType::F32).expect("one job");
+            let mut tile = vec![0.0; rows.len() * dim];
+            self.backend.decode(&batch, src, &mut HostBuffer::fresh(&mut tile))?;
+            for (row, values) in rows.clone().zip(tile.chunks_exact(dim)) {
+                let values = RowSlice::new(values, dim).expect("one row");
+                for query in 0..self.queries.len() {
+                    self.offer(&mut worker.found, query, row, values);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Rows in parts of at most so many.
+fn tiles(rows: Range<u32>, most: usize) -> impl Iterator<Item = Range<u32>> {
+    let tail = u32::try_from(most).expect("a few rows");
+    let Range { start, end } = rows;
+    (start..end).step_by(most).map(move |start| start..end.min(start.saturating_add(tail)))
+}

@@ -1,0 +1,290 @@
+//! How good a row can be at most, given a product that was computed in a hurry.
+//!
+//! ```text
+//! goodness of row x for query q <= a (scale P + shift) + b offset + h spread + t slack + n
+//! ```
+//!
+//! `P` is the product of what the row and the query were made to; `a`, `b`, `h`, `t`, `n` ([`RowTerms`]) depend on the row alone, `scale`,
+//! `shift`, `offset`, `spread`, `slack` ([`QueryTerms`]) on the query alone. A row is looked at closely only if this is not below what the worst row
+//! kept has. Goodness is here what can be computed from products without the query's own length: `q.x` for dot, `q.x / |x|` for cosine,
+//! `2 q.x - |x|^2` for both distances; [`QueryTerms::set_threshold`] brings thresholds to it.
+//!
+//! # Rows of floats
+//!
+//! `P` is `q.x` summed in f32 in some order, which is off by at most `(d + 2) u |q| |x|` with `u = 2^-24` (products and sums round, and
+//! Cauchy and Schwarz bound the sum of magnitudes); so is `|x|^2`. [`float_error`] is twice as much and some more.
+//!
+//! # Rows of codes: `x = s c + m`, with codes `c` of a byte
+//!
+//! The query is rounded to integers: `q = scale Q + r`, and `P = Q.c` is exact. Then
+//!
+//! ```text
+//! q.x = s (scale P + r.c) + m sum(q)
+//! r.c = r.(c - 128) + 128 sum(r)      |r.(c - 128)| <= |r| |c - 128|
+//! ```
+//!
+//! so `a = s`, `shift = 128 sum(r)`, `b = m`, `offset = sum(q)`, `h = |s| |c - 128|`, `spread = |r|`. All lengths follow from the sum of the codes and that of
+//! their squares, which are integers. Decoding rounds each value twice, by `2^-24` of `|s c| + |m|` each time at most; this, and the rounding of the
+//! five terms themselves, is below `2^-19 M |q|` with `M = |s| (2 |c| + 128 sqrt(d)) + |m| sqrt(d)`.
+//!
+//! Where numbers are so large or small that f32 would overflow or lose digits, and where a length is the small difference of large numbers, the bound is
+//! NaN, which is not below anything.
+
+use cvc_codec::{Metric, Queries};
+
+use super::products::CodeSums;
+
+/// What a row has to do with its bound.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct RowTerms {
+    /// `a`: by which products are multiplied.
+    pub(super) product: f32,
+    /// `b`.
+    pub(super) offset: f32,
+    /// `h`: how much it matters that the query was rounded.
+    pub(super) spread: f32,
+    /// `t`: what arithmetic rounds.
+    pub(super) slack: f32,
+    /// `n`.
+    pub(super) fixed: f32,
+}
+
+/// What queries have to do with bounds, one number for each sum of a row, of which there may be more than queries.
+#[derive(Clone, Debug)]
+pub(super) struct QueryTerms {
+    metric: Metric,
+    pub(super) scale: Vec<f32>,
+    pub(super) shift: Vec<f32>,
+    pub(super) offset: Vec<f32>,
+    pub(super) spread: Vec<f32>,
+    pub(super) slack: Vec<f32>,
+    /// The length of each query.
+    lengths: Vec<f64>,
+}
+
+/// Lengths beyond which f32 may overflow or lose digits on the way.
+const LENGTHS: core::ops::RangeInclusive<f64> = 1e-15..=1e15;
+
+/// How far off products of floats of so many values can be, as a part of the lengths of both.
+pub(super) fn float_error(dim: usize) -> f64 {
+    (dim as f64 + 16.0) / f64::from(1u32 << 23)
+}
+
+/// Beyond which a bound says nothing.
+const MOST_ERROR: f64 = 0.1;
+
+impl RowTerms {
+    /// Of a row that must be looked at.
+    pub(super) const UNKNOWN: RowTerms =
+        RowTerms { product: f32::NAN, offset: f32::NAN, spread: f32::NAN, slack: f32::NAN, fixed: f32::NAN };
+
+    /// Of a row of floats whose squares add up to about `squares`; `error` is their [`float_error`].
+    pub(super) fn of_floats(metric: Metric, squares: f32, error: f64) -> RowTerms {
+        let length = f64::from(squares).sqrt();
+        if !LENGTHS.contains(&length) || error > MOST_ERROR {
+            return RowTerms::UNKNOWN;
+        }
+        terms(metric, Parts { product: 1.0, offset: 0.0, spread: 0.0, slack: error * length, length, length_error: error })
+    }
+
+    /// Of a row of `dim` codes that decode to `scale * code + min`.
+    pub(super) fn of_codes(metric: Metric, dim: usize, scale: f32, min: f32, sums: CodeSums) -> RowTerms {
+        let (d, s, m) = (dim as f64, f64::from(scale), f64::from(min));
+        let (sum, squares) = (f64::from(sums.sum), f64::from(sums.squares));
+        // Sums of integers below 2^53: exact, and never negative.
+        let around = (squares - 256.0 * sum + 16384.0 * d).sqrt();
+        let (codes, root) = (squares.sqrt(), d.sqrt());
+        let magnitude = s.abs() * (2.0 * codes + 128.0 * root) + m.abs() * root;
+        if !LENGTHS.contains(&magnitude) {
+            return RowTerms::UNKNOWN;
+        }
+        let largest = s.abs() * codes + m.abs() * root;
+        let length = (s * s * squares + 2.0 * s * m * sum + d * m * m).max(0.0).sqrt();
+        // Decoding rounds; and where the three terms cancel, so does f64.
+        let length_error = largest / length / f64::from(1u32 << 22);
+        if metric != Metric::Dot && (length < largest / 1024.0 || length == 0.0) {
+            return RowTerms::UNKNOWN;
+        }
+        let slack = magnitude / f64::from(1u32 << 19);
+        terms(metric, Parts { product: s, offset: m, spread: s.abs() * around, slack, length, length_error })
+    }
+}
+
+/// The terms of a row for dot products, and its length.
+struct Parts {
+    product: f64,
+    offset: f64,
+    spread: f64,
+    slack: f64,
+    length: f64,
+    /// As a part of the length.
+    length_error: f64,
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the slack covers what is rounded")]
+fn terms(metric: Metric, parts: Parts) -> RowTerms {
+    let Parts { product, offset, spread, slack, length, length_error } = parts;
+    let (by, more, fixed) = match metric {
+        Metric::Dot => (1.0, 0.0, 0.0),
+        // The product is at most `|q| |x|`, so that is what an error of the length makes of it.
+        Metric::Cosine => (1.0 / length, 2.0 * length_error + 1e-6, 0.0),
+        _ => {
+            let square = length * length;
+            (2.0, 0.0, -square + square * (2.0 * length_error + 2e-6))
+        }
+    };
+    RowTerms {
+        product: (product * by) as f32,
+        offset: (offset * by) as f32,
+        spread: (spread * by) as f32,
+        slack: (slack * by * 1.001 + more) as f32,
+        fixed: fixed as f32,
+    }
+}
+
+/// Queries that were rounded to integers.
+#[derive(Clone, Debug)]
+pub(super) struct Rounded {
+    /// The integers, query after query.
+    pub(super) columns: Vec<i8>,
+    /// The step of each query.
+    pub(super) scale: Vec<f64>,
+    /// What rounding left of each: its length, and its sum.
+    pub(super) rest_length: Vec<f64>,
+    pub(super) rest_sum: Vec<f64>,
+}
+
+impl Rounded {
+    /// Vectors of `dim` values rounded to integers of at most `greatest`.
+    pub(super) fn new(vectors: &[f32], dim: usize, greatest: i8) -> Self {
+        let mut rounded = Rounded {
+            columns: Vec::with_capacity(vectors.len()),
+            scale: Vec::new(),
+            rest_length: Vec::new(),
+            rest_sum: Vec::new(),
+        };
+        for vector in vectors.chunks_exact(dim.max(1)) {
+            let largest = vector.iter().fold(0.0, |largest: f32, value| largest.max(value.abs()));
+            let scale = f64::from(largest) / f64::from(greatest);
+            let (mut squares, mut sum) = (0.0, 0.0);
+            rounded.columns.extend(vector.iter().map(|value| {
+                let value = f64::from(*value);
+                let nearest = if scale == 0.0 { 0.0 } else { (value / scale).round_ties_even() };
+                let rest = value - nearest * scale;
+                squares += rest * rest;
+                sum += rest;
+                #[expect(clippy::cast_possible_truncation, reason = "at most `greatest` in magnitude")]
+                let nearest = nearest as i8;
+                nearest.clamp(-greatest, greatest)
+            }));
+            rounded.scale.push(scale);
+            rounded.rest_length.push(squares.sqrt());
+            rounded.rest_sum.push(sum);
+        }
+        rounded
+    }
+}
+
+impl QueryTerms {
+    /// For products of floats, `width` sums to a row.
+    pub(super) fn of_floats(queries: &Queries<'_>, width: usize) -> Self {
+        let mut terms = QueryTerms::empty(queries, width);
+        terms.scale[..queries.len()].fill(1.0);
+        terms
+    }
+
+    /// For products of codes with queries that were rounded so.
+    #[expect(clippy::cast_possible_truncation, reason = "the slack covers what is rounded")]
+    pub(super) fn of_codes(queries: &Queries<'_>, rounded: &Rounded, width: usize) -> Self {
+        let mut terms = QueryTerms::empty(queries, width);
+        let dim = queries.dim() as usize;
+        for (query, values) in queries.floats().chunks_exact(dim.max(1)).enumerate() {
+            terms.scale[query] = rounded.scale[query] as f32;
+            terms.shift[query] = (128.0 * rounded.rest_sum[query]) as f32;
+            terms.offset[query] = values.iter().map(|value| f64::from(*value)).sum::<f64>() as f32;
+            terms.spread[query] = (rounded.rest_length[query] * (1.0 + 1e-6)) as f32;
+        }
+        terms
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "the slack covers what is rounded")]
+    fn empty(queries: &Queries<'_>, width: usize) -> Self {
+        let dim = queries.dim() as usize;
+        let squares = |values: &[f32]| values.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>();
+        let lengths: Vec<f64> =
+            queries.floats().chunks_exact(dim.max(1)).map(|values| squares(values).sqrt()).collect();
+        let none = || vec![0.0; width];
+        let mut slack = none();
+        for (slack, length) in slack.iter_mut().zip(&lengths) {
+            *slack = (length * 1.001) as f32;
+        }
+        QueryTerms {
+            metric: queries.metric(),
+            scale: none(),
+            shift: none(),
+            offset: none(),
+            spread: none(),
+            slack,
+            lengths,
+        }
+    }
+
+    /// The bound below which a row is not as good as `goodness` for query `query`.
+    #[expect(clippy::cast_possible_truncation, reason = "rounded downwards by more")]
+    pub(super) fn threshold(&self, query: usize, goodness: f32) -> f32 {
+        let length = self.lengths[query];
+        if !LENGTHS.contains(&length) || !goodness.is_finite() {
+            // Whatever is better than the best is not.
+            return if goodness == f32::INFINITY { f32::INFINITY } else { f32::NEG_INFINITY };
+        }
+        let score = f64::from(goodness);
+        // A score was rounded to f32 by 2^-24 of it; some more for rounding here.
+        let ulps = 1e-6;
+        let threshold = match self.metric {
+            Metric::Dot => score - score.abs() * ulps,
+            Metric::Cosine => (score - score.abs() * ulps - 1e-30) * length,
+            _ => {
+                let distance = if self.metric == Metric::L2 { score * score } else { -score };
+                length * length - distance - (length * length + distance) * ulps
+            }
+        };
+        (threshold - threshold.abs() * ulps) as f32
+    }
+
+    /// Calls `found` for every query for which a row with these terms and products may be good enough.
+    #[inline(always)]
+    pub(super) fn survivors(
+        &self,
+        row: &RowTerms,
+        products: &[f32],
+        thresholds: &[f32],
+        mut found: impl FnMut(usize),
+    ) {
+        /// Queries that are compared together.
+        const TOGETHER: usize = 16;
+        let width = products.len();
+        let terms = [&self.scale, &self.shift, &self.offset, &self.spread, &self.slack];
+        assert!(terms.iter().all(|terms| terms.len() == width) && thresholds.len() == width);
+        let bound = |query: usize| {
+            row.product * (self.scale[query] * products[query] + self.shift[query])
+                + row.offset * self.offset[query]
+                + row.spread * self.spread[query]
+                + row.slack * self.slack[query]
+                + row.fixed
+        };
+        #[expect(clippy::neg_cmp_op_on_partial_ord, reason = "what cannot be compared must be looked at")]
+        let may_do = |query: usize| !(bound(query) < thresholds[query]);
+        let mut start = 0;
+        while start + TOGETHER <= width {
+            let mut any = false;
+            for query in start..start + TOGETHER {
+                any |= may_do(query);
+            }
+            if any {
+                (start..start + TOGETHER).filter(|query| may_do(*query)).for_each(&mut found);
+            }
+            start += TOGETHER;
+        }
+        (start..width).filter(|query| may_do(*query)).for_each(found);
+    }
+}

@@ -1,0 +1,666 @@
+//! Products of rows with queries: the loops in which a search spends its time.
+//!
+//! ```text
+//! for row in rows { for column in columns { sums[row][column] = sum(row[i] * column[i]) } }
+//! ```
+//!
+//! A *column* is what a query, or anything else that rows are multiplied with, was made to. There are two forms of the loop:
+//!
+//! 1. Few columns (a single query): the values of a row and of each column are multiplied side by side, in as many sums as hide the
+//!    latency of adding. A row comes from memory once, which is what such a search waits for.
+//! 2. Many columns: [`PANEL`] columns at a time lie interleaved in a *panel*, so that a value of a row meets all of them in one vector,
+//!    and a few rows take turns with the panel in registers. Nothing is added across a vector.
+//!
+//! The order of sums differs between forms and levels: what is computed here only decides which rows are looked at closely.
+#![cfg_attr(
+    target_arch = "x86_64",
+    expect(unsafe_code, reason = "calls of code that needs more than the target's features, behind tokens")
+)]
+
+use crate::level::Level;
+
+/// Columns of a panel.
+pub(super) const PANEL: usize = 16;
+
+/// The most columns that are multiplied side by side with a row.
+const FEW: usize = 4;
+
+/// Values of a row that a panel is multiplied with before the next rows come: 16 KiB of a panel of floats, half of an L1 cache. With whole panels of
+/// 768 floats (48 KiB) 100 queries took 1.1 times as long.
+const DEPTH: usize = 256;
+
+/// Rows that share a panel in registers.
+const TOGETHER: usize = 4;
+
+/// Columns of floats.
+#[derive(Clone, Debug)]
+pub(super) struct FloatColumns {
+    dim: usize,
+    count: usize,
+    /// Column after column, if they are few.
+    flat: Vec<f32>,
+    /// Panel after panel, value after value of a panel's columns, if they are many. What there is beyond the last column is 0.
+    panels: Vec<[f32; PANEL]>,
+}
+
+impl FloatColumns {
+    /// Columns of `dim` values each, one after another.
+    pub(super) fn new(columns: &[f32], dim: usize) -> Self {
+        let count = columns.len().checked_div(dim).unwrap_or(0);
+        if count <= FEW {
+            return FloatColumns { dim, count, flat: columns.to_vec(), panels: Vec::new() };
+        }
+        let mut panels = vec![[0.0; PANEL]; count.div_ceil(PANEL) * dim];
+        for (column, values) in columns.chunks_exact(dim).enumerate() {
+            let panel = &mut panels[column / PANEL * dim..][..dim];
+            for (of_panel, value) in panel.iter_mut().zip(values) {
+                of_panel[column % PANEL] = *value;
+            }
+        }
+        FloatColumns { dim, count, flat: Vec::new(), panels }
+    }
+
+    /// Sums of a row.
+    pub(super) fn width(&self) -> usize {
+        width(self.count)
+    }
+
+    /// Fills `sums` with the products of rows, [`FloatColumns::width`] for each.
+    pub(super) fn products(&self, level: Level, rows: &[f32], sums: &mut [f32]) {
+        assert_eq!(rows.len() / self.dim * self.width(), sums.len());
+        match level {
+            Level::Portable => float_products::<false>(self, rows, sums),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the token proves AVX2 and FMA.
+            Level::Avx2(_) => unsafe { x86::float_products_avx2(self, rows, sums) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the token proves AVX-512 F, BW and VL, and what they include.
+            Level::Avx512(_) => unsafe { x86::float_products_avx512(self, rows, sums) },
+            #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+            Level::Neon(_) => float_products::<true>(self, rows, sums),
+        }
+    }
+}
+
+/// Sums of a row with so many columns.
+fn width(columns: usize) -> usize {
+    if columns <= FEW { columns } else { columns.next_multiple_of(PANEL) }
+}
+
+/// The sum of the squares of each row of `dim` values.
+pub(super) fn squares(level: Level, rows: &[f32], dim: usize, sums: &mut [f32]) {
+    assert_eq!(rows.len(), sums.len() * dim);
+    match level {
+        Level::Portable => float_squares::<false>(rows, dim, sums),
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the token proves AVX2 and FMA.
+        Level::Avx2(_) => unsafe { x86::float_squares_avx2(rows, dim, sums) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the token proves AVX-512 F, BW and VL, and what they include.
+        Level::Avx512(_) => unsafe { x86::float_squares_avx512(rows, dim, sums) },
+        #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+        Level::Neon(_) => float_squares::<true>(rows, dim, sums),
+    }
+}
+
+/// `a * b + c`, in one step where the processor has one.
+#[inline(always)]
+fn fused<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
+    if FUSED { a.mul_add(b, c) } else { a * b + c }
+}
+
+#[inline(always)]
+fn float_products<const FUSED: bool>(columns: &FloatColumns, rows: &[f32], sums: &mut [f32]) {
+    let dim = columns.dim;
+    let flat = |column: usize| &columns.flat[column * dim..(column + 1) * dim];
+    match columns.count {
+        0 => {}
+        1 => few::<1, 32, FUSED>([flat(0)], rows, sums),
+        2 => few::<2, 32, FUSED>([flat(0), flat(1)], rows, sums),
+        3 => few::<3, 16, FUSED>([flat(0), flat(1), flat(2)], rows, sums),
+        4 => few::<4, 16, FUSED>([flat(0), flat(1), flat(2), flat(3)], rows, sums),
+        _ => float_panels::<FUSED>(columns, rows, sums),
+    }
+}
+
+#[inline(always)]
+fn few<const C: usize, const LANES: usize, const FUSED: bool>(
+    columns: [&[f32]; C],
+    rows: &[f32],
+    sums: &mut [f32],
+) {
+    let dim = columns[0].len();
+    for (row, sums) in rows.chunks_exact(dim).zip(sums.as_chunks_mut::<C>().0) {
+        *sums = side_by_side::<C, LANES, FUSED>(columns, row);
+    }
+}
+
+/// The products of one row with a few columns.
+#[inline(always)]
+fn side_by_side<const C: usize, const LANES: usize, const FUSED: bool>(
+    columns: [&[f32]; C],
+    row: &[f32],
+) -> [f32; C] {
+    let mut lanes = [[0.0; LANES]; C];
+    let (blocks, rest) = row.as_chunks::<LANES>();
+    let of_columns = columns.map(|column| column.as_chunks::<LANES>());
+    for of_column in &of_columns {
+        assert!(of_column.0.len() == blocks.len() && of_column.1.len() == rest.len());
+    }
+    for (at, block) in blocks.iter().enumerate() {
+        for (lanes, of_column) in lanes.iter_mut().zip(&of_columns) {
+            let column = &of_column.0[at];
+            for lane in 0..LANES {
+                lanes[lane] = fused::<FUSED>(block[lane], column[lane], lanes[lane]);
+            }
+        }
+    }
+    let mut sums = [0.0; C];
+    for ((sum, lanes), of_column) in sums.iter_mut().zip(&lanes).zip(&of_columns) {
+        let last = rest.iter().zip(of_column.1).fold(0.0, |sum, (x, q)| fused::<FUSED>(*x, *q, sum));
+        *sum = lanes.iter().sum::<f32>() + last;
+    }
+    sums
+}
+
+#[inline(always)]
+fn float_panels<const FUSED: bool>(columns: &FloatColumns, rows: &[f32], sums: &mut [f32]) {
+    let (dim, width) = (columns.dim, columns.width());
+    sums.fill(0.0);
+    let mut start = 0;
+    while start < dim {
+        let depth = start..(start + DEPTH).min(dim);
+        for (panel, of_panel) in columns.panels.chunks_exact(dim).enumerate() {
+            let of_panel = &of_panel[depth.clone()];
+            let at = panel * PANEL;
+            let mut rows = rows.chunks_exact(dim).map(|row| &row[depth.clone()]);
+            let mut sums = sums.chunks_exact_mut(width).map(|sums| {
+                let sums: &mut [f32; PANEL] = (&mut sums[at..at + PANEL]).try_into().expect("a panel");
+                sums
+            });
+            while let Some(taken) = take::<TOGETHER, _>(&mut rows) {
+                match taken {
+                    Taken::All(rows) => {
+                        let sums = core::array::from_fn(|_| sums.next().expect("as many as rows"));
+                        float_panel::<TOGETHER, FUSED>(rows, of_panel, sums);
+                    }
+                    Taken::Some(some, count) => {
+                        for row in &some[..count] {
+                            let sums = sums.next().expect("as many as rows");
+                            float_panel::<1, FUSED>([*row], of_panel, [sums]);
+                        }
+                        break;
+                    }
+                }
+            }
+        }
+        start = depth.end;
+    }
+}
+
+/// Some rows that were taken from an iterator.
+enum Taken<T, const N: usize> {
+    /// As many as were wanted.
+    All([T; N]),
+    /// The last ones: so many.
+    Some([T; N], usize),
+}
+
+#[inline(always)]
+fn take<const N: usize, T: Copy>(items: &mut impl Iterator<Item = T>) -> Option<Taken<T, N>> {
+    let mut taken = [items.next()?; N];
+    for (count, slot) in taken.iter_mut().enumerate().skip(1) {
+        match items.next() {
+            Some(item) => *slot = item,
+            None => return Some(Taken::Some(taken, count)),
+        }
+    }
+    Some(Taken::All(taken))
+}
+
+/// Adds the products of a few rows with one panel.
+#[inline(always)]
+fn float_panel<const R: usize, const FUSED: bool>(
+    rows: [&[f32]; R],
+    panel: &[[f32; PANEL]],
+    sums: [&mut [f32; PANEL]; R],
+) {
+    for row in rows {
+        assert_eq!(row.len(), panel.len());
+    }
+    let mut lanes = [[0.0f32; PANEL]; R];
+    for (at, columns) in panel.iter().enumerate() {
+        for (lanes, row) in lanes.iter_mut().zip(rows) {
+            let value = row[at];
+            for (lane, column) in lanes.iter_mut().zip(columns) {
+                *lane = fused::<FUSED>(value, *column, *lane);
+            }
+        }
+    }
+    for (sums, lanes) in sums.into_iter().zip(lanes) {
+        for (sum, lane) in sums.iter_mut().zip(lanes) {
+            *sum += lane;
+        }
+    }
+}
+
+#[inline(always)]
+fn float_squares<const FUSED: bool>(rows: &[f32], dim: usize, sums: &mut [f32]) {
+    for (row, sum) in rows.chunks_exact(dim).zip(sums) {
+        [*sum] = side_by_side::<1, 32, FUSED>([row], row);
+    }
+}
+
+/// Columns of small integers, to be multiplied with rows of bytes.
+#[derive(Clone, Debug)]
+pub(super) struct CodeColumns {
+    /// Bytes of a row: a multiple of [`CodeColumns::ALIGN`].
+    stride: usize,
+    count: usize,
+    /// Column after column, if they are few.
+    flat: Vec<i8>,
+    /// Panel after panel, four values after four of a panel's columns, if they are many.
+    panels: Vec<[[i8; 4]; PANEL]>,
+}
+
+/// What is known of the bytes of a row whatever the query: their sum, and that of their squares.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct CodeSums {
+    pub(super) sum: u32,
+    pub(super) squares: u32,
+}
+
+impl CodeColumns {
+    /// Rows of bytes are a multiple of this long.
+    pub(super) const ALIGN: usize = 32;
+
+    /// The longest rows whose sums cannot overflow.
+    pub(super) const MAX_DIM: usize = 1 << 16;
+
+    /// The greatest magnitude of an integer of a column, with the instructions of a level: pairs of products are added in 16 bits where
+    /// only AVX2 is there, and 2 * 255 * 64 is the most that they hold.
+    pub(super) fn greatest(level: Level) -> i8 {
+        match level {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2(token) if !token.has_vnni() => 63,
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512(token) if !token.has_vnni() => 63,
+            _ => 127,
+        }
+    }
+
+    /// Columns of `dim` integers each, one after another, none of them beyond [`CodeColumns::greatest`].
+    pub(super) fn new(columns: &[i8], dim: usize) -> Self {
+        assert!(dim <= Self::MAX_DIM);
+        let count = columns.len().checked_div(dim).unwrap_or(0);
+        let stride = dim.next_multiple_of(Self::ALIGN);
+        if count <= FEW {
+            let mut flat = vec![0; count * stride];
+            for (padded, column) in flat.chunks_exact_mut(stride.max(1)).zip(columns.chunks_exact(dim.max(1))) {
+                padded[..dim].copy_from_slice(column);
+            }
+            return CodeColumns { stride, count, flat, panels: Vec::new() };
+        }
+        let mut panels = vec![[[0; 4]; PANEL]; count.div_ceil(PANEL) * stride / 4];
+        for (column, values) in columns.chunks_exact(dim).enumerate() {
+            let panel = &mut panels[column / PANEL * stride / 4..][..stride / 4];
+            for (at, value) in values.iter().enumerate() {
+                panel[at / 4][column % PANEL][at % 4] = *value;
+            }
+        }
+        CodeColumns { stride, count, flat: Vec::new(), panels }
+    }
+
+    /// Bytes of a row.
+    pub(super) fn stride(&self) -> usize {
+        self.stride
+    }
+
+    /// Sums of a row.
+    pub(super) fn width(&self) -> usize {
+        width(self.count)
+    }
+
+    /// Fills `sums` with the products of rows, [`CodeColumns::width`] for each.
+    pub(super) fn products(&self, level: Level, rows: &[u8], sums: &mut [f32]) {
+        assert_eq!(rows.len() / self.stride * self.width(), sums.len());
+        match level {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the token says that it has AVX-VNNI, and proves AVX2.
+            Level::Avx2(token) if token.has_vnni() => unsafe { x86::code_products_avx_vnni(self, rows, sums) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the token proves AVX2.
+            Level::Avx2(_) => unsafe { x86::code_products_avx2(self, rows, sums) },
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512(token) if token.has_vnni() => {
+                // SAFETY: the token says that it has VNNI, and proves AVX-512 F, BW and VL.
+                unsafe { x86::code_products_vnni(self, rows, sums) }
+            }
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the token proves AVX2.
+            Level::Avx512(_) => unsafe { x86::code_products_avx2(self, rows, sums) },
+            _ => code_products(self, rows, sums),
+        }
+    }
+}
+
+/// The sums of the bytes of each row of `stride` bytes, a multiple of [`CodeColumns::ALIGN`].
+pub(super) fn code_sums(level: Level, rows: &[u8], stride: usize, sums: &mut [CodeSums]) {
+    assert_eq!(rows.len(), sums.len() * stride);
+    match level {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the token proves AVX2.
+        Level::Avx2(_) => unsafe { x86::code_sums_avx2(rows, stride, sums) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the token proves AVX2.
+        Level::Avx512(_) => unsafe { x86::code_sums_avx2(rows, stride, sums) },
+        _ => code_sums_plain(rows, stride, sums),
+    }
+}
+
+#[inline(always)]
+fn code_sums_plain(rows: &[u8], stride: usize, sums: &mut [CodeSums]) {
+    for (row, sums) in rows.chunks_exact(stride).zip(sums) {
+        sums.sum = row.iter().map(|code| u32::from(*code)).sum();
+        sums.squares = row.iter().map(|code| u32::from(*code) * u32::from(*code)).sum();
+    }
+}
+
+fn code_products(columns: &CodeColumns, rows: &[u8], sums: &mut [f32]) {
+    let (stride, width) = (columns.stride, columns.width());
+    for (row, sums) in rows.chunks_exact(stride).zip(sums.chunks_exact_mut(width)) {
+        if columns.count <= FEW {
+            for (column, sum) in columns.flat.chunks_exact(stride).zip(sums) {
+                let products = row.iter().zip(column).map(|(code, value)| i32::from(*code) * i32::from(*value));
+                *sum = products.sum::<i32>() as f32;
+            }
+        } else {
+            for (panel, sums) in columns.panels.chunks_exact(stride / 4).zip(sums.chunks_exact_mut(PANEL)) {
+                let mut lanes = [0i32; PANEL];
+                for (codes, columns) in row.as_chunks::<4>().0.iter().zip(panel) {
+                    for (lane, column) in lanes.iter_mut().zip(columns) {
+                        for (code, value) in codes.iter().zip(column) {
+                            *lane += i32::from(*code) * i32::from(*value);
+                        }
+                    }
+                }
+                for (sum, lane) in sums.iter_mut().zip(lanes) {
+                    *sum = lane as f32;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use core::arch::x86_64::*;
+
+    use super::{
+        CodeColumns, CodeSums, FEW, FloatColumns, PANEL, TOGETHER, Taken, float_products, float_squares, take,
+    };
+    use crate::ops::x86::load_256;
+
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) fn float_products_avx2(columns: &FloatColumns, rows: &[f32], sums: &mut [f32]) {
+        float_products::<true>(columns, rows, sums);
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,fma")]
+    pub(super) fn float_products_avx512(columns: &FloatColumns, rows: &[f32], sums: &mut [f32]) {
+        float_products::<true>(columns, rows, sums);
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) fn float_squares_avx2(rows: &[f32], dim: usize, sums: &mut [f32]) {
+        float_squares::<true>(rows, dim, sums);
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,fma")]
+    pub(super) fn float_squares_avx512(rows: &[f32], dim: usize, sums: &mut [f32]) {
+        float_squares::<true>(rows, dim, sums);
+    }
+
+    /// Adds the products of 32 bytes and 32 integers to eight sums, four neighbours to each, as the two functions below do. Pairs are added in 16 bits, which [`CodeColumns::greatest`] leaves room for, then in 32.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn add_avx2(sums: __m256i, codes: __m256i, values: __m256i) -> __m256i {
+        let pairs = _mm256_maddubs_epi16(codes, values);
+        _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+    }
+
+    /// One instruction for all of it.
+    #[inline]
+    #[target_feature(enable = "avxvnni,avx2")]
+    fn add_avx_vnni(sums: __m256i, codes: __m256i, values: __m256i) -> __m256i {
+        _mm256_dpbusd_avx_epi32(sums, codes, values)
+    }
+
+    /// The same, as processors with AVX-512 have it.
+    #[inline]
+    #[target_feature(enable = "avx512vnni,avx512vl,avx2")]
+    fn add_vnni(sums: __m256i, codes: __m256i, values: __m256i) -> __m256i {
+        _mm256_dpbusd_epi32(sums, codes, values)
+    }
+
+    /// The sum of eight integers.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn across(sums: __m256i) -> i32 {
+        let halves = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256::<1>(sums));
+        let pairs = _mm_add_epi32(halves, _mm_shuffle_epi32::<0b01_00_11_10>(halves));
+        let one = _mm_add_epi32(pairs, _mm_shuffle_epi32::<0b00_00_00_01>(pairs));
+        _mm_cvtsi128_si32(one)
+    }
+
+    /// The loops over rows and columns, around one way to multiply.
+    macro_rules! code_products {
+        ($name:ident, $features:literal, $add:ident) => {
+            #[target_feature(enable = $features)]
+            pub(super) fn $name(columns: &CodeColumns, rows: &[u8], sums: &mut [f32]) {
+                /// The products of one row with a few columns, two sums for each.
+                #[inline]
+                #[target_feature(enable = $features)]
+                fn side_by_side<const C: usize>(columns: [&[i8]; C], row: &[u8]) -> [f32; C] {
+                    let mut lanes = [[_mm256_setzero_si256(); 2]; C];
+                    let (blocks, last) = row.as_chunks::<32>();
+                    debug_assert!(last.is_empty());
+                    let of_columns =
+                        columns.map(|column| bytemuck::cast_slice::<i8, u8>(column).as_chunks::<32>().0);
+                    for column in of_columns {
+                        assert_eq!(column.len(), blocks.len());
+                    }
+                    for (at, block) in blocks.iter().enumerate() {
+                        let codes = load_256(block);
+                        for (lanes, column) in lanes.iter_mut().zip(of_columns) {
+                            lanes[at % 2] = $add(lanes[at % 2], codes, load_256(&column[at]));
+                        }
+                    }
+                    let mut sums = [0.0; C];
+                    for (sum, [even, odd]) in sums.iter_mut().zip(lanes) {
+                        *sum = across(_mm256_add_epi32(even, odd)) as f32;
+                    }
+                    sums
+                }
+
+                /// The products of a few rows with one panel.
+                #[inline]
+                #[target_feature(enable = $features)]
+                fn with_panel<const R: usize>(
+                    rows: [&[[u8; 4]]; R],
+                    panel: &[[[i8; 4]; PANEL]],
+                    sums: [&mut [f32]; R],
+                ) {
+                    for row in rows {
+                        assert_eq!(row.len(), panel.len());
+                    }
+                    let mut lanes = [[_mm256_setzero_si256(); 2]; R];
+                    for (at, columns) in panel.iter().enumerate() {
+                        let [low, high]: &[[u8; 32]; 2] = bytemuck::cast_ref(columns);
+                        let (low, high) = (load_256(low), load_256(high));
+                        for (lanes, row) in lanes.iter_mut().zip(rows) {
+                            let codes = _mm256_set1_epi32(i32::from_le_bytes(row[at]));
+                            lanes[0] = $add(lanes[0], codes, low);
+                            lanes[1] = $add(lanes[1], codes, high);
+                        }
+                    }
+                    for (sums, lanes) in sums.into_iter().zip(lanes) {
+                        for (sums, lanes) in sums.as_chunks_mut::<8>().0.iter_mut().zip(lanes) {
+                            *sums = bytemuck::cast(_mm256_cvtepi32_ps(lanes));
+                        }
+                    }
+                }
+
+                #[inline]
+                #[target_feature(enable = $features)]
+                fn few<const C: usize>(columns: &CodeColumns, rows: &[u8], sums: &mut [f32]) {
+                    let flat = core::array::from_fn(|column| {
+                        &columns.flat[column * columns.stride..(column + 1) * columns.stride]
+                    });
+                    let rows = rows.chunks_exact(columns.stride);
+                    for (row, sums) in rows.zip(sums.as_chunks_mut::<C>().0) {
+                        *sums = side_by_side::<C>(flat, row);
+                    }
+                }
+
+                match columns.count {
+                    0 => return,
+                    1 => return few::<1>(columns, rows, sums),
+                    2 => return few::<2>(columns, rows, sums),
+                    3 => return few::<3>(columns, rows, sums),
+                    FEW => return few::<FEW>(columns, rows, sums),
+                    _ => {}
+                }
+                let (stride, width) = (columns.stride, columns.width());
+                for (panel, of_panel) in columns.panels.chunks_exact(stride / 4).enumerate() {
+                    let at = panel * PANEL;
+                    let mut rows = rows.chunks_exact(stride).map(|row| row.as_chunks::<4>().0);
+                    let mut sums = sums.chunks_exact_mut(width).map(|sums| &mut sums[at..at + PANEL]);
+                    while let Some(taken) = take::<TOGETHER, _>(&mut rows) {
+                        match taken {
+                            Taken::All(rows) => {
+                                let sums = core::array::from_fn(|_| sums.next().expect("as many as rows"));
+                                with_panel::<TOGETHER>(rows, of_panel, sums);
+                            }
+                            Taken::Some(some, count) => {
+                                for row in &some[..count] {
+                                    let sums = sums.next().expect("as many as rows");
+                                    with_panel::<1>([*row], of_panel, [sums]);
+                                }
+                                break;
+                            }
+                        }
+                    }
+                }
+            }
+        };
+    }
+
+    code_products!(code_products_avx2, "avx2", add_avx2);
+    code_products!(code_products_avx_vnni, "avx2,avxvnni", add_avx_vnni);
+    code_products!(code_products_vnni, "avx512f,avx512bw,avx512vl,avx512vnni,avx2", add_vnni);
+
+    /// Bytes are added eight at a time to 64 bits, squares in pairs to 32.
+    #[target_feature(enable = "avx2")]
+    pub(super) fn code_sums_avx2(rows: &[u8], stride: usize, sums: &mut [CodeSums]) {
+        let zero = _mm256_setzero_si256();
+        for (row, out) in rows.chunks_exact(stride).zip(sums) {
+            let (mut sum, mut squares) = (zero, zero);
+            for block in row.as_chunks::<32>().0 {
+                let codes = load_256(block);
+                sum = _mm256_add_epi64(sum, _mm256_sad_epu8(codes, zero));
+                let (low, high) = (_mm256_unpacklo_epi8(codes, zero), _mm256_unpackhi_epi8(codes, zero));
+                let of_block = _mm256_add_epi32(_mm256_madd_epi16(low, low), _mm256_madd_epi16(high, high));
+                squares = _mm256_add_epi32(squares, of_block);
+            }
+            // The sum of a row fits 32 bits, so the upper halves are 0.
+            out.sum = across(sum).cast_unsigned();
+            out.squares = across(squares).cast_unsigned();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Numbers without an order that anybody could see.
+    fn noise(len: usize, seed: u64) -> impl Iterator<Item = u64> {
+        let mut state = seed;
+        core::iter::repeat_with(move || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state >> 33
+        })
+        .take(len)
+    }
+
+    #[test]
+    fn products_of_codes_are_exact_at_every_level() {
+        for level in Level::available() {
+            let greatest = i64::from(CodeColumns::greatest(level));
+            for (dim, count, rows) in [(1, 1, 1), (31, 2, 3), (32, 3, 5), (100, 4, 9), (768, 5, 7), (65, 16, 4), (96, 37, 6)] {
+                let stride = dim.next_multiple_of(CodeColumns::ALIGN);
+                let extreme = |n: u64| match n % 5 {
+                    0 => greatest,
+                    1 => -greatest,
+                    _ => n as i64 % (2 * greatest + 1) - greatest,
+                };
+                let columns: Vec<i8> = noise(dim * count, 1).map(|n| extreme(n) as i8).collect();
+                let codes: Vec<u8> =
+                    noise(stride * rows, 2).map(|n| if n % 3 == 0 { 255 } else { n as u8 }).collect();
+                let made = CodeColumns::new(&columns, dim);
+                let mut sums = vec![f32::NAN; rows * made.width()];
+                made.products(level, &codes, &mut sums);
+                for (row, sums) in codes.chunks_exact(stride).zip(sums.chunks_exact(made.width())) {
+                    for (column, sum) in columns.chunks_exact(dim).zip(sums) {
+                        let expected: i32 =
+                            row.iter().zip(column).map(|(c, v)| i32::from(*c) * i32::from(*v)).sum();
+                        assert_eq!(*sum, expected as f32, "{level}, {dim} x {count}");
+                    }
+                }
+                let mut sums = vec![CodeSums::default(); rows];
+                code_sums(level, &codes, stride, &mut sums);
+                let mut expected = sums.clone();
+                code_sums_plain(&codes, stride, &mut expected);
+                assert_eq!(sums, expected, "{level}, {dim}");
+            }
+            // The most that sums must hold.
+            let (dim, codes) = (CodeColumns::MAX_DIM, vec![255; CodeColumns::MAX_DIM]);
+            let made = CodeColumns::new(&vec![-CodeColumns::greatest(level); dim], dim);
+            let mut sums = [0.0];
+            made.products(level, &codes, &mut sums);
+            assert_eq!(sums[0], (-255 * greatest * dim as i64) as f32);
+            let mut sums = [CodeSums::default()];
+            code_sums(level, &codes, dim, &mut sums);
+            assert_eq!(sums[0], CodeSums { sum: 255 << 16, squares: 255 * 255 << 16 });
+        }
+    }
+
+    #[test]
+    fn products_of_floats_are_within_their_bound_at_every_level() {
+        for level in Level::available() {
+            for (dim, count, rows) in [(1, 1, 1), (33, 2, 3), (100, 3, 5), (384, 4, 9), (768, 5, 7), (300, 33, 10)] {
+                let float = |n: u64| n as f32 / (1u64 << 31) as f32 - 0.5;
+                let columns: Vec<f32> = noise(dim * count, 3).map(float).collect();
+                let values: Vec<f32> = noise(dim * rows, 4).map(float).collect();
+                let made = FloatColumns::new(&columns, dim);
+                let mut sums = vec![f32::NAN; rows * made.width()];
+                made.products(level, &values, &mut sums);
+                let mut of_rows = vec![0.0; rows];
+                squares(level, &values, dim, &mut of_rows);
+                let length = |values: &[f32]| values.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+                for ((row, sums), square) in
+                    values.chunks_exact(dim).zip(sums.chunks_exact(made.width())).zip(of_rows)
+                {
+                    let bound = (dim as f64 + 16.0) / f64::from(1u32 << 24);
+                    assert!((f64::from(square) - length(row).powi(2)).abs() <= bound * length(row).powi(2));
+                    for (column, sum) in columns.chunks_exact(dim).zip(sums) {
+                        let exact: f64 = row.iter().zip(column).map(|(x, q)| f64::from(*x) * f64::from(*q)).sum();
+                        let most = bound * length(row) * length(column);
+                        assert!((f64::from(*sum) - exact).abs() <= most, "{level}, {dim} x {count}");
+                    }
+                }
+            }
+        }
+    }
+}

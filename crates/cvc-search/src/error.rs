@@ -1,0 +1,45 @@
+//! What can go wrong.
+
+use cvc::codec::scan::QueryError;
+use thiserror::Error;
+
+/// Why there is no answer.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The file, the rows, or the device.
+    #[error(transparent)]
+    Read(#[from] cvc::Error),
+    /// The queries make no sense.
+    #[error(transparent)]
+    Query(#[from] QueryError),
+    /// Two arrays that do not speak of the same rows.
+    #[error(
+        "array {rescore:?} has {rescore_rows} rows of {rescore_dim} values, array {array:?} {rows} rows of {dim}: candidates of one can be \
+         rescored by another only if both hold the same vectors"
+    )]
+    Rescore {
+        /// The array that names candidates.
+        array: String,
+        /// Its rows.
+        rows: u64,
+        /// Its values of a row.
+        dim: u32,
+        /// The array that rescores.
+        rescore: String,
+        /// Its rows.
+        rescore_rows: u64,
+        /// Its values of a row.
+        rescore_dim: u32,
+    },
+}
+
+impl Error {
+    /// Whether the call was wrong, rather than the file or the system.
+    pub fn is_usage(&self) -> bool {
+        match self {
+            Error::Read(error) => error.is_usage(),
+            Error::Query(_) | Error::Rescore { .. } => true,
+        }
+    }
+}

@@ -31,7 +31,7 @@ use crate::backend::{CpuBackend, Kept, for_each, rows_of_run, run_bytes};
 use crate::level::Level;
 use crate::ops::stores::Ordinary;
 use bounds::{QueryTerms, Rounded, RowTerms, float_error};
-use products::{CodeColumns, CodeSums, FloatColumns, code_sums, squares};
+use products::{CodeColumns, CodeSums, FloatColumns};
 
 /// Runs that are listed at a time: some megabytes of list for half a gigabyte of codes.
 const WINDOW: usize = 4096;
@@ -325,9 +325,8 @@ impl Scanned<'_> {
                 &worker.codes[..rows.len() * stride]
             };
             worker.code_sums.resize(rows.len(), CodeSums::default());
-            code_sums(level, codes, stride, &mut worker.code_sums);
             worker.sums.resize(rows.len() * columns.width(), 0.0);
-            columns.products(level, codes, &mut worker.sums);
+            columns.products(level, codes, &mut worker.sums, &mut worker.code_sums);
             worker.terms.clear();
             for (row, sums) in rows.clone().zip(&worker.code_sums) {
                 let (scale, min) = match plan.load() {
@@ -377,9 +376,8 @@ impl Scanned<'_> {
                 }
             };
             worker.squares.resize(rows.len(), 0.0);
-            squares(level, values, dim, &mut worker.squares);
             worker.sums.resize(rows.len() * columns.width(), 0.0);
-            columns.products(level, values, &mut worker.sums);
+            columns.products(level, values, &mut worker.sums, &mut worker.squares);
             worker.terms.clear();
             let terms = worker.squares.iter().map(|squares| RowTerms::of_floats(metric, *squares, error));
             worker.terms.extend(terms);

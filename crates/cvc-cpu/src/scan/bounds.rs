@@ -25,7 +25,7 @@
 //!
 //! so `a = s`, `shift = 128 sum(r)`, `b = m`, `offset = sum(q)`, `h = |s| |c - 128|`, `spread = |r|`. All lengths follow from the sum of the codes and that of
 //! their squares, which are integers. Decoding rounds each value twice, by `2^-24` of `|s c| + |m|` each time at most; this, and the rounding of the
-//! five terms themselves, is below `2^-19 M |q|` with `M = |s| (2 |c| + 128 sqrt(d)) + |m| sqrt(d)`.
+//! five terms themselves, is below `2^-19 M |q|` with `M = (|s| (2 * 255 + 128) + |m|) sqrt(d)`.
 //!
 //! Where numbers are so large or small that f32 would overflow or lose digits, and where a length is the small difference of large numbers, the bound is
 //! NaN, which is not below anything.
@@ -93,12 +93,13 @@ impl RowTerms {
         let (sum, squares) = (f64::from(sums.sum), f64::from(sums.squares));
         // Sums of integers below 2^53: exact, and never negative.
         let around = (squares - 256.0 * sum + 16384.0 * d).sqrt();
-        let (codes, root) = (squares.sqrt(), d.sqrt());
-        let magnitude = s.abs() * (2.0 * codes + 128.0 * root) + m.abs() * root;
+        let root = d.sqrt();
+        // No code is longer than all of them at 255.
+        let magnitude = (s.abs() * (2.0 * 255.0 + 128.0) + m.abs()) * root;
         if !LENGTHS.contains(&magnitude) {
             return RowTerms::UNKNOWN;
         }
-        let largest = s.abs() * codes + m.abs() * root;
+        let largest = (s.abs() * 255.0 + m.abs()) * root;
         let length = (s * s * squares + 2.0 * s * m * sum + d * m * m).max(0.0).sqrt();
         // Decoding rounds; and where the three terms cancel, so does f64.
         let length_error = largest / length / f64::from(1u32 << 22);

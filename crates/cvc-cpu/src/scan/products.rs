@@ -65,19 +65,20 @@ impl FloatColumns {
         width(self.count)
     }
 
-    /// Fills `sums` with the products of rows, [`FloatColumns::width`] for each.
-    pub(super) fn products(&self, level: Level, rows: &[f32], sums: &mut [f32]) {
-        assert_eq!(rows.len() / self.dim * self.width(), sums.len());
+    /// Fills `sums` with the products of rows, [`FloatColumns::width`] for each, and `squares` with the sum of the squares of each row.
+    pub(super) fn products(&self, level: Level, rows: &[f32], sums: &mut [f32], squares: &mut [f32]) {
+        assert_eq!(rows.len(), squares.len() * self.dim);
+        assert_eq!(sums.len(), squares.len() * self.width());
         match level {
-            Level::Portable => float_products::<false>(self, rows, sums),
+            Level::Portable => float_products::<false>(self, rows, sums, squares),
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the token proves AVX2 and FMA.
-            Level::Avx2(_) => unsafe { x86::float_products_avx2(self, rows, sums) },
+            Level::Avx2(_) => unsafe { x86::float_products_avx2(self, rows, sums, squares) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the token proves AVX-512 F, BW and VL, and what they include.
-            Level::Avx512(_) => unsafe { x86::float_products_avx512(self, rows, sums) },
+            Level::Avx512(_) => unsafe { x86::float_products_avx512(self, rows, sums, squares) },
             #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
-            Level::Neon(_) => float_products::<true>(self, rows, sums),
+            Level::Neon(_) => float_products::<true>(self, rows, sums, squares),
         }
     }
 }
@@ -87,22 +88,6 @@ fn width(columns: usize) -> usize {
     if columns <= FEW { columns } else { columns.next_multiple_of(PANEL) }
 }
 
-/// The sum of the squares of each row of `dim` values.
-pub(super) fn squares(level: Level, rows: &[f32], dim: usize, sums: &mut [f32]) {
-    assert_eq!(rows.len(), sums.len() * dim);
-    match level {
-        Level::Portable => float_squares::<false>(rows, dim, sums),
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: the token proves AVX2 and FMA.
-        Level::Avx2(_) => unsafe { x86::float_squares_avx2(rows, dim, sums) },
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: the token proves AVX-512 F, BW and VL, and what they include.
-        Level::Avx512(_) => unsafe { x86::float_squares_avx512(rows, dim, sums) },
-        #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
-        Level::Neon(_) => float_squares::<true>(rows, dim, sums),
-    }
-}
-
 /// `a * b + c`, in one step where the processor has one.
 #[inline(always)]
 fn fused<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
@@ -110,16 +95,25 @@ fn fused<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
 }
 
 #[inline(always)]
-fn float_products<const FUSED: bool>(columns: &FloatColumns, rows: &[f32], sums: &mut [f32]) {
+fn float_products<const FUSED: bool>(
+    columns: &FloatColumns,
+    rows: &[f32],
+    sums: &mut [f32],
+    squares: &mut [f32],
+) {
     let dim = columns.dim;
     let flat = |column: usize| &columns.flat[column * dim..(column + 1) * dim];
     match columns.count {
-        0 => {}
-        1 => few::<1, 32, FUSED>([flat(0)], rows, sums),
-        2 => few::<2, 32, FUSED>([flat(0), flat(1)], rows, sums),
-        3 => few::<3, 16, FUSED>([flat(0), flat(1), flat(2)], rows, sums),
-        4 => few::<4, 16, FUSED>([flat(0), flat(1), flat(2), flat(3)], rows, sums),
-        _ => float_panels::<FUSED>(columns, rows, sums),
+        1 => few::<1, 32, FUSED>([flat(0)], rows, sums, squares),
+        2 => few::<2, 16, FUSED>([flat(0), flat(1)], rows, sums, squares),
+        3 => few::<3, 16, FUSED>([flat(0), flat(1), flat(2)], rows, sums, squares),
+        FEW => few::<FEW, 16, FUSED>([flat(0), flat(1), flat(2), flat(3)], rows, sums, squares),
+        _ => {
+            for (row, square) in rows.chunks_exact(dim).zip(squares) {
+                (_, *square) = side_by_side::<0, 32, FUSED>([], row);
+            }
+            float_panels::<FUSED>(columns, rows, sums);
+        }
     }
 }
 
@@ -128,26 +122,30 @@ fn few<const C: usize, const LANES: usize, const FUSED: bool>(
     columns: [&[f32]; C],
     rows: &[f32],
     sums: &mut [f32],
+    squares: &mut [f32],
 ) {
-    let dim = columns[0].len();
-    for (row, sums) in rows.chunks_exact(dim).zip(sums.as_chunks_mut::<C>().0) {
-        *sums = side_by_side::<C, LANES, FUSED>(columns, row);
+    let rows = rows.chunks_exact(columns[0].len());
+    for ((row, square), sums) in rows.zip(squares).zip(sums.as_chunks_mut::<C>().0) {
+        (*sums, *square) = side_by_side::<C, LANES, FUSED>(columns, row);
     }
 }
 
-/// The products of one row with a few columns.
+/// The products of one row with a few columns, and with itself: what comes from memory is loaded once.
 #[inline(always)]
 fn side_by_side<const C: usize, const LANES: usize, const FUSED: bool>(
     columns: [&[f32]; C],
     row: &[f32],
-) -> [f32; C] {
-    let mut lanes = [[0.0; LANES]; C];
+) -> ([f32; C], f32) {
+    let (mut lanes, mut squares) = ([[0.0; LANES]; C], [0.0; LANES]);
     let (blocks, rest) = row.as_chunks::<LANES>();
     let of_columns = columns.map(|column| column.as_chunks::<LANES>());
     for of_column in &of_columns {
         assert!(of_column.0.len() == blocks.len() && of_column.1.len() == rest.len());
     }
     for (at, block) in blocks.iter().enumerate() {
+        for lane in 0..LANES {
+            squares[lane] = fused::<FUSED>(block[lane], block[lane], squares[lane]);
+        }
         for (lanes, of_column) in lanes.iter_mut().zip(&of_columns) {
             let column = &of_column.0[at];
             for lane in 0..LANES {
@@ -158,9 +156,22 @@ fn side_by_side<const C: usize, const LANES: usize, const FUSED: bool>(
     let mut sums = [0.0; C];
     for ((sum, lanes), of_column) in sums.iter_mut().zip(&lanes).zip(&of_columns) {
         let last = rest.iter().zip(of_column.1).fold(0.0, |sum, (x, q)| fused::<FUSED>(*x, *q, sum));
-        *sum = lanes.iter().sum::<f32>() + last;
+        *sum = across::<LANES>(lanes) + last;
     }
-    sums
+    (sums, across::<LANES>(&squares) + rest.iter().fold(0.0, |sum, x| fused::<FUSED>(*x, *x, sum)))
+}
+
+/// The sum of some lanes, halves on halves.
+#[inline(always)]
+fn across<const LANES: usize>(lanes: &[f32; LANES]) -> f32 {
+    let (mut lanes, mut count) = (*lanes, LANES);
+    while count > 1 {
+        count /= 2;
+        for lane in 0..count {
+            lanes[lane] += lanes[lane + count];
+        }
+    }
+    lanes[0]
 }
 
 #[inline(always)]
@@ -244,13 +255,6 @@ fn float_panel<const R: usize, const FUSED: bool>(
     }
 }
 
-#[inline(always)]
-fn float_squares<const FUSED: bool>(rows: &[f32], dim: usize, sums: &mut [f32]) {
-    for (row, sum) in rows.chunks_exact(dim).zip(sums) {
-        [*sum] = side_by_side::<1, 32, FUSED>([row], row);
-    }
-}
-
 /// Columns of small integers, to be multiplied with rows of bytes.
 #[derive(Clone, Debug)]
 pub(super) struct CodeColumns {
@@ -321,54 +325,36 @@ impl CodeColumns {
         width(self.count)
     }
 
-    /// Fills `sums` with the products of rows, [`CodeColumns::width`] for each.
-    pub(super) fn products(&self, level: Level, rows: &[u8], sums: &mut [f32]) {
-        assert_eq!(rows.len() / self.stride * self.width(), sums.len());
+    /// Fills `sums` with the products of rows, [`CodeColumns::width`] for each, and `of_rows` with what is known of each row alone.
+    pub(super) fn products(&self, level: Level, rows: &[u8], sums: &mut [f32], of_rows: &mut [CodeSums]) {
+        assert_eq!(rows.len(), of_rows.len() * self.stride);
+        assert_eq!(sums.len(), of_rows.len() * self.width());
         match level {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the token says that it has AVX-VNNI, and proves AVX2.
-            Level::Avx2(token) if token.has_vnni() => unsafe { x86::code_products_avx_vnni(self, rows, sums) },
+            Level::Avx2(token) if token.has_vnni() => unsafe { x86::code_products_avx_vnni(self, rows, sums, of_rows) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the token proves AVX2.
-            Level::Avx2(_) => unsafe { x86::code_products_avx2(self, rows, sums) },
+            Level::Avx2(_) => unsafe { x86::code_products_avx2(self, rows, sums, of_rows) },
             #[cfg(target_arch = "x86_64")]
             Level::Avx512(token) if token.has_vnni() => {
                 // SAFETY: the token says that it has VNNI, and proves AVX-512 F, BW and VL.
-                unsafe { x86::code_products_vnni(self, rows, sums) }
+                unsafe { x86::code_products_vnni(self, rows, sums, of_rows) }
             }
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the token proves AVX2.
-            Level::Avx512(_) => unsafe { x86::code_products_avx2(self, rows, sums) },
-            _ => code_products(self, rows, sums),
+            Level::Avx512(_) => unsafe { x86::code_products_avx2(self, rows, sums, of_rows) },
+            _ => code_products(self, rows, sums, of_rows),
         }
     }
 }
 
-/// The sums of the bytes of each row of `stride` bytes, a multiple of [`CodeColumns::ALIGN`].
-pub(super) fn code_sums(level: Level, rows: &[u8], stride: usize, sums: &mut [CodeSums]) {
-    assert_eq!(rows.len(), sums.len() * stride);
-    match level {
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: the token proves AVX2.
-        Level::Avx2(_) => unsafe { x86::code_sums_avx2(rows, stride, sums) },
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: the token proves AVX2.
-        Level::Avx512(_) => unsafe { x86::code_sums_avx2(rows, stride, sums) },
-        _ => code_sums_plain(rows, stride, sums),
-    }
-}
-
-#[inline(always)]
-fn code_sums_plain(rows: &[u8], stride: usize, sums: &mut [CodeSums]) {
-    for (row, sums) in rows.chunks_exact(stride).zip(sums) {
-        sums.sum = row.iter().map(|code| u32::from(*code)).sum();
-        sums.squares = row.iter().map(|code| u32::from(*code) * u32::from(*code)).sum();
-    }
-}
-
-fn code_products(columns: &CodeColumns, rows: &[u8], sums: &mut [f32]) {
+fn code_products(columns: &CodeColumns, rows: &[u8], sums: &mut [f32], of_rows: &mut [CodeSums]) {
     let (stride, width) = (columns.stride, columns.width());
-    for (row, sums) in rows.chunks_exact(stride).zip(sums.chunks_exact_mut(width)) {
+    let rows = rows.chunks_exact(stride).zip(of_rows);
+    for ((row, of_row), sums) in rows.zip(sums.chunks_exact_mut(width)) {
+        of_row.sum = row.iter().map(|code| u32::from(*code)).sum();
+        of_row.squares = row.iter().map(|code| u32::from(*code) * u32::from(*code)).sum();
         if columns.count <= FEW {
             for (column, sum) in columns.flat.chunks_exact(stride).zip(sums) {
                 let products = row.iter().zip(column).map(|(code, value)| i32::from(*code) * i32::from(*value));
@@ -397,28 +383,28 @@ mod x86 {
     use core::arch::x86_64::*;
 
     use super::{
-        CodeColumns, CodeSums, FEW, FloatColumns, PANEL, TOGETHER, Taken, float_products, float_squares, take,
+        CodeColumns, CodeSums, FEW, FloatColumns, PANEL, TOGETHER, Taken, float_products, take,
     };
     use crate::ops::x86::load_256;
 
     #[target_feature(enable = "avx2,fma")]
-    pub(super) fn float_products_avx2(columns: &FloatColumns, rows: &[f32], sums: &mut [f32]) {
-        float_products::<true>(columns, rows, sums);
+    pub(super) fn float_products_avx2(
+        columns: &FloatColumns,
+        rows: &[f32],
+        sums: &mut [f32],
+        squares: &mut [f32],
+    ) {
+        float_products::<true>(columns, rows, sums, squares);
     }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,fma")]
-    pub(super) fn float_products_avx512(columns: &FloatColumns, rows: &[f32], sums: &mut [f32]) {
-        float_products::<true>(columns, rows, sums);
-    }
-
-    #[target_feature(enable = "avx2,fma")]
-    pub(super) fn float_squares_avx2(rows: &[f32], dim: usize, sums: &mut [f32]) {
-        float_squares::<true>(rows, dim, sums);
-    }
-
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,fma")]
-    pub(super) fn float_squares_avx512(rows: &[f32], dim: usize, sums: &mut [f32]) {
-        float_squares::<true>(rows, dim, sums);
+    pub(super) fn float_products_avx512(
+        columns: &FloatColumns,
+        rows: &[f32],
+        sums: &mut [f32],
+        squares: &mut [f32],
+    ) {
+        float_products::<true>(columns, rows, sums, squares);
     }
 
     /// Adds the products of 32 bytes and 32 integers to eight sums, four neighbours to each, as the two functions below do. Pairs are added in 16 bits, which [`CodeColumns::greatest`] leaves room for, then in 32.
@@ -443,6 +429,37 @@ mod x86 {
         _mm256_dpbusd_epi32(sums, codes, values)
     }
 
+    /// What is known of a row alone, so far: bytes are added eight at a time to 64 bits, squares in pairs to 32.
+    struct RowLanes {
+        sum: __m256i,
+        squares: __m256i,
+    }
+
+    impl RowLanes {
+        #[inline]
+        #[target_feature(enable = "avx2")]
+        fn new() -> Self {
+            RowLanes { sum: _mm256_setzero_si256(), squares: _mm256_setzero_si256() }
+        }
+
+        #[inline]
+        #[target_feature(enable = "avx2")]
+        fn add(&mut self, codes: __m256i) {
+            let zero = _mm256_setzero_si256();
+            self.sum = _mm256_add_epi64(self.sum, _mm256_sad_epu8(codes, zero));
+            let (low, high) = (_mm256_unpacklo_epi8(codes, zero), _mm256_unpackhi_epi8(codes, zero));
+            let squares = _mm256_add_epi32(_mm256_madd_epi16(low, low), _mm256_madd_epi16(high, high));
+            self.squares = _mm256_add_epi32(self.squares, squares);
+        }
+
+        #[inline]
+        #[target_feature(enable = "avx2")]
+        fn sums(self) -> CodeSums {
+            // The sum of a row fits 32 bits, so the upper halves are 0.
+            CodeSums { sum: across(self.sum).cast_unsigned(), squares: across(self.squares).cast_unsigned() }
+        }
+    }
+
     /// The sum of eight integers.
     #[inline]
     #[target_feature(enable = "avx2")]
@@ -457,11 +474,17 @@ mod x86 {
     macro_rules! code_products {
         ($name:ident, $features:literal, $add:ident) => {
             #[target_feature(enable = $features)]
-            pub(super) fn $name(columns: &CodeColumns, rows: &[u8], sums: &mut [f32]) {
-                /// The products of one row with a few columns, two sums for each.
+            pub(super) fn $name(
+                columns: &CodeColumns,
+                rows: &[u8],
+                sums: &mut [f32],
+                of_rows: &mut [CodeSums],
+            ) {
+                /// The products of one row with a few columns, two sums for each, and what is known of the row alone.
                 #[inline]
                 #[target_feature(enable = $features)]
-                fn side_by_side<const C: usize>(columns: [&[i8]; C], row: &[u8]) -> [f32; C] {
+                fn side_by_side<const C: usize>(columns: [&[i8]; C], row: &[u8]) -> ([f32; C], CodeSums) {
+                    let mut of_row = RowLanes::new();
                     let mut lanes = [[_mm256_setzero_si256(); 2]; C];
                     let (blocks, last) = row.as_chunks::<32>();
                     debug_assert!(last.is_empty());
@@ -472,6 +495,7 @@ mod x86 {
                     }
                     for (at, block) in blocks.iter().enumerate() {
                         let codes = load_256(block);
+                        of_row.add(codes);
                         for (lanes, column) in lanes.iter_mut().zip(of_columns) {
                             lanes[at % 2] = $add(lanes[at % 2], codes, load_256(&column[at]));
                         }
@@ -480,7 +504,7 @@ mod x86 {
                     for (sum, [even, odd]) in sums.iter_mut().zip(lanes) {
                         *sum = across(_mm256_add_epi32(even, odd)) as f32;
                     }
-                    sums
+                    (sums, of_row.sums())
                 }
 
                 /// The products of a few rows with one panel.
@@ -513,25 +537,32 @@ mod x86 {
 
                 #[inline]
                 #[target_feature(enable = $features)]
-                fn few<const C: usize>(columns: &CodeColumns, rows: &[u8], sums: &mut [f32]) {
+                fn few<const C: usize>(
+                    columns: &CodeColumns,
+                    rows: &[u8],
+                    sums: &mut [f32],
+                    of_rows: &mut [CodeSums],
+                ) {
                     let flat = core::array::from_fn(|column| {
                         &columns.flat[column * columns.stride..(column + 1) * columns.stride]
                     });
-                    let rows = rows.chunks_exact(columns.stride);
-                    for (row, sums) in rows.zip(sums.as_chunks_mut::<C>().0) {
-                        *sums = side_by_side::<C>(flat, row);
+                    let rows = rows.chunks_exact(columns.stride).zip(of_rows);
+                    for ((row, of_row), sums) in rows.zip(sums.as_chunks_mut::<C>().0) {
+                        (*sums, *of_row) = side_by_side::<C>(flat, row);
                     }
                 }
 
                 match columns.count {
-                    0 => return,
-                    1 => return few::<1>(columns, rows, sums),
-                    2 => return few::<2>(columns, rows, sums),
-                    3 => return few::<3>(columns, rows, sums),
-                    FEW => return few::<FEW>(columns, rows, sums),
+                    1 => return few::<1>(columns, rows, sums, of_rows),
+                    2 => return few::<2>(columns, rows, sums, of_rows),
+                    3 => return few::<3>(columns, rows, sums, of_rows),
+                    FEW => return few::<FEW>(columns, rows, sums, of_rows),
                     _ => {}
                 }
                 let (stride, width) = (columns.stride, columns.width());
+                for (row, of_row) in rows.chunks_exact(stride).zip(of_rows) {
+                    (_, *of_row) = side_by_side::<0>([], row);
+                }
                 for (panel, of_panel) in columns.panels.chunks_exact(stride / 4).enumerate() {
                     let at = panel * PANEL;
                     let mut rows = rows.chunks_exact(stride).map(|row| row.as_chunks::<4>().0);
@@ -559,25 +590,6 @@ mod x86 {
     code_products!(code_products_avx2, "avx2", add_avx2);
     code_products!(code_products_avx_vnni, "avx2,avxvnni", add_avx_vnni);
     code_products!(code_products_vnni, "avx512f,avx512bw,avx512vl,avx512vnni,avx2", add_vnni);
-
-    /// Bytes are added eight at a time to 64 bits, squares in pairs to 32.
-    #[target_feature(enable = "avx2")]
-    pub(super) fn code_sums_avx2(rows: &[u8], stride: usize, sums: &mut [CodeSums]) {
-        let zero = _mm256_setzero_si256();
-        for (row, out) in rows.chunks_exact(stride).zip(sums) {
-            let (mut sum, mut squares) = (zero, zero);
-            for block in row.as_chunks::<32>().0 {
-                let codes = load_256(block);
-                sum = _mm256_add_epi64(sum, _mm256_sad_epu8(codes, zero));
-                let (low, high) = (_mm256_unpacklo_epi8(codes, zero), _mm256_unpackhi_epi8(codes, zero));
-                let of_block = _mm256_add_epi32(_mm256_madd_epi16(low, low), _mm256_madd_epi16(high, high));
-                squares = _mm256_add_epi32(squares, of_block);
-            }
-            // The sum of a row fits 32 bits, so the upper halves are 0.
-            out.sum = across(sum).cast_unsigned();
-            out.squares = across(squares).cast_unsigned();
-        }
-    }
 }
 
 #[cfg(test)]
@@ -598,7 +610,7 @@ mod tests {
     fn products_of_codes_are_exact_at_every_level() {
         for level in Level::available() {
             let greatest = i64::from(CodeColumns::greatest(level));
-            for (dim, count, rows) in [(1, 1, 1), (31, 2, 3), (32, 3, 5), (100, 4, 9), (768, 5, 7), (65, 16, 4), (96, 37, 6)] {
+            for (dim, count, rows) in [(1usize, 1, 1), (31, 2, 3), (32, 3, 5), (100, 4, 9), (768, 5, 7), (65, 16, 4), (96, 37, 6)] {
                 let stride = dim.next_multiple_of(CodeColumns::ALIGN);
                 let extreme = |n: u64| match n % 5 {
                     0 => greatest,
@@ -610,7 +622,13 @@ mod tests {
                     noise(stride * rows, 2).map(|n| if n % 3 == 0 { 255 } else { n as u8 }).collect();
                 let made = CodeColumns::new(&columns, dim);
                 let mut sums = vec![f32::NAN; rows * made.width()];
-                made.products(level, &codes, &mut sums);
+                let mut of_rows = vec![CodeSums::default(); rows];
+                made.products(level, &codes, &mut sums, &mut of_rows);
+                for (row, found) in codes.chunks_exact(stride).zip(of_rows) {
+                    let sum = row.iter().map(|code| u32::from(*code)).sum();
+                    let squares = row.iter().map(|code| u32::from(*code).pow(2)).sum();
+                    assert_eq!(found, CodeSums { sum, squares }, "{level}, {dim}");
+                }
                 for (row, sums) in codes.chunks_exact(stride).zip(sums.chunks_exact(made.width())) {
                     for (column, sum) in columns.chunks_exact(dim).zip(sums) {
                         let expected: i32 =
@@ -618,21 +636,14 @@ mod tests {
                         assert_eq!(*sum, expected as f32, "{level}, {dim} x {count}");
                     }
                 }
-                let mut sums = vec![CodeSums::default(); rows];
-                code_sums(level, &codes, stride, &mut sums);
-                let mut expected = sums.clone();
-                code_sums_plain(&codes, stride, &mut expected);
-                assert_eq!(sums, expected, "{level}, {dim}");
             }
             // The most that sums must hold.
             let (dim, codes) = (CodeColumns::MAX_DIM, vec![255; CodeColumns::MAX_DIM]);
             let made = CodeColumns::new(&vec![-CodeColumns::greatest(level); dim], dim);
-            let mut sums = [0.0];
-            made.products(level, &codes, &mut sums);
+            let (mut sums, mut of_rows) = ([0.0], [CodeSums::default()]);
+            made.products(level, &codes, &mut sums, &mut of_rows);
             assert_eq!(sums[0], (-255 * greatest * dim as i64) as f32);
-            let mut sums = [CodeSums::default()];
-            code_sums(level, &codes, dim, &mut sums);
-            assert_eq!(sums[0], CodeSums { sum: 255 << 16, squares: 255 * 255 << 16 });
+            assert_eq!(of_rows[0], CodeSums { sum: 255 << 16, squares: 255 * 255 << 16 });
         }
     }
 
@@ -645,9 +656,8 @@ mod tests {
                 let values: Vec<f32> = noise(dim * rows, 4).map(float).collect();
                 let made = FloatColumns::new(&columns, dim);
                 let mut sums = vec![f32::NAN; rows * made.width()];
-                made.products(level, &values, &mut sums);
-                let mut of_rows = vec![0.0; rows];
-                squares(level, &values, dim, &mut of_rows);
+                let mut of_rows = vec![f32::NAN; rows];
+                made.products(level, &values, &mut sums, &mut of_rows);
                 let length = |values: &[f32]| values.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
                 for ((row, sums), square) in
                     values.chunks_exact(dim).zip(sums.chunks_exact(made.width())).zip(of_rows)

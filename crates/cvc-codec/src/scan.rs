@@ -22,7 +22,7 @@ use thiserror::Error;
 use crate::backend::{Backend, DecodeError, Payloads};
 use crate::job::BatchError;
 use crate::plan::DecodePlan;
-use crate::rows::{Element, RowSlice, with_values};
+use crate::rows::{Element, RowSlice, Values, with_values};
 
 /// How near a row is to a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -232,11 +232,11 @@ impl<'a> Queries<'a> {
                 return Err(QueryError::Dtype { metric, dtype });
             }
             QueryValues::Bits(Cow::Borrowed(rows.bytes()))
-        } else if dtype == DType::F32 {
-            QueryValues::Floats(Cow::Borrowed(bytemuck::cast_slice(rows.bytes())))
         } else if rows.is_real() {
-            let values = with_values!(rows, values => values.iter().map(|value| value.as_f32()).collect());
-            QueryValues::Floats(Cow::Owned(values))
+            QueryValues::Floats(match rows.values() {
+                Values::F32(values) => Cow::Borrowed(values),
+                _ => Cow::Owned(with_values!(rows, values => values.iter().map(|value| value.as_f32()).collect())),
+            })
         } else {
             return Err(QueryError::Dtype { metric, dtype });
         };

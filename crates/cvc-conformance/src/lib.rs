@@ -10,6 +10,7 @@
 //!
 //! - [`suite`] has the cases, each a promise that every backend keeps, compared bit for bit with
 //!   [`cvc_codec::ReferenceBackend`]; [`conformance!`] makes a `#[test]` of each.
+//! - [`scan`] has those of backends that search; [`scan_conformance!`] makes tests of them.
 //! - [`subject`] is what a backend's test must provide: [`Subject`], ready for backends that write to the
 //!   caller's memory ([`Host`]) and for those that write to memory of a device ([`Device`]).
 //! - [`payloads`] is a source in memory that can be told to refuse borrowing or to fail; [`native`] makes chunks with
@@ -24,6 +25,7 @@ pub mod native;
 pub mod npy;
 pub mod payloads;
 pub mod require;
+pub mod scan;
 pub mod subject;
 pub mod suite;
 

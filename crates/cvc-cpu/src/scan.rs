@@ -459,7 +459,7 @@ impl Scanned<'_> {
         for rows in rows {
             let job = Job { plan, chunk: *chunk, rows: rows.clone(), dst_row: 0 };
             let batch = Batch::new(vec![job], rows.len() as u64, plan.dim(), DType::F32).expect("one job");
-            let mut tile = vec![0.0; rows.len() * dim];
+            let mut tile = vec![0f32; rows.len() * dim];
             self.backend.decode(&batch, src, &mut HostBuffer::fresh(&mut tile))?;
             for (row, values) in rows.clone().zip(tile.chunks_exact(dim)) {
                 let values = RowSlice::new(values, dim).expect("one row");

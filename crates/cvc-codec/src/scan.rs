@@ -138,8 +138,8 @@ impl Metric {
             let (words, last) = query.as_chunks::<8>();
             let (of_row, last_of_row) = row.as_chunks::<8>();
             let words = words.iter().zip(of_row);
-            let words =
-                words.map(|(q, x)| u64::from(bits(u64::from_le_bytes(*q), u64::from_le_bytes(*x)).count_ones()));
+            let words = words
+                .map(|(q, x)| u64::from(bits(u64::from_le_bytes(*q), u64::from_le_bytes(*x)).count_ones()));
             let last = last.iter().zip(last_of_row);
             let last = last.map(|(q, x)| u64::from(bits(u64::from(*q), u64::from(*x)).count_ones()));
             words.sum::<u64>() + last.sum::<u64>()
@@ -235,7 +235,9 @@ impl<'a> Queries<'a> {
         } else if rows.is_real() {
             QueryValues::Floats(match rows.values() {
                 Values::F32(values) => Cow::Borrowed(values),
-                _ => Cow::Owned(with_values!(rows, values => values.iter().map(|value| value.as_f32()).collect())),
+                _ => Cow::Owned(
+                    with_values!(rows, values => values.iter().map(|value| value.as_f32()).collect()),
+                ),
             })
         } else {
             return Err(QueryError::Dtype { metric, dtype });
@@ -326,7 +328,9 @@ pub enum QueryError {
         dtype: DType,
     },
     /// A value that no query may have.
-    #[error("query {query} has {value} in column {column}, for which {metric} has no score: clean the queries")]
+    #[error(
+        "query {query} has {value} in column {column}, for which {metric} has no score: clean the queries"
+    )]
     Value {
         /// The metric.
         metric: Metric,
@@ -474,7 +478,11 @@ impl<'p> ScanBatch<'p> {
         for job in &jobs {
             let (chunk, shape) = (job.chunk, job.plan.shape());
             if job.rows.start > job.rows.end || job.rows.end > shape.rows {
-                return Err(BatchError::RowsOutside { chunk, rows: job.rows.clone(), chunk_rows: shape.rows });
+                return Err(BatchError::RowsOutside {
+                    chunk,
+                    rows: job.rows.clone(),
+                    chunk_rows: shape.rows,
+                });
             }
             if job.plan.dim() != dim || job.plan.out() != dtype {
                 return Err(BatchError::Mixed { chunk, dim: job.plan.dim(), out: job.plan.out() });
@@ -562,6 +570,7 @@ pub trait Scan: Backend {
 }
 
 #[cfg(test)]
+#[expect(clippy::cast_possible_truncation, reason = "scores are rounded")]
 mod tests {
     use super::*;
 
@@ -576,7 +585,10 @@ mod tests {
         assert_eq!(score(Metric::Cosine, &q, &x), 0.64);
         assert_eq!(score(Metric::L2sq, &q, &x), 18.0);
         assert_eq!(score(Metric::L2, &q, &x), 18f32.sqrt());
-        assert_eq!(score(Metric::Kl, &[0.5, 0.5], &[0.25, 0.75]), (0.5 * (2f64.ln() + (2.0 / 3.0f64).ln())) as f32);
+        assert_eq!(
+            score(Metric::Kl, &[0.5, 0.5], &[0.25, 0.75]),
+            (0.5 * (2f64.ln() + (2.0 / 3.0f64).ln())) as f32
+        );
         assert_eq!(score(Metric::Kl, &[0.5, 0.5], &[1.0, 0.0]), f32::INFINITY);
         assert_eq!(score(Metric::Js, &[1.0, 0.0], &[0.0, 1.0]), 2f32.ln());
         assert_eq!(Metric::Hamming.score_of_bits(&[0b1010; 9], &[0b0110; 9]), 18.0);
@@ -609,7 +621,10 @@ mod tests {
         }
         assert_eq!(top.threshold(), 1.0);
         let hits = top.into_hits(Metric::L2);
-        assert_eq!(hits.iter().map(|hit| (hit.row, hit.score)).collect::<Vec<_>>(), [(4, -2.0), (8, -2.0), (2, -1.0)]);
+        assert_eq!(
+            hits.iter().map(|hit| (hit.row, hit.score)).collect::<Vec<_>>(),
+            [(4, -2.0), (8, -2.0), (2, -1.0)]
+        );
         assert!(TopK::new(0).into_hits(Metric::Dot).is_empty());
     }
 

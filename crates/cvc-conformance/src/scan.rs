@@ -1,8 +1,8 @@
 //! The suite for backends that search: they find what the reference finds, with the same scores.
 
 use cvc_codec::{
-    ChunkId, ChunkShape, DType, DecodeError, DecodePlan, Found, Load, Metric, Queries, ReferenceBackend, RowSlice, Scan,
-    ScanBatch, ScanJob,
+    ChunkId, ChunkShape, DType, DecodeError, DecodePlan, Found, Load, Metric, Queries, ReferenceBackend,
+    RowSlice, Scan, ScanBatch, ScanJob,
 };
 
 use crate::chunks::{Content, Kind, Random, kinds};
@@ -44,9 +44,8 @@ type Chunk = (DecodePlan, Vec<u8>);
 
 /// Jobs on some chunks whose rows follow each other in an array.
 fn jobs<'p>(chunks: &'p [Chunk], rows: &[(usize, core::ops::Range<u32>)]) -> Vec<ScanJob<'p>> {
-    let first = |chunk: usize| -> u64 {
-        chunks[..chunk].iter().map(|(plan, _)| u64::from(plan.shape().rows)).sum()
-    };
+    let first =
+        |chunk: usize| -> u64 { chunks[..chunk].iter().map(|(plan, _)| u64::from(plan.shape().rows)).sum() };
     let job = |(chunk, rows): &(usize, core::ops::Range<u32>)| ScanJob {
         plan: &chunks[*chunk].0,
         chunk: ChunkId(u32::try_from(*chunk).unwrap()),
@@ -95,8 +94,16 @@ fn compare(found: Found, expected: Found, metric: Metric, case: &str) {
         let bits = |hits: &[cvc_codec::Hit]| -> Vec<(u64, u32)> {
             hits.iter().map(|hit| (hit.row, hit.score.to_bits())).collect()
         };
-        assert_eq!(bits(&found), bits(&expected), "query {query} of {case}: {found:?}, expected {expected:?}");
+        assert_eq!(
+            bits(&found),
+            bits(&expected),
+            "query {query} of {case}: {found:?}, expected {expected:?}"
+        );
     }
+}
+
+fn width(dim: usize) -> u32 {
+    u32::try_from(dim).expect("a few values")
 }
 
 fn floats(random: &mut Random, count: usize) -> Vec<f32> {
@@ -123,8 +130,16 @@ pub fn every_kind_of_rows_and_every_metric(backend: &impl Scan) {
             let queries = floats(&mut random, 3 * dim as usize);
             let queries = rows_of(&queries, dim as usize);
             check(backend, &chunks, &all(&chunks), &OF_FLOATS, queries, 10);
-            let positive: Vec<f32> = floats(&mut random, dim as usize).iter().map(|value| value.abs()).collect();
-            check(backend, &chunks, &all(&chunks), &[Metric::Kl, Metric::Js], rows_of(&positive, dim as usize), 5);
+            let positive: Vec<f32> =
+                floats(&mut random, dim as usize).iter().map(|value| value.abs()).collect();
+            check(
+                backend,
+                &chunks,
+                &all(&chunks),
+                &[Metric::Kl, Metric::Js],
+                rows_of(&positive, dim as usize),
+                5,
+            );
         }
     }
 }
@@ -184,18 +199,18 @@ pub fn equal_rows_and_rows_that_nearly_are(backend: &impl Scan) {
     let mut values: Vec<f32> = (0..500).flat_map(|_| row.clone()).collect();
     let queries = floats(&mut random, 5 * dim);
     let queries = rows_of(&queries, dim);
-    let chunks = [raw(&values, dim as u32), raw(&values, dim as u32)];
+    let chunks = [raw(&values, width(dim)), raw(&values, width(dim))];
     check(backend, &chunks, &all(&chunks), &OF_FLOATS, queries, 9);
     for value in &mut values {
         *value = f32::from_bits(value.to_bits() ^ random.below(4));
     }
-    let chunks = [raw(&values, dim as u32)];
+    let chunks = [raw(&values, width(dim))];
     check(backend, &chunks, &all(&chunks), &OF_FLOATS, queries, 9);
     // The same as codes.
     let codes: Vec<u8> = random.bytes(dim);
     let codes = (0..700).flat_map(|_| codes.clone()).collect();
     let params: Vec<(f32, f32)> = (0..700).map(|row| (0.01, -1.0 - (row % 3) as f32 * 1e-7)).collect();
-    let shape = ChunkShape { rows: 700, dim: dim as u32 };
+    let shape = ChunkShape { rows: 700, dim: width(dim) };
     let chunks = [Content::row_affine(shape, codes, &params).blocked(16, DType::F32)];
     check(backend, &chunks, &all(&chunks), &OF_FLOATS, queries, 9);
 }
@@ -206,7 +221,7 @@ pub fn rows_without_a_score(backend: &impl Scan) {
     let dim = 20;
     let mut values = floats(&mut random, 300 * dim);
     for row in 0..300 {
-        let at = row * dim + random.below(dim as u32) as usize;
+        let at = row * dim + random.below(width(dim)) as usize;
         match row % 7 {
             0 => values[at] = f32::NAN,
             1 => values[at] = f32::INFINITY,
@@ -215,7 +230,7 @@ pub fn rows_without_a_score(backend: &impl Scan) {
             _ => {}
         }
     }
-    let chunks = [raw(&values, dim as u32)];
+    let chunks = [raw(&values, width(dim))];
     let mut queries = floats(&mut random, 6 * dim);
     queries[..dim].fill(0.0);
     check(backend, &chunks, &all(&chunks), &OF_FLOATS, rows_of(&queries, dim), 250);
@@ -228,13 +243,16 @@ pub fn numbers_at_the_ends_of_the_range(backend: &impl Scan) {
     let dim = 40;
     for by in [1e-44, 1e-38, 1e-25, 1e-12, 1e12, 1e25, 1e37] {
         for query_by in [1e-38, 1e-20, 1.0, 1e20, 1e37] {
-            let scaled = |values: Vec<f32>, by: f32| -> Vec<f32> { values.into_iter().map(|value| value * by).collect() };
+            let scaled = |values: Vec<f32>, by: f32| -> Vec<f32> {
+                values.into_iter().map(|value| value * by).collect()
+            };
             let queries = scaled(floats(&mut random, 5 * dim), query_by);
             let values = scaled(floats(&mut random, 200 * dim), by);
-            let params: Vec<(f32, f32)> = (0..200).map(|_| (by * random.normal() / 256.0, by * random.normal())).collect();
-            let shape = ChunkShape { rows: 200, dim: dim as u32 };
+            let params: Vec<(f32, f32)> =
+                (0..200).map(|_| (by * random.normal() / 256.0, by * random.normal())).collect();
+            let shape = ChunkShape { rows: 200, dim: width(dim) };
             let codes = Content::row_affine(shape, random.bytes(200 * dim), &params).blocked(16, DType::F32);
-            let chunks = [raw(&values, dim as u32), codes];
+            let chunks = [raw(&values, width(dim)), codes];
             check(backend, &chunks, &all(&chunks), &OF_FLOATS, rows_of(&queries, dim), 6);
         }
     }
@@ -248,9 +266,11 @@ pub fn queries_that_do_not_round_well(backend: &impl Scan) {
     for (query, values) in queries.chunks_exact_mut(dim).enumerate() {
         values[query] = [1e3, 1e6, 1e9, 0.0, -1e4, 1e2, 1e5, 1e8][query];
     }
-    for (scale, min) in [(1e-3, 0.0), (1e-3, 100.0), (1e-6, -1e4), (2.0, -255.0), (0.0, 1.0), (0.0, 0.0), (1.0, -127.5)] {
+    for (scale, min) in
+        [(1e-3, 0.0), (1e-3, 100.0), (1e-6, -1e4), (2.0, -255.0), (0.0, 1.0), (0.0, 0.0), (1.0, -127.5)]
+    {
         let params: Vec<(f32, f32)> = (0..400).map(|row| (scale, min + row as f32 * 1e-6)).collect();
-        let shape = ChunkShape { rows: 400, dim: dim as u32 };
+        let shape = ChunkShape { rows: 400, dim: width(dim) };
         let chunks = [Content::row_affine(shape, random.bytes(400 * dim), &params).blocked(64, DType::F32)];
         for count in [1, 8] {
             check(backend, &chunks, &all(&chunks), &OF_FLOATS, rows_of(&queries[..count * dim], dim), 6);
@@ -279,7 +299,7 @@ pub fn bits_of_bytes_and_of_bools(backend: &impl Scan) {
     let mut random = Random::new();
     for dim in [1, 8, 13, 96] {
         let bytes = random.bytes(300 * dim);
-        let shape = ChunkShape { rows: 300, dim: u32::try_from(dim).unwrap() };
+        let shape = ChunkShape { rows: 300, dim: width(dim) };
         let chunks = [Content::field(shape, Load::Copy(DType::U8), bytes).framed(DType::U8)];
         let queries = random.bytes(4 * dim);
         let queries = RowSlice::new(&queries, dim).unwrap();
@@ -312,20 +332,30 @@ pub fn more_than_there_is(backend: &impl Scan) {
     check(backend, &chunks, &all(&chunks), &OF_FLOATS, queries, 100);
     check(backend, &chunks, &[], &OF_FLOATS, queries, 3);
     check(backend, &chunks, &[(0, 2..2)], &OF_FLOATS, queries, 3);
-    check(backend, &chunks, &all(&chunks), &OF_FLOATS, RowSlice::from_bytes(DType::F32, 0, 16, &[]).unwrap(), 3);
+    check(
+        backend,
+        &chunks,
+        &all(&chunks),
+        &OF_FLOATS,
+        RowSlice::from_bytes(DType::F32, 0, 16, &[]).unwrap(),
+        3,
+    );
 }
 
 /// The chunk and the block are named, and the backend is of use afterwards.
 pub fn a_damaged_block_is_an_error(backend: &impl Scan) {
     let mut random = Random::new();
-    let chunks: Vec<Chunk> = (0..3).map(|_| random.content(300, 32, Kind::AffineRow).blocked(8, DType::F32)).collect();
+    let chunks: Vec<Chunk> =
+        (0..3).map(|_| random.content(300, 32, Kind::AffineRow).blocked(8, DType::F32)).collect();
     let payloads: Vec<Vec<u8>> = chunks.iter().map(|(_, payload)| payload.clone()).collect();
     let values = floats(&mut random, 32);
     let queries = Queries::new(Metric::Dot, rows_of(&values, 32)).unwrap();
     let batch = ScanBatch::new(jobs(&chunks, &all(&chunks)), 32, DType::F32).unwrap();
     let src = MemoryPayloads::new(&payloads).damaged_at(&[(ChunkId(2), 0), (ChunkId(1), 30)]);
     match backend.scan(&batch, &src, &queries, 3) {
-        Err(DecodeError::Source { chunk: ChunkId(1), error }) => assert!(error.to_string().contains("block 30")),
+        Err(DecodeError::Source { chunk: ChunkId(1), error }) => {
+            assert!(error.to_string().contains("block 30"))
+        }
         other => panic!("not the damage: {other:?}"),
     }
     check(backend, &chunks, &all(&chunks), &[Metric::Dot], rows_of(&values, 32), 3);

@@ -23,8 +23,8 @@ use std::sync::{Mutex, PoisonError};
 use cvc_codec::ops::PayloadError;
 use cvc_codec::ops::affine_u8::row_parameter;
 use cvc_codec::{
-    Affine, Backend, Batch, BlockRun, ChunkId, DType, DecodeError, DecodePlan, FirstError, Found, HostBuffer, Job, Load,
-    Payloads, Queries, RowSlice, Scan, ScanBatch, Sources,
+    Affine, Backend, Batch, BlockRun, ChunkId, DType, DecodeError, DecodePlan, FirstError, Found, HostBuffer,
+    Job, Load, Payloads, Queries, RowSlice, Scan, ScanBatch, Sources,
 };
 
 use crate::backend::{CpuBackend, Kept, for_each, rows_of_run, run_bytes};
@@ -294,7 +294,9 @@ impl Scanned<'_> {
     fn rows(&self, sources: &Sources<'_>, worker: &mut Worker) -> Result<(), PayloadError> {
         let plan = self.run.plan;
         match (plan.load(), &self.filters.codes, &self.filters.floats) {
-            (Load::AffineU8(Affine::Row | Affine::Chunk { .. }), Some(filter), _) if plan.out() == DType::F32 => {
+            (Load::AffineU8(Affine::Row | Affine::Chunk { .. }), Some(filter), _)
+                if plan.out() == DType::F32 =>
+            {
                 self.codes(sources, filter, worker)
             }
             (_, _, Some(filter)) if plan.out() == DType::F32 => self.floats(sources, filter, worker),

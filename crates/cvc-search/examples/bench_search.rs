@@ -13,7 +13,9 @@ use cvc_search::Search;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [file, queries, k, metric, array @ ..] = arguments.as_slice() else { return Err("see the source for usage".into()) };
+    let [file, queries, k, metric, array @ ..] = arguments.as_slice() else {
+        return Err("see the source for usage".into());
+    };
     let reader = Reader::open_mapped(file)?;
     let array = match array {
         [name] => reader.array(name)?,
@@ -24,7 +26,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut scratch = cvc::AlignedBytes::new();
     let values: Vec<f32> = bytemuck::cast_slice(queries.read(0..queries.rows(), &mut scratch)?).to_vec();
     let search = Search::new(array, metric.parse()?).k(k.parse()?);
-    let run = |count: usize| search.run(RowSlice::new(&values[..count * dim], dim)?).map_err(Box::<dyn std::error::Error>::from);
+    let run = |count: usize| {
+        search.run(RowSlice::new(&values[..count * dim], dim)?).map_err(Box::<dyn std::error::Error>::from)
+    };
     let mut out = std::io::stdout().lock();
     let answer = run(values.len() / dim)?;
     for hits in &answer.hits {

@@ -9,8 +9,8 @@ use std::path::Path;
 use cvc_codec::strings::Strings;
 use cvc_codec::{
     Backend, Batch, BlockRun, ChunkShape, Codec, CodecError, DecodeError, DecodePlan, DeviceMemory, Element,
-    Found, HostBuffer, Inflater, Job, Params, Payloads, PlanError, Queries, RowSlice, RunBytes, Scan, ScanBatch,
-    ScanJob, SourceError, StoredChunk, find,
+    Found, HostBuffer, Inflater, Job, Params, Payloads, PlanError, Queries, RowSlice, RunBytes, Scan,
+    ScanBatch, ScanJob, SourceError, StoredChunk, find,
 };
 use cvc_cpu::CpuBackend;
 use cvc_format::{
@@ -556,7 +556,8 @@ impl<'r> Array<'r> {
             // Rows of no values have no chunks. They are all alike, so the first are the best.
             let row = RowSlice::from_bytes(out, 1, 0, &[])?;
             let first = rows.resolve(self.index.rows)?.into_iter().flatten().take(k);
-            for (row_number, query) in first.flat_map(|row| (0..queries.len()).map(move |query| (row, query))) {
+            for (row_number, query) in first.flat_map(|row| (0..queries.len()).map(move |query| (row, query)))
+            {
                 found.offer(queries.metric(), query, row_number, queries.score(query, row));
             }
             return Ok(found);

@@ -84,7 +84,17 @@ impl RowTerms {
         if !LENGTHS.contains(&length) || error > MOST_ERROR {
             return RowTerms::UNKNOWN;
         }
-        terms(metric, Parts { product: 1.0, offset: 0.0, spread: 0.0, slack: error * length, length, length_error: error })
+        terms(
+            metric,
+            Parts {
+                product: 1.0,
+                offset: 0.0,
+                spread: 0.0,
+                slack: error * length,
+                length,
+                length_error: error,
+            },
+        )
     }
 
     /// Of a row of `dim` codes that decode to `scale * code + min`.
@@ -287,5 +297,139 @@ impl QueryTerms {
             start += TOGETHER;
         }
         (start..width).filter(|query| may_do(*query)).for_each(found);
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::cast_possible_truncation, reason = "codes are made of anything")]
+mod tests {
+    use cvc_codec::RowSlice;
+    use cvc_codec::ops::affine_u8::affine;
+
+    use super::super::products::{CodeColumns, FloatColumns};
+    use super::*;
+    use crate::level::Level;
+
+    const METRICS: [Metric; 4] = [Metric::Cosine, Metric::Dot, Metric::L2, Metric::L2sq];
+
+    /// Numbers that are the same in every run, about normally distributed.
+    struct Noise(u64);
+
+    impl Noise {
+        fn next(&mut self) -> f32 {
+            let uniform = || {
+                self.0 =
+                    self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                (self.0 >> 40) as f32 / (1 << 24) as f32
+            };
+            std::iter::repeat_with(uniform).take(6).sum::<f32>() - 3.0
+        }
+
+        fn vector(&mut self, dim: usize) -> Vec<f32> {
+            (0..dim).map(|_| self.next()).collect()
+        }
+    }
+
+    /// Whether a row survives the threshold that its own exact score sets.
+    fn survives(
+        terms: &QueryTerms,
+        row: &RowTerms,
+        products: &[f32],
+        query: &Queries<'_>,
+        values: &[f32],
+    ) -> bool {
+        let score = query.score(0, RowSlice::new(values, values.len()).unwrap());
+        let thresholds = vec![terms.threshold(0, query.metric().goodness(score)); products.len()];
+        let mut found = false;
+        terms.survivors(row, products, &thresholds, |at| found |= at == 0);
+        found
+    }
+
+    #[test]
+    fn no_row_of_floats_is_better_than_its_bound() {
+        let mut noise = Noise(1);
+        for dim in [1, 3, 100, 768] {
+            for metric in METRICS {
+                for trial in 0..300 {
+                    let query = noise.vector(dim);
+                    // Rows near the query, so that everything but the last digits is alike.
+                    let near = 10f32.powi(-(trial % 8));
+                    let mut row: Vec<f32> = query.iter().map(|value| value + noise.next() * near).collect();
+                    if trial % 2 == 0 {
+                        // Or at a right angle to it, so that large products cancel.
+                        row = noise.vector(dim);
+                        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+                        let along = dot(&query, &row) / dot(&query, &query);
+                        row.iter_mut().zip(&query).for_each(|(x, q)| *x -= along * q);
+                    }
+                    let queries = Queries::new(metric, RowSlice::new(&query, dim).unwrap()).unwrap();
+                    for level in Level::available() {
+                        let columns = FloatColumns::new(&query, dim);
+                        let (mut product, mut squares) = ([0.0], [0.0]);
+                        columns.products(level, &row, &mut product, &mut squares);
+                        let terms = QueryTerms::of_floats(&queries, 1);
+                        let of_row = RowTerms::of_floats(metric, squares[0], float_error(dim));
+                        assert!(
+                            survives(&terms, &of_row, &product, &queries, &row),
+                            "{metric}, {dim}, {level}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_row_of_codes_is_better_than_its_bound() {
+        let mut noise = Noise(2);
+        for dim in [1, 3, 100, 768] {
+            for metric in METRICS {
+                for trial in 0..300 {
+                    let mut query = noise.vector(dim);
+                    if trial % 3 == 0 {
+                        query[0] *= 1e3;
+                    }
+                    let queries = Queries::new(metric, RowSlice::new(&query, dim).unwrap()).unwrap();
+                    for level in Level::available() {
+                        let rounded = Rounded::new(&query, dim, CodeColumns::greatest(level));
+                        let rest = |value: &f32, nearest: &i8| {
+                            f64::from(*value) - f64::from(*nearest) * rounded.scale[0]
+                        };
+                        let rests =
+                            query.iter().zip(&rounded.columns).map(|(value, nearest)| rest(value, nearest));
+                        let most = rests.fold(1e-30, |most: f64, rest| most.max(rest.abs()));
+                        // Codes that make the most of what rounding lost, or any.
+                        let codes: Vec<u8> = query
+                            .iter()
+                            .zip(&rounded.columns)
+                            .map(|(value, nearest)| {
+                                let rest = rest(value, nearest);
+                                match trial % 4 {
+                                    0 => (128.0 + 127.0 * rest / most).round() as u8,
+                                    1 if rest > 0.0 => 129,
+                                    1 => 127,
+                                    2 => (128.0 + 40.0 * noise.next()) as u8,
+                                    _ => (128.0 + 40.0 * value) as u8,
+                                }
+                            })
+                            .collect();
+                        let (scale, min) =
+                            (0.01 * noise.next().abs(), if trial % 2 == 0 { -1.28 } else { noise.next() });
+                        let row: Vec<f32> = codes.iter().map(|code| affine(*code, scale, min)).collect();
+                        let columns = CodeColumns::new(&rounded.columns, dim);
+                        let mut padded = codes.clone();
+                        padded.resize(columns.stride(), 0);
+                        let (mut product, mut sums) = ([0.0], [CodeSums::default()]);
+                        columns.products(level, &padded, &mut product, &mut sums);
+                        let terms = QueryTerms::of_codes(&queries, &rounded, 1);
+                        let of_row = RowTerms::of_codes(metric, dim, scale, min, sums[0]);
+                        assert!(
+                            survives(&terms, &of_row, &product, &queries, &row),
+                            "{metric}, {dim}, {level}"
+                        );
+                    }
+                }
+            }
+        }
     }
 }

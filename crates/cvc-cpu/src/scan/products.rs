@@ -300,7 +300,8 @@ impl CodeColumns {
         let stride = dim.next_multiple_of(Self::ALIGN);
         if count <= FEW {
             let mut flat = vec![0; count * stride];
-            for (padded, column) in flat.chunks_exact_mut(stride.max(1)).zip(columns.chunks_exact(dim.max(1))) {
+            for (padded, column) in flat.chunks_exact_mut(stride.max(1)).zip(columns.chunks_exact(dim.max(1)))
+            {
                 padded[..dim].copy_from_slice(column);
             }
             return CodeColumns { stride, count, flat, panels: Vec::new() };
@@ -332,7 +333,9 @@ impl CodeColumns {
         match level {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the token says that it has AVX-VNNI, and proves AVX2.
-            Level::Avx2(token) if token.has_vnni() => unsafe { x86::code_products_avx_vnni(self, rows, sums, of_rows) },
+            Level::Avx2(token) if token.has_vnni() => unsafe {
+                x86::code_products_avx_vnni(self, rows, sums, of_rows)
+            },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the token proves AVX2.
             Level::Avx2(_) => unsafe { x86::code_products_avx2(self, rows, sums, of_rows) },
@@ -357,7 +360,8 @@ fn code_products(columns: &CodeColumns, rows: &[u8], sums: &mut [f32], of_rows: 
         of_row.squares = row.iter().map(|code| u32::from(*code) * u32::from(*code)).sum();
         if columns.count <= FEW {
             for (column, sum) in columns.flat.chunks_exact(stride).zip(sums) {
-                let products = row.iter().zip(column).map(|(code, value)| i32::from(*code) * i32::from(*value));
+                let products =
+                    row.iter().zip(column).map(|(code, value)| i32::from(*code) * i32::from(*value));
                 *sum = products.sum::<i32>() as f32;
             }
         } else {
@@ -382,9 +386,7 @@ fn code_products(columns: &CodeColumns, rows: &[u8], sums: &mut [f32], of_rows: 
 mod x86 {
     use core::arch::x86_64::*;
 
-    use super::{
-        CodeColumns, CodeSums, FEW, FloatColumns, PANEL, TOGETHER, Taken, float_products, take,
-    };
+    use super::{CodeColumns, CodeSums, FEW, FloatColumns, PANEL, TOGETHER, Taken, float_products, take};
     use crate::ops::x86::load_256;
 
     #[target_feature(enable = "avx2,fma")]
@@ -593,6 +595,7 @@ mod x86 {
 }
 
 #[cfg(test)]
+#[expect(clippy::cast_possible_truncation, reason = "codes are made of anything")]
 mod tests {
     use super::*;
 
@@ -610,7 +613,9 @@ mod tests {
     fn products_of_codes_are_exact_at_every_level() {
         for level in Level::available() {
             let greatest = i64::from(CodeColumns::greatest(level));
-            for (dim, count, rows) in [(1usize, 1, 1), (31, 2, 3), (32, 3, 5), (100, 4, 9), (768, 5, 7), (65, 16, 4), (96, 37, 6)] {
+            for (dim, count, rows) in
+                [(1usize, 1, 1), (31, 2, 3), (32, 3, 5), (100, 4, 9), (768, 5, 7), (65, 16, 4), (96, 37, 6)]
+            {
                 let stride = dim.next_multiple_of(CodeColumns::ALIGN);
                 let extreme = |n: u64| match n % 5 {
                     0 => greatest,
@@ -643,14 +648,16 @@ mod tests {
             let (mut sums, mut of_rows) = ([0.0], [CodeSums::default()]);
             made.products(level, &codes, &mut sums, &mut of_rows);
             assert_eq!(sums[0], (-255 * greatest * dim as i64) as f32);
-            assert_eq!(of_rows[0], CodeSums { sum: 255 << 16, squares: 255 * 255 << 16 });
+            assert_eq!(of_rows[0], CodeSums { sum: 255 << 16, squares: (255 * 255) << 16 });
         }
     }
 
     #[test]
     fn products_of_floats_are_within_their_bound_at_every_level() {
         for level in Level::available() {
-            for (dim, count, rows) in [(1, 1, 1), (33, 2, 3), (100, 3, 5), (384, 4, 9), (768, 5, 7), (300, 33, 10)] {
+            for (dim, count, rows) in
+                [(1, 1, 1), (33, 2, 3), (100, 3, 5), (384, 4, 9), (768, 5, 7), (300, 33, 10)]
+            {
                 let float = |n: u64| n as f32 / (1u64 << 31) as f32 - 0.5;
                 let columns: Vec<f32> = noise(dim * count, 3).map(float).collect();
                 let values: Vec<f32> = noise(dim * rows, 4).map(float).collect();
@@ -658,14 +665,16 @@ mod tests {
                 let mut sums = vec![f32::NAN; rows * made.width()];
                 let mut of_rows = vec![f32::NAN; rows];
                 made.products(level, &values, &mut sums, &mut of_rows);
-                let length = |values: &[f32]| values.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+                let length =
+                    |values: &[f32]| values.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
                 for ((row, sums), square) in
                     values.chunks_exact(dim).zip(sums.chunks_exact(made.width())).zip(of_rows)
                 {
                     let bound = (dim as f64 + 16.0) / f64::from(1u32 << 24);
                     assert!((f64::from(square) - length(row).powi(2)).abs() <= bound * length(row).powi(2));
                     for (column, sum) in columns.chunks_exact(dim).zip(sums) {
-                        let exact: f64 = row.iter().zip(column).map(|(x, q)| f64::from(*x) * f64::from(*q)).sum();
+                        let exact: f64 =
+                            row.iter().zip(column).map(|(x, q)| f64::from(*x) * f64::from(*q)).sum();
                         let most = bound * length(row) * length(column);
                         assert!((f64::from(*sum) - exact).abs() <= most, "{level}, {dim} x {count}");
                     }

@@ -27,6 +27,7 @@ pub mod loops;
 pub mod loss;
 pub mod ops;
 pub mod plan;
+pub mod quantise;
 pub mod reference;
 pub mod rotation;
 pub mod rows;

@@ -30,7 +30,7 @@ pub struct Rotation {
     /// 2^k.
     block: usize,
     /// 1 or -1 for each value, before each round. Both are as long as a row.
-    signs: [Box<[i32]>; 2],
+    signs: [Box<[i16]>; 2],
 }
 
 impl core::fmt::Debug for Rotation {
@@ -68,7 +68,7 @@ impl Rotation {
     ///
     /// # Panics
     /// `round` is neither 0 nor 1.
-    pub fn signs(&self, round: usize) -> &[i32] {
+    pub fn signs(&self, round: usize) -> &[i16] {
         &self.signs[round]
     }
 
@@ -79,10 +79,10 @@ impl Rotation {
     /// `row` does not have [`Rotation::dim`] values.
     pub fn rotate(&self, row: &mut [f32]) {
         assert_eq!(row.len(), self.dim(), "values of a row");
-        row.iter_mut().zip(self.signs(0)).for_each(|(value, sign)| *value *= *sign as f32);
+        row.iter_mut().zip(self.signs(0)).for_each(|(value, sign)| *value *= f32::from(*sign));
         row.chunks_exact_mut(self.block).for_each(hadamard);
         let before = row.to_vec();
-        self.for_each_move(|from, to| row[to] = before[from] * self.signs[1][to] as f32);
+        self.for_each_move(|from, to| row[to] = before[from] * f32::from(self.signs[1][to]));
         row.chunks_exact_mut(self.block).for_each(hadamard);
         let once = 1.0 / self.block as f32;
         row.iter_mut().for_each(|value| *value *= once);
@@ -97,10 +97,10 @@ impl Rotation {
     pub fn unrotate_levels(&self, levels: &mut [i32], scratch: &mut [i32]) {
         assert!(levels.len() == self.dim() && scratch.len() == self.dim(), "values of a row");
         levels.chunks_exact_mut(self.block).for_each(hadamard);
-        self.for_each_move(|to, from| scratch[to] = levels[from] * self.signs[1][from]);
+        self.for_each_move(|to, from| scratch[to] = levels[from] * i32::from(self.signs[1][from]));
         scratch.chunks_exact_mut(self.block).for_each(hadamard);
         for ((level, value), sign) in levels.iter_mut().zip(scratch).zip(&self.signs[0]) {
-            *level = *value * sign;
+            *level = *value * i32::from(*sign);
         }
     }
 
@@ -191,7 +191,7 @@ pub fn hadamard<T: Butterfly>(values: &mut [T]) {
 }
 
 /// The signs of a round: bit i % 64 of word i / 64, where a 1 is a plus.
-fn signs(dim: usize, round: u64) -> Box<[i32]> {
+fn signs(dim: usize, round: u64) -> Box<[i16]> {
     let mut signs = Vec::with_capacity(dim);
     for word in (round << 32).. {
         let left = dim - signs.len();
@@ -231,7 +231,7 @@ mod tests {
                 if column / p == a {
                     let first = (b & (column % p)).count_ones() + ((row % p) & place).count_ones();
                     let sign = if first.is_multiple_of(2) { 1 } else { -1 };
-                    sum += sign * rotation.signs(1)[middle] * rotation.signs(0)[column];
+                    sum += sign * i32::from(rotation.signs(1)[middle] * rotation.signs(0)[column]);
                 }
             }
             sum

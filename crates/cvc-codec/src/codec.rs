@@ -123,7 +123,7 @@ impl Scope {
     }
 }
 
-/// What to do with values that a lossy codec cannot represent: NaN and infinities for `int8`, finite values out of range
+/// What to do with values that a lossy codec cannot represent: NaN and infinities for `int8`, `int4` and `bit1`, finite values out of range
 /// for `fp16` and `bf16`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum NonFinite {
@@ -140,6 +140,8 @@ pub static CODECS: &[&dyn Codec] = &[
     &codecs::fp16::Fp16,
     &codecs::bf16::Bf16,
     &codecs::int8::Int8,
+    &codecs::int4::Int4,
+    &codecs::bit1::Bit1,
     &codecs::lossless::Lossless,
     &codecs::zstd::Zstd,
     &codecs::gzip::Gzip,

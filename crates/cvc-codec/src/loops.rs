@@ -8,6 +8,7 @@ use half::{bf16, f16};
 
 use crate::loss::{self, Lanes};
 use crate::ops::narrow::{bf16_from_f32, f16_from_f32};
+use crate::quantise::{self, Quantiser};
 
 /// The loops of encoding.
 pub trait Loops: Sync {
@@ -26,6 +27,19 @@ pub trait Loops: Sync {
 
     /// The same where each value has a minimum and a divisor.
     fn codes_of_dims(&self, values: &[f32], mins: &[f32], divisors: &[f32], codes: &mut [u8]);
+
+    /// Adds each value of a row to the sum of its dim.
+    fn add_to_sums(&self, row: &[f32], sums: &mut [f64]);
+
+    /// [`quantise::quantise`]: codes and scales of a few rows of `int4` or `bit1`.
+    fn quantise(
+        &self,
+        quantiser: Quantiser<'_>,
+        rows: &[f32],
+        scratch: &mut quantise::Scratch,
+        codes: &mut [u8],
+        scales: &mut [f32],
+    ) -> Option<usize>;
 
     /// The sums that tell what encoding lost of values that became `decoded`.
     fn loss(&self, values: &[[f32; loss::LANES]], decoded: &[[f32; loss::LANES]]) -> Lanes;
@@ -58,6 +72,21 @@ impl Loops for Plain {
 
     fn codes_of_dims(&self, values: &[f32], mins: &[f32], divisors: &[f32], out: &mut [u8]) {
         codes_of_dims(values, mins, divisors, out);
+    }
+
+    fn add_to_sums(&self, row: &[f32], sums: &mut [f64]) {
+        add_to_sums(row, sums);
+    }
+
+    fn quantise(
+        &self,
+        quantiser: Quantiser<'_>,
+        rows: &[f32],
+        scratch: &mut quantise::Scratch,
+        codes: &mut [u8],
+        scales: &mut [f32],
+    ) -> Option<usize> {
+        quantise::quantise(quantiser, rows, scratch, codes, scales)
     }
 
     fn loss(&self, values: &[[f32; loss::LANES]], decoded: &[[f32; loss::LANES]]) -> Lanes {
@@ -111,6 +140,14 @@ pub fn codes(values: &[f32], min: f32, divisor: f32, codes: &mut [u8]) {
 pub fn codes_of_dims(values: &[f32], mins: &[f32], divisors: &[f32], codes: &mut [u8]) {
     for (((value, code_out), min), divisor) in values.iter().zip(codes).zip(mins).zip(divisors) {
         *code_out = code(*value, *min, *divisor);
+    }
+}
+
+/// [`Loops::add_to_sums`].
+#[inline(always)]
+pub fn add_to_sums(row: &[f32], sums: &mut [f64]) {
+    for (value, sum) in row.iter().zip(sums) {
+        *sum += f64::from(*value);
     }
 }
 

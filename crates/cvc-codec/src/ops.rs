@@ -9,6 +9,7 @@ pub mod dict_planes;
 pub mod join_planes;
 pub mod lut_u8;
 pub mod narrow;
+pub mod rotated;
 pub mod widen_bf16;
 pub mod widen_f16;
 

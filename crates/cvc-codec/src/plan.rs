@@ -7,6 +7,9 @@ use cvc_format::native::MAX_BLOCK_LEN;
 use cvc_format::{DType, Parts};
 use thiserror::Error;
 
+use crate::ops::rotated::RotatedCodes;
+use crate::rotation::Rotation;
+
 /// The matrix that one chunk decodes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChunkShape {
@@ -63,6 +66,18 @@ pub enum Load {
     AffineU8(Affine),
     /// `table[code]` for one u8 code per value.
     LutU8(Arc<[f32; 256]>),
+    /// `f32(f32(t) * scale) + centre`, two roundings, where `t` are the levels of a row, rotated back: integers. The second source has
+    /// the scale of each row, a little-endian f32. A backend refuses rows for which it is not finite
+    /// ([`PayloadError::Parameter`](crate::ops::PayloadError::Parameter)). [`Load::rotated`] makes one.
+    Rotated {
+        /// The codes of the first source, and the integers they stand for.
+        codes: RotatedCodes,
+        /// The rotation of rows of this length.
+        rotation: Arc<Rotation>,
+        /// What is added to each dim: finite. [`DecodePlan`] makes -0.0 of it 0.0, so that the sign of a zero product makes no
+        /// difference.
+        centre: Arc<[f32]>,
+    },
     /// Byte planes of values of this dtype: bit p of `coded` says that plane p is a lane, which are the sources after the
     /// first; the other planes stand in the first source one after another, low to high, if there are any.
     JoinPlanes {
@@ -99,6 +114,11 @@ pub enum Affine {
 }
 
 impl Load {
+    /// [`Load::Rotated`] of rows as long as `centre`.
+    pub fn rotated(codes: RotatedCodes, centre: Arc<[f32]>) -> Load {
+        Load::Rotated { codes, rotation: Arc::new(Rotation::new(centre.len())), centre }
+    }
+
     /// The name of the op, as its files are called.
     pub fn name(&self) -> &'static str {
         match self {
@@ -107,6 +127,7 @@ impl Load {
             Load::WidenBf16 => "widen_bf16",
             Load::AffineU8(_) => "affine_u8",
             Load::LutU8(_) => "lut_u8",
+            Load::Rotated { .. } => "rotated",
             Load::JoinPlanes { .. } => "join_planes",
             Load::DictPlanes => "dict_planes",
         }
@@ -116,9 +137,12 @@ impl Load {
     pub fn dtype(&self) -> DType {
         match self {
             Load::Copy(dtype) | Load::JoinPlanes { dtype, .. } => *dtype,
-            Load::WidenF16 | Load::WidenBf16 | Load::AffineU8(_) | Load::LutU8(_) | Load::DictPlanes => {
-                DType::F32
-            }
+            Load::WidenF16
+            | Load::WidenBf16
+            | Load::AffineU8(_)
+            | Load::LutU8(_)
+            | Load::Rotated { .. }
+            | Load::DictPlanes => DType::F32,
         }
     }
 
@@ -130,6 +154,7 @@ impl Load {
             Load::WidenF16 | Load::WidenBf16 => vec![dim * 2],
             Load::AffineU8(Affine::Chunk { .. } | Affine::Dim { .. }) | Load::LutU8(_) => vec![dim],
             Load::AffineU8(Affine::Row) => vec![dim, 4, 4],
+            Load::Rotated { codes, .. } => vec![codes.row_len(dim), 4],
             Load::JoinPlanes { dtype, coded } => {
                 let coded = u64::from(coded.count_ones());
                 let stored = dtype.size() as u64 - coded;
@@ -165,7 +190,8 @@ impl DecodePlan {
     /// Equivalent loads are made one: a half read as f32 is [`Load::WidenF16`], a half kept is a copy.
     ///
     /// # Errors
-    /// The parts are not what the load needs for the shape, or `out` cannot be made from what they hold.
+    /// The parts are not what the load needs for the shape, `out` cannot be made from what they hold, or a centre is not one finite
+    /// number for each dim.
     pub fn new(
         shape: ChunkShape,
         load: Load,
@@ -179,6 +205,21 @@ impl DecodePlan {
             (Load::Copy(DType::F16), DType::F32 | DType::Bf16) => Load::WidenF16,
             (Load::Copy(DType::Bf16), DType::F32 | DType::F16) => Load::WidenBf16,
             (Load::AffineU8(Affine::Chunk { scale, min }), _) => crate::ops::lut_u8::lower_affine(scale, min),
+            (Load::Rotated { codes, rotation, centre }, _) => {
+                if centre.len() != shape.dim as usize
+                    || rotation.dim() != centre.len()
+                    || !centre.iter().all(|value| value.is_finite())
+                {
+                    return Err(PlanError::Centre { dim: shape.dim, len: centre.len() });
+                }
+                let is_negative_zero = |value: &f32| value.to_bits() == (-0f32).to_bits();
+                let centre = if centre.iter().any(is_negative_zero) {
+                    centre.iter().map(|value| value + 0.0).collect()
+                } else {
+                    centre
+                };
+                Load::Rotated { codes, rotation, centre }
+            }
             (load, _) => load,
         };
         let narrows = load.dtype() == DType::F32 && matches!(out, DType::F16 | DType::Bf16);
@@ -245,7 +286,7 @@ impl DecodePlan {
         let alike = match &self.load {
             Load::Copy(_) | Load::WidenF16 | Load::WidenBf16 | Load::LutU8(_) | Load::DictPlanes => true,
             Load::AffineU8(Affine::Chunk { .. }) => true,
-            Load::AffineU8(Affine::Dim { .. } | Affine::Row) => false,
+            Load::AffineU8(Affine::Dim { .. } | Affine::Row) | Load::Rotated { .. } => false,
             // Several stored planes take turns in their source, row by row.
             Load::JoinPlanes { dtype, coded } => dtype.size() <= 1 + coded.count_ones() as usize,
         };
@@ -375,6 +416,16 @@ pub enum PlanError {
         shape: ChunkShape,
         /// The op.
         load: &'static str,
+    },
+    /// The centre of a chunk is not one finite number for each dim.
+    #[error(
+        "{len} numbers, or some that are not finite, are no centre of rows of {dim} values: the file is damaged"
+    )]
+    Centre {
+        /// Values of a row.
+        dim: u32,
+        /// Numbers in the centre.
+        len: usize,
     },
     /// A stream that cannot hold what it is said to hold.
     #[error(

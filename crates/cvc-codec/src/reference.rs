@@ -161,6 +161,12 @@ fn load_row(
             ops::affine_u8::affine_u8(&source(0)[..dim], scale, min, bytemuck::cast_slice_mut(values));
         }
         Load::LutU8(table) => ops::lut_u8::lut_u8(&source(0)[..dim], table, bytemuck::cast_slice_mut(values)),
+        Load::Rotated { codes, rotation, centre } => {
+            let scale = ops::affine_u8::row_parameter(source(1), row, "scale")?;
+            let mut scratch = vec![0; 2 * rotation.dim()];
+            let values = bytemuck::cast_slice_mut(values);
+            ops::rotated::rotated(*codes, rotation, source(0), scale, centre, &mut scratch, values);
+        }
         Load::JoinPlanes { dtype, coded } => {
             let width = plan.shape().dim as usize;
             let first_lane = plan.parts().fields().len();

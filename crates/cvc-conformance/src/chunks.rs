@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use cvc_codec::ops::dict_planes;
+use cvc_codec::ops::rotated::RotatedCodes;
 use cvc_codec::stream::Packing;
 use cvc_codec::{Affine, ChunkShape, DType, DecodePlan, Load, Parts, Stream};
 
@@ -23,6 +24,7 @@ pub(crate) enum Kind {
     AffineDim,
     AffineRow,
     LutU8,
+    Rotated(RotatedCodes),
     JoinPlanes {
         dtype: DType,
         coded: u8,
@@ -40,6 +42,7 @@ impl Kind {
             Kind::WidenBf16 => "widen_bf16",
             Kind::AffineChunk | Kind::AffineDim | Kind::AffineRow => "affine_u8",
             Kind::LutU8 => "lut_u8",
+            Kind::Rotated(_) => "rotated",
             Kind::JoinPlanes { .. } => "join_planes",
             Kind::DictPlanes => "dict_planes",
         }
@@ -47,7 +50,7 @@ impl Kind {
 
     /// Whether it needs more than one plain payload: only native chunks have that, and they are never without values.
     pub(crate) fn is_native(self) -> bool {
-        matches!(self, Kind::AffineRow | Kind::Packed(..) | Kind::JoinPlanes { .. })
+        matches!(self, Kind::AffineRow | Kind::Rotated(_) | Kind::Packed(..) | Kind::JoinPlanes { .. })
     }
 }
 
@@ -62,6 +65,8 @@ pub(crate) fn kinds() -> Vec<(Kind, DType)> {
         Kind::AffineDim,
         Kind::AffineRow,
         Kind::LutU8,
+        Kind::Rotated(RotatedCodes::Int4),
+        Kind::Rotated(RotatedCodes::Bit1),
         planes(DType::F32, 0b1000, Packing::ZstdLiterals),
         Kind::DictPlanes,
     ];
@@ -104,6 +109,15 @@ impl Content {
         let (scales, mins) = (bytes(|(scale, _)| *scale), bytes(|(_, min)| *min));
         let content = Content::field(shape, Load::AffineU8(Affine::Row), codes);
         Content { fields: [content.fields, vec![(4, mins), (4, scales)]].concat(), ..content }
+    }
+
+    /// Rows of codes that are rotated, with a scale for each of them.
+    pub(crate) fn rotated(codes: RotatedCodes, centre: &[f32], bytes: Vec<u8>, scales: &[f32]) -> Content {
+        let dim = u32::try_from(centre.len()).expect("a short row");
+        let shape = ChunkShape { rows: u32::try_from(scales.len()).expect("few rows"), dim };
+        let content = Content::field(shape, Load::rotated(codes, centre.into()), bytes);
+        let scales = scales.iter().flat_map(|scale| scale.to_le_bytes()).collect();
+        Content { fields: [content.fields, vec![(4, scales)]].concat(), ..content }
     }
 
     /// The planes of little-endian values of `dtype`, those of `coded` as lanes.
@@ -266,6 +280,12 @@ impl Random {
             Kind::LutU8 => {
                 let table: [f32; 256] = core::array::from_fn(|code| (code as f32).sqrt() - 8.0);
                 Content::field(shape, Load::LutU8(Arc::new(table)), self.bytes(count))
+            }
+            Kind::Rotated(codes) => {
+                let centre: Vec<f32> = (0..dim).map(|_| self.normal()).collect();
+                let scales: Vec<f32> = (0..rows).map(|_| self.normal() * 1e-3).collect();
+                let width = usize::try_from(codes.row_len(u64::from(dim))).expect("a short row");
+                Content::rotated(codes, &centre, self.bytes(rows as usize * width), &scales)
             }
             Kind::JoinPlanes { dtype, coded, packing } => {
                 Content::planes(shape, dtype, coded, packing, &self.values(dtype, count))

@@ -86,6 +86,10 @@ where
 pub struct Device<B>(pub B);
 
 impl<B: DeviceMemory> Subject for Device<B> {
+    fn omitted_ops(&self) -> &'static [&'static str] {
+        &["rotated"]
+    }
+
     fn supports(&self, plan: &DecodePlan) -> Result<(), Unsupported> {
         self.0.supports(plan)
     }

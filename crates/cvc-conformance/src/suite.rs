@@ -8,10 +8,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use cvc_codec::ops::PayloadError;
+use cvc_codec::ops::rotated::RotatedCodes;
 use cvc_codec::stream::{Deflater, Packing};
 use cvc_codec::{
     Affine, Backend, Batch, ChunkId, ChunkShape, DType, DecodeError, DecodePlan, HostBuffer, Job, Load,
-    Parts, Payloads, ReferenceBackend, SourceError, Stream,
+    Parts, Payloads, ReferenceBackend, Rotation, SourceError, Stream,
 };
 
 use crate::chunks::{Chunk, Content, Kind, Random, dictionaries, kinds, plan};
@@ -34,6 +35,8 @@ macro_rules! conformance {
             every_code_is_two_roundings
             every_code_of_a_dim_is_two_roundings
             every_code_of_a_row_is_two_roundings
+            rotated_rows_of_every_shape
+            rotated_rows_are_two_roundings
             every_code_of_parameters_that_are_not_finite
             every_dtype_is_copied
             every_f32_exponent_narrows_to_nearest_even
@@ -54,6 +57,7 @@ macro_rules! conformance {
             a_damaged_payload_is_an_error_that_names_its_chunk
             the_first_bad_value_is_the_one_reported
             a_row_parameter_that_is_not_finite_is_an_error
+            a_scale_of_a_rotated_row_that_is_not_finite_is_an_error
             a_damaged_stream_is_an_error_that_names_chunk_and_block
             the_first_damaged_block_is_the_one_reported
             a_source_that_fails_is_an_error_that_names_its_chunk
@@ -187,6 +191,83 @@ fn parameters() -> Vec<(f32, f32)> {
         (scale, -scale * f32::from(random.u8()) * (1.0 + f32::EPSILON))
     }));
     parameters
+}
+
+/// Rows of all dims with which the transform has another form, in groups of rows that are and are not decoded together; the
+/// largest integers that there can be; bits that are not used.
+pub fn rotated_rows_of_every_shape(subject: &dyn Subject) {
+    let mut random = Random::new();
+    let dims =
+        [1, 2, 3, 4, 6, 8, 12, 16, 24, 31, 32, 40, 64, 96, 100, 128, 192, 250, 256, 300, 384, 512, 640];
+    for codes in [RotatedCodes::Int4, RotatedCodes::Bit1] {
+        for dim in dims.into_iter().chain([768, 1000, 1024, 1280, 1536, 2560, 4096, 20_480]) {
+            let rows = if dim > 2000 { 9 } else { 40 };
+            let content = random.content(rows, dim, Kind::Rotated(codes));
+            let (plan, payload) = content.blocked(4, DType::F32);
+            let windows = [(0, 0..rows), (0, 0..1), (0, 1..3), (0, rows - 8..rows), (0, 2..rows - 1)];
+            check(subject, core::slice::from_ref(&plan), core::slice::from_ref(&payload), &windows);
+            for prefix in [1, dim / 3, dim / 2, dim - 1] {
+                let Ok(plan) = plan.clone().with_prefix(prefix) else { continue };
+                check(subject, &[plan], core::slice::from_ref(&payload), &windows);
+            }
+        }
+        // All of one level: what is added up is 127 * 2^16.
+        let centre = vec![0.0; 768];
+        let width = usize::try_from(codes.row_len(768)).unwrap();
+        for byte in [0, 0xff] {
+            let content = Content::rotated(codes, &centre, vec![byte; 20 * width], &[1.0; 20]);
+            let (plan, payload) = content.blocked(20, DType::F32);
+            check(subject, &[plan], &[payload], &[(0, 0..20), (0, 19..20)]);
+        }
+        // Rows whose integers are the largest: levels with the signs of what is transformed.
+        let mut ends = vec![0u8; 256 / 8];
+        let rotation = Rotation::new(256);
+        for target in 0..8 {
+            let mut row = vec![0; 256];
+            row[target * 31] = 1;
+            let mut levels: Vec<f32> = row.iter().map(|value| *value as f32).collect();
+            rotation.rotate(&mut levels);
+            for (at, level) in levels.iter().enumerate() {
+                ends[at / 8] = ends[at / 8] & !(1 << (at % 8)) | u8::from(*level > 0.0) << (at % 8);
+            }
+            let bytes: Vec<u8> = match codes {
+                RotatedCodes::Bit1 => ends.clone(),
+                RotatedCodes::Int4 => levels
+                    .chunks(2)
+                    .map(|pair| if pair[0] > 0.0 { 15 } else { 0 } | if pair[1] > 0.0 { 0xf0 } else { 0 })
+                    .collect(),
+            };
+            let content = Content::rotated(codes, &[0.0; 256], bytes.repeat(5), &[1.0; 5]);
+            let (plan, payload) = content.blocked(5, DType::F32);
+            check(subject, &[plan], &[payload], &[(0, 0..5), (0, 1..2)]);
+        }
+    }
+}
+
+/// Scales and centres where a fused multiply-add, a flushed subnormal or a lost sign would show, and results that overflow.
+pub fn rotated_rows_are_two_roundings(subject: &dyn Subject) {
+    let mut random = Random::new();
+    let pairs = [parameters(), overflowing()].concat();
+    for codes in [RotatedCodes::Int4, RotatedCodes::Bit1] {
+        for dim in [64, 100] {
+            let width = usize::try_from(codes.row_len(dim)).unwrap();
+            // Every scale with every minimum as a centre.
+            let centres = pairs.chunks(usize::try_from(dim).unwrap());
+            for centre in centres.chain([&pairs[..16]]) {
+                let centre: Vec<f32> =
+                    centre.iter().cycle().take(usize::try_from(dim).unwrap()).map(|(_, min)| *min).collect();
+                let scales: Vec<f32> =
+                    pairs.iter().flat_map(|(scale, _)| [*scale, scale / 4096.0, scale / 1e6]).collect();
+                let bytes = random.bytes(scales.len() * width);
+                let content = Content::rotated(codes, &centre, bytes, &scales);
+                for out in [DType::F32, DType::F16, DType::Bf16] {
+                    let (plan, payload) = content.blocked(10, out);
+                    let rows = content.shape.rows;
+                    check(subject, &[plan], &[payload], &[(0, 0..rows), (0, 1..rows - 1), (0, 9..11)]);
+                }
+            }
+        }
+    }
 }
 
 /// NaN and infinite parameters, and finite ones whose results overflow: the NaNs have one defined pattern.
@@ -624,6 +705,41 @@ pub fn a_row_parameter_that_is_not_finite_is_an_error(subject: &dyn Subject) {
                 random.shuffle(&mut singles);
                 assert!(row_of(&singles).is_some());
             }
+        }
+    }
+}
+
+/// Scales of rotated rows that are not finite: the first row in destination order is reported, and none where no such row is
+/// wanted.
+pub fn a_scale_of_a_rotated_row_that_is_not_finite_is_an_error(subject: &dyn Subject) {
+    if !runs(subject, "rotated") {
+        return;
+    }
+    let mut random = Random::new();
+    for codes in [RotatedCodes::Int4, RotatedCodes::Bit1] {
+        let bytes = random.bytes(90 * usize::try_from(codes.row_len(20)).unwrap());
+        let good = vec![0.5; 90];
+        let mut bad = good.clone();
+        (bad[9], bad[40], bad[71]) = (f32::NAN, f32::INFINITY, f32::NEG_INFINITY);
+        for block_rows in [1, 8, 90] {
+            let of = |scales: &[f32]| {
+                Content::rotated(codes, &[1.0; 20], bytes.clone(), scales).blocked(block_rows, DType::F32)
+            };
+            let (plans, payloads): (Vec<_>, Vec<_>) = [of(&good), of(&bad)].into_iter().unzip();
+            let row_of = |windows: &[Window]| match check_any(subject, &plans, &payloads, windows) {
+                Some(DecodeError::Payload { chunk, error: PayloadError::Parameter { row, .. } }) => {
+                    assert_eq!(chunk, ChunkId(1));
+                    Some(row)
+                }
+                None => None,
+                Some(other) => panic!("{other}"),
+            };
+            assert_eq!(row_of(&[(0, 0..90), (1, 0..90)]), Some(9));
+            assert_eq!(row_of(&[(1, 0..9), (1, 10..40), (1, 41..71), (1, 72..90)]), None);
+            assert_eq!(row_of(&[(1, 72..90), (1, 60..90), (1, 0..90)]), Some(71));
+            let mut singles: Vec<Window> = (0..90).map(|row| (1, row..row + 1)).collect();
+            random.shuffle(&mut singles);
+            assert!(row_of(&singles).is_some());
         }
     }
 }

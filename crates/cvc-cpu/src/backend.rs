@@ -48,6 +48,9 @@ const RUN_LEN: usize = 128 << 10;
 /// Values that are narrowed at a time: 16 KiB of f32, which stay in the L1 cache.
 const TILE: usize = 4096;
 
+/// The same for rows that are rotated: of rows of 768 values a few times as many as are decoded at a time.
+const ROTATED_TILE: usize = 1 << 15;
+
 /// Bytes of a batch from which on it is streamed into [resident](HostBuffer::is_resident) memory: about one and a half
 /// times the L3 cache. Below it ordinary stores come to rest there, and whoever reads the result next finds it.
 ///
@@ -122,6 +125,7 @@ impl Backend for CpuBackend {
             | Load::WidenBf16
             | Load::AffineU8(Affine::Chunk { .. } | Affine::Dim { .. } | Affine::Row)
             | Load::LutU8(_)
+            | Load::Rotated { .. }
             | Load::JoinPlanes { .. }
             | Load::DictPlanes => Ok(()),
         }
@@ -185,16 +189,16 @@ impl CpuBackend {
         let bytes = run_bytes(&blocks, src, &mut kept.encoded).map_err(of_source)?;
         let sources = Sources::new(plan, &blocks, bytes, &mut kept.inflater, &mut kept.inflated);
         let sources = sources.map_err(of_payload)?;
-        let (pieces, tile) = (&mut *run.pieces, &mut kept.tile);
+        let (pieces, tiles) = (&mut *run.pieces, &mut kept.tiles);
         let stores = if self.stores.is_some() || streaming_pays(self.level, plan, pieces) {
             stores
         } else {
             Stores::Ordinary
         };
         match stores {
-            Stores::Ordinary => self.decode_pieces(plan, &sources, pieces, Ordinary, tile),
+            Stores::Ordinary => self.decode_pieces(plan, &sources, pieces, Ordinary, tiles),
             Stores::Streaming => {
-                fenced(self.level, |streaming| self.decode_pieces(plan, &sources, pieces, streaming, tile))
+                fenced(self.level, |streaming| self.decode_pieces(plan, &sources, pieces, streaming, tiles))
             }
         }
         .map_err(of_payload)
@@ -254,7 +258,7 @@ impl CpuBackend {
                     ops::dict_planes::dict_planes(&planes, first + values.start as u64, cast_slice_mut(out))
                 };
                 let decoded = Kept::lend(|kept| match plan.narrows() {
-                    true => self.narrow(plan, len, piece.out, Ordinary, &mut kept.tile, load),
+                    true => self.narrow(plan, len, piece.out, Ordinary, &mut kept.tiles.wide, load),
                     false => load(0..1, 0..len, piece.out),
                 });
                 if let Err(error) = decoded {
@@ -275,18 +279,19 @@ impl CpuBackend {
         sources: &Sources<'_>,
         pieces: &'d mut [Piece<'_, '_>],
         stores: impl Storing<'d>,
-        tile: &mut Vec<f32>,
+        tiles: &mut Tiles,
     ) -> Result<(), PayloadError> {
+        let Tiles { wide, rotated } = tiles;
         let dims = 0..plan.dim() as usize;
         for Piece { rows, out, .. } in pieces {
             if plan.narrows() {
                 let load = |of_piece: Range<u32>, dims, tile: &mut [u8]| {
                     let rows = rows.start + of_piece.start..rows.start + of_piece.end;
-                    self.load(plan, sources, rows, dims, Ordinary, tile)
+                    self.load(plan, sources, rows, dims, Ordinary, rotated, tile)
                 };
-                self.narrow(plan, dims.len(), out, stores, tile, load)?;
+                self.narrow(plan, dims.len(), out, stores, wide, load)?;
             } else {
-                self.load(plan, sources, rows.clone(), dims.clone(), stores, out)?;
+                self.load(plan, sources, rows.clone(), dims.clone(), stores, rotated, out)?;
             }
         }
         Ok(())
@@ -300,18 +305,23 @@ impl CpuBackend {
         out: &'d mut [u8],
         stores: impl Storing<'d>,
         tile: &mut Vec<f32>,
-        load: impl Fn(Range<u32>, Range<usize>, &mut [u8]) -> Result<(), PayloadError>,
+        mut load: impl FnMut(Range<u32>, Range<usize>, &mut [u8]) -> Result<(), PayloadError>,
     ) -> Result<(), PayloadError> {
         let size = plan.out().size();
-        tile.resize(TILE, 0.0);
+        let tile_len = match plan.load() {
+            // Whole rows, and several at a time.
+            Load::Rotated { .. } => row_len * (ROTATED_TILE / row_len).max(1),
+            _ => TILE,
+        };
+        tile.resize(tile_len, 0.0);
         // As many rows at a time as fit, or one in parts.
-        let tile_rows = (TILE / row_len).max(1);
+        let tile_rows = (tile_len / row_len).max(1);
         let mut row = 0;
         for out in out.chunks_mut(tile_rows * row_len * size) {
             let rows = row..row + u32::try_from(out.len() / (row_len * size)).expect("rows of a chunk");
             row = rows.end;
             let mut start = 0;
-            for out in out.chunks_mut(TILE * size) {
+            for out in out.chunks_mut(tile_len * size) {
                 let wide = &mut tile[..out.len() / size];
                 let dims = start..start + wide.len() / rows.len();
                 start = dims.end;
@@ -327,6 +337,7 @@ impl CpuBackend {
     }
 
     /// Loads the values of some rows at these dims into `out`. Streams only where all of it can be written as one long row.
+    #[expect(clippy::too_many_arguments, reason = "what, where from, how, and where to")]
     pub(crate) fn load<'d>(
         &self,
         plan: &DecodePlan,
@@ -334,6 +345,7 @@ impl CpuBackend {
         rows: Range<u32>,
         dims: Range<usize>,
         stores: impl Storing<'d>,
+        rotated: &mut ops::rotated::Scratch,
         out: &'d mut [u8],
     ) -> Result<(), PayloadError> {
         let source = |source: usize| sources.rows_of(source, rows.clone());
@@ -347,6 +359,11 @@ impl CpuBackend {
             Load::AffineU8(Affine::Dim { scale, min }) => {
                 let (codes, out) = ((source(0), stride), cast_slice_mut(out));
                 ops::affine_u8::affine_u8_dims(self.level, stores, codes, dims, (scale, min), out);
+            }
+            Load::Rotated { codes, rotation, centre } => {
+                let work = ops::rotated::Work { codes: *codes, rotation, centre };
+                let (codes, out) = ((source(0), source(1)), cast_slice_mut(out));
+                ops::rotated::rotated(self.level, stores, work, rows.start, codes, dims, rotated, out)?;
             }
             _ if plan.rows_are_alike() && dims.len() == stride => {
                 let values = 0..rows.len() * stride;
@@ -384,7 +401,9 @@ impl CpuBackend {
             Load::AffineU8(Affine::Chunk { scale, min }) => {
                 ops::affine_u8::affine_u8(level, stores, encoded(1), *scale, *min, cast_slice_mut(out));
             }
-            Load::AffineU8(Affine::Dim { .. } | Affine::Row) => unreachable!("`load` does all of its rows"),
+            Load::AffineU8(Affine::Dim { .. } | Affine::Row) | Load::Rotated { .. } => {
+                unreachable!("`load` does all of its rows")
+            }
             Load::LutU8(table) => ops::lut_u8::lut_u8(encoded(1), table, cast_slice_mut(out)),
             Load::JoinPlanes { dtype, coded } => {
                 let dim = plan.shape().dim as usize;
@@ -561,8 +580,16 @@ pub(crate) fn run_bytes<'a>(
 pub(crate) struct Kept {
     pub(crate) encoded: Vec<u8>,
     pub(crate) inflated: Vec<u8>,
-    tile: Vec<f32>,
+    tiles: Tiles,
     pub(crate) inflater: Inflater,
+}
+
+/// What values pass through on their way.
+#[derive(Default)]
+struct Tiles {
+    /// Those that are narrowed.
+    wide: Vec<f32>,
+    rotated: ops::rotated::Scratch,
 }
 
 impl Kept {
@@ -583,6 +610,10 @@ impl Kept {
                 *scratch = Vec::new();
             }
         }
+        if kept.tiles.wide.capacity() > TILE.max(ROTATED_TILE) {
+            kept.tiles.wide = Vec::new();
+        }
+        kept.tiles.rotated.trim(Kept::MAX_LEN);
         KEPT.set(kept);
         result
     }

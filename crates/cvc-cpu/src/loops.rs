@@ -14,6 +14,7 @@
 )]
 
 use cvc_codec::loss::{self, Lanes};
+use cvc_codec::quantise::{self, Quantiser};
 use cvc_codec::{Loops, loops};
 use half::{bf16, f16};
 
@@ -93,6 +94,19 @@ impl Loops for CpuLoops {
     compiled!(
         codes_of_dims = loops::codes_of_dims,
         (values: &[f32], mins: &[f32], divisors: &[f32], codes: &mut [u8])
+    );
+
+    compiled!(add_to_sums = loops::add_to_sums, (row: &[f32], sums: &mut [f64]));
+
+    compiled!(
+        quantise = quantise::quantise,
+        (
+            quantiser: Quantiser<'_>,
+            rows: &[f32],
+            scratch: &mut quantise::Scratch,
+            codes: &mut [u8],
+            scales: &mut [f32]
+        ) -> Option<usize>
     );
 
     compiled!(

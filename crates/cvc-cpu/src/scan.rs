@@ -29,6 +29,7 @@ use cvc_codec::{
 
 use crate::backend::{CpuBackend, Kept, for_each, rows_of_run, run_bytes};
 use crate::level::Level;
+use crate::ops;
 use crate::ops::stores::Ordinary;
 use bounds::{QueryTerms, Rounded, RowTerms, float_error};
 use products::{CodeColumns, CodeSums, FloatColumns};
@@ -235,6 +236,8 @@ struct Worker {
     words: Vec<u64>,
     /// Queries for which a row may do.
     survivors: Vec<usize>,
+    /// What rotating rows back needs.
+    rotated: ops::rotated::Scratch,
 }
 
 impl Worker {
@@ -251,6 +254,7 @@ impl Worker {
             row: Vec::new(),
             words: Vec::new(),
             survivors: Vec::new(),
+            rotated: ops::rotated::Scratch::default(),
         }
     }
 
@@ -314,6 +318,7 @@ impl Scanned<'_> {
         let (level, plan, metric) = (self.filters.level, self.run.plan, self.queries.metric());
         let (dim, stored) = (plan.dim() as usize, plan.shape().dim as usize);
         let stride = columns.stride();
+        let mut rotated = std::mem::take(&mut worker.rotated);
         for rows in self.run.rows.iter().flat_map(|rows| tiles(rows.clone(), TILE_ROWS)) {
             let codes = sources.rows_of(0, rows.clone());
             let codes = if stored == stride && dim == stride {
@@ -342,10 +347,11 @@ impl Scanned<'_> {
                 worker.terms.push(RowTerms::of_codes(metric, dim, scale, min, *sums));
             }
             self.closely(rows, columns.width(), queries, worker, |row, values| {
-                let row = row..row + 1;
-                self.backend.load(plan, sources, row, 0..dim, Ordinary, bytemuck::cast_slice_mut(values))
+                let (row, out) = (row..row + 1, bytemuck::cast_slice_mut(values));
+                self.backend.load(plan, sources, row, 0..dim, Ordinary, &mut rotated, out)
             })?;
         }
+        worker.rotated = rotated;
         Ok(())
     }
 
@@ -373,7 +379,7 @@ impl Scanned<'_> {
                 None => {
                     tile.resize(rows.len() * dim, 0.0);
                     let out = bytemuck::cast_slice_mut(&mut tile);
-                    self.backend.load(plan, sources, rows.clone(), 0..dim, Ordinary, out)?;
+                    self.backend.load(plan, sources, rows.clone(), 0..dim, Ordinary, &mut worker.rotated, out)?;
                     &tile
                 }
             };
@@ -444,7 +450,7 @@ impl Scanned<'_> {
         words.resize(row_len.div_ceil(8), 0);
         let out = &mut bytemuck::cast_slice_mut(&mut words)[..row_len];
         for row in self.run.rows.iter().flat_map(Clone::clone) {
-            self.backend.load(plan, sources, row..row + 1, 0..dim, Ordinary, out)?;
+            self.backend.load(plan, sources, row..row + 1, 0..dim, Ordinary, &mut worker.rotated, out)?;
             let values = RowSlice::from_bytes(plan.out(), 1, dim, out).expect("one row of the plan");
             for query in 0..self.queries.len() {
                 self.offer(&mut worker.found, query, row, values);

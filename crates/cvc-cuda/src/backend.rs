@@ -216,6 +216,10 @@ impl Backend for CudaBackend {
             | Load::LutU8(_)
             | Load::JoinPlanes { .. }
             | Load::DictPlanes => {}
+            Load::Rotated { .. } => {
+                let reason = "no kernel turns rows back yet: decode on the cpu";
+                return Err(Unsupported::new(DeviceKind::Cuda, plan.load().name(), reason));
+            }
         }
         let row_len = u64::from(plan.shape().dim) * plan.out().size() as u64;
         if row_len > u64::from(MAX_VALUES) {

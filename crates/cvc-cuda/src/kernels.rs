@@ -55,6 +55,7 @@ pub(crate) fn of(plan: &DecodePlan) -> Kernel {
             outs(1, "cvc_affine_u8_row_f32", "cvc_affine_u8_row_f16", "cvc_affine_u8_row_bf16")
         }
         Load::LutU8(_) => outs(1, "cvc_lut_u8_f32", "cvc_lut_u8_f16", "cvc_lut_u8_bf16"),
+        Load::Rotated { .. } => unreachable!("`supports` refuses it"),
         Load::JoinPlanes { dtype, .. } if *dtype != out => {
             outs(1, "cvc_join_planes_4", "cvc_join_planes_f32_f16", "cvc_join_planes_f32_bf16")
         }

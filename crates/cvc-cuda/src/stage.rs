@@ -231,6 +231,7 @@ impl<'a> Layout<'a> {
                 let bytes: Vec<u8> = planes.iter().flat_map(Plane::bytes).collect();
                 piece.aux = self.put(bytes.into_iter());
             }
+            Load::Rotated { .. } => unreachable!("`supports` refuses it"),
             Load::DictPlanes => unreachable!("a unit of its own"),
         }
         if plan.rows_are_alike() && u64::from(rows) * u64::from(dim) <= u64::from(MAX_VALUES) {

@@ -129,6 +129,10 @@ impl Backend for WgpuBackend {
     }
 
     fn supports(&self, plan: &DecodePlan) -> Result<(), Unsupported> {
+        if let Load::Rotated { .. } = plan.load() {
+            let reason = "no shader turns rows back yet: decode on the cpu";
+            return Err(Unsupported::new(DeviceKind::Wgpu, plan.load().name(), reason));
+        }
         let (fixed, row) = ops::need(plan);
         let encoded = HEADER_LEN + fixed + row;
         let decoded = u64::from(plan.dim()) * plan.out().size() as u64;

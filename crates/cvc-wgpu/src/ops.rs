@@ -22,6 +22,7 @@ pub(crate) fn shader(load: &Load) -> &'static Shader {
         Load::WidenBf16 => &shaders::WIDEN_BF16,
         Load::AffineU8(Affine::Chunk { .. } | Affine::Dim { .. } | Affine::Row) => &shaders::AFFINE_U8,
         Load::LutU8(_) => &shaders::LUT_U8,
+        Load::Rotated { .. } => unreachable!("`supports` refuses it"),
         Load::JoinPlanes { .. } => &shaders::JOIN_PLANES,
         Load::DictPlanes => &shaders::DICT_PLANES,
     }
@@ -41,6 +42,7 @@ pub(crate) fn form(plan: &DecodePlan) -> Form {
         | Load::WidenBf16
         | Load::AffineU8(_)
         | Load::LutU8(_)
+        | Load::Rotated { .. }
         | Load::DictPlanes => 0,
     };
     let unit_bits = u8::try_from(unit_len(plan) * 8).expect("at most 32");
@@ -65,6 +67,7 @@ pub(crate) fn need(plan: &DecodePlan) -> (u64, u64) {
         | Load::Copy(_)
         | Load::WidenF16
         | Load::WidenBf16
+        | Load::Rotated { .. }
         | Load::JoinPlanes { .. } => 0,
     };
     let row = match plan.load() {
@@ -191,6 +194,7 @@ impl Packer {
                 }
                 self.record(index, units_before, &words);
             }
+            Load::Rotated { .. } => unreachable!("`supports` refuses it"),
             Load::DictPlanes => unreachable!("it has no sources"),
         }
         Ok(())

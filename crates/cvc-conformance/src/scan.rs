@@ -1,5 +1,6 @@
 //! The suite for backends that search: they find what the reference finds, with the same scores.
 
+use cvc_codec::ops::rotated::RotatedCodes;
 use cvc_codec::{
     ChunkId, ChunkShape, DType, DecodeError, DecodePlan, Found, Load, Metric, Queries, ReferenceBackend,
     RowSlice, Scan, ScanBatch, ScanJob,
@@ -39,6 +40,9 @@ macro_rules! scan_conformance {
 }
 
 const OF_FLOATS: [Metric; 4] = [Metric::Cosine, Metric::Dot, Metric::L2, Metric::L2sq];
+
+const INT4: Kind = Kind::Rotated(RotatedCodes::Int4);
+const BIT1: Kind = Kind::Rotated(RotatedCodes::Bit1);
 
 type Chunk = (DecodePlan, Vec<u8>);
 
@@ -147,7 +151,7 @@ pub fn every_kind_of_rows_and_every_metric(backend: &impl Scan) {
 /// One query, as many as are taken one by one, and as many as fill panels and do not.
 pub fn few_and_many_queries(backend: &impl Scan) {
     let mut random = Random::new();
-    for kind in [Kind::Copy(DType::F32), Kind::AffineRow, Kind::AffineChunk] {
+    for kind in [Kind::Copy(DType::F32), Kind::AffineRow, Kind::AffineChunk, INT4, BIT1] {
         for dim in [31, 64, 300] {
             let chunks = [random.chunk(333, dim, kind, DType::F32)];
             for count in [1, 2, 3, 4, 5, 16, 17, 40] {
@@ -161,7 +165,7 @@ pub fn few_and_many_queries(backend: &impl Scan) {
 /// Row counts on both sides of those that are taken together, and more than a run.
 pub fn tiles_of_any_length(backend: &impl Scan) {
     let mut random = Random::new();
-    for kind in [Kind::Copy(DType::F32), Kind::WidenF16, Kind::AffineRow] {
+    for kind in [Kind::Copy(DType::F32), Kind::WidenF16, Kind::AffineRow, INT4, BIT1] {
         for rows in [1, 2, 3, 5, 31, 63, 64, 65, 129, 3000] {
             let chunks = [random.chunk(rows, 96, kind, DType::F32)];
             for count in [1, 9] {
@@ -175,7 +179,7 @@ pub fn tiles_of_any_length(backend: &impl Scan) {
 /// Ranges of rows, single ones among them, of some chunks.
 pub fn rows_here_and_there(backend: &impl Scan) {
     let mut random = Random::new();
-    for kind in [Kind::Copy(DType::F32), Kind::AffineRow, Kind::WidenF16, Kind::DictPlanes] {
+    for kind in [Kind::Copy(DType::F32), Kind::AffineRow, Kind::WidenF16, Kind::DictPlanes, INT4, BIT1] {
         let chunks: Vec<Chunk> = (0..5).map(|_| random.chunk(400, 33, kind, DType::F32)).collect();
         let mut rows = Vec::new();
         for chunk in [0, 2, 3] {

@@ -14,24 +14,26 @@
 //! 5. Metrics that are not products, and values that f32 cannot hold, get exact scores for every row.
 
 mod bounds;
+mod levels;
 mod products;
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use cvc_codec::ops::PayloadError;
 use cvc_codec::ops::affine_u8::row_parameter;
+use cvc_codec::ops::rotated::RotatedCodes;
 use cvc_codec::{
     Affine, Backend, Batch, BlockRun, ChunkId, DType, DecodeError, DecodePlan, FirstError, Found, HostBuffer,
-    Job, Load, Payloads, Queries, RowSlice, Scan, ScanBatch, Sources,
+    Job, Load, Metric, Payloads, Queries, Rotation, RowSlice, Scan, ScanBatch, Sources,
 };
 
 use crate::backend::{CpuBackend, Kept, for_each, rows_of_run, run_bytes};
 use crate::level::Level;
 use crate::ops;
 use crate::ops::stores::Ordinary;
-use bounds::{QueryTerms, Rounded, RowTerms, float_error};
+use bounds::{Centre, QueryTerms, Rounded, RowTerms, float_error};
 use products::{CodeColumns, CodeSums, FloatColumns};
 
 /// Runs that are listed at a time: some megabytes of list for half a gigabyte of codes.
@@ -167,12 +169,68 @@ struct Filters {
     floats: Option<(FloatColumns, QueryTerms)>,
     /// For rows of codes of a byte.
     codes: Option<(CodeColumns, QueryTerms)>,
+    /// For rows of levels; made when the first are met.
+    levels: OnceLock<LevelFilter>,
+}
+
+/// Queries for rotated rows.
+struct LevelFilter {
+    columns: CodeColumns,
+    /// For codes of four bits, and of one.
+    int4: QueryTerms,
+    bit1: QueryTerms,
+}
+
+impl LevelFilter {
+    fn new(level: Level, queries: &Queries<'_>, rotation: &Rotation) -> Self {
+        let dim = queries.dim() as usize;
+        let mut rotated = queries.floats().to_vec();
+        rotated.chunks_exact_mut(dim).for_each(|query| rotation.rotate(query));
+        let rounded = Rounded::new(&rotated, dim, CodeColumns::greatest(level));
+        let columns = CodeColumns::new(&rounded.columns, dim);
+        let terms = |codes| QueryTerms::of_levels(queries, &rounded, levels::line(codes), columns.width());
+        let (int4, bit1) = (terms(RotatedCodes::Int4), terms(RotatedCodes::Bit1));
+        LevelFilter { columns, int4, bit1 }
+    }
+
+    fn terms(&self, codes: RotatedCodes) -> &QueryTerms {
+        match codes {
+            RotatedCodes::Int4 => &self.int4,
+            RotatedCodes::Bit1 => &self.bit1,
+        }
+    }
+}
+
+/// What is known of a chunk of rotated rows.
+struct ChunkTerms {
+    chunk: ChunkId,
+    /// The products of queries with its centre.
+    offsets: Vec<f32>,
+    centre: Centre,
+    columns: CodeColumns,
+}
+
+impl ChunkTerms {
+    fn new(
+        level: Level,
+        queries: &Queries<'_>,
+        chunk: ChunkId,
+        rotation: &Rotation,
+        centre: &[f32],
+        width: usize,
+    ) -> Self {
+        let offsets = QueryTerms::offsets(queries, centre, width);
+        let mut rotated = centre.to_vec();
+        rotation.rotate(&mut rotated);
+        let (centre, columns) = Centre::new(&rotated, CodeColumns::greatest(level));
+        ChunkTerms { chunk, offsets, centre, columns: CodeColumns::new(&columns, rotated.len()) }
+    }
 }
 
 impl Filters {
     fn new(level: Level, queries: &Queries<'_>) -> Self {
         if !queries.metric().is_of_products() {
-            return Filters { level, floats: None, codes: None };
+            return Filters { level, floats: None, codes: None, levels: OnceLock::new() };
         }
         let dim = queries.dim() as usize;
         let columns = FloatColumns::new(queries.floats(), dim);
@@ -184,7 +242,7 @@ impl Filters {
             let terms = QueryTerms::of_codes(queries, &rounded, columns.width());
             (columns, terms)
         });
-        Filters { level, floats, codes }
+        Filters { level, floats, codes, levels: OnceLock::new() }
     }
 }
 
@@ -238,6 +296,9 @@ struct Worker {
     survivors: Vec<usize>,
     /// What rotating rows back needs.
     rotated: ops::rotated::Scratch,
+    /// The chunk of rotated rows at hand, and the products of rows with its centre.
+    of_chunk: Option<ChunkTerms>,
+    along_centre: Vec<f32>,
 }
 
 impl Worker {
@@ -255,6 +316,8 @@ impl Worker {
             words: Vec::new(),
             survivors: Vec::new(),
             rotated: ops::rotated::Scratch::default(),
+            of_chunk: None,
+            along_centre: Vec::new(),
         }
     }
 
@@ -303,6 +366,11 @@ impl Scanned<'_> {
             {
                 self.codes(sources, filter, worker)
             }
+            (Load::Rotated { codes, rotation, centre }, Some(_), _)
+                if plan.out() == DType::F32 && plan.dim() == plan.shape().dim =>
+            {
+                self.levels(sources, *codes, rotation, centre, worker)
+            }
             (_, _, Some(filter)) if plan.out() == DType::F32 => self.floats(sources, filter, worker),
             _ => self.every(sources, worker),
         }
@@ -346,12 +414,62 @@ impl Scanned<'_> {
                 };
                 worker.terms.push(RowTerms::of_codes(metric, dim, scale, min, *sums));
             }
-            self.closely(rows, columns.width(), queries, worker, |row, values| {
+            self.closely(rows, &queries.offset, queries, worker, |row, values| {
                 let (row, out) = (row..row + 1, bytemuck::cast_slice_mut(values));
                 self.backend.load(plan, sources, row, 0..dim, Ordinary, &mut rotated, out)
             })?;
         }
         worker.rotated = rotated;
+        Ok(())
+    }
+
+    /// Rows of levels, which are multiplied where they were rotated to.
+    fn levels(
+        &self,
+        sources: &Sources<'_>,
+        codes: RotatedCodes,
+        rotation: &Rotation,
+        centre: &[f32],
+        worker: &mut Worker,
+    ) -> Result<(), PayloadError> {
+        let (level, plan, metric) = (self.filters.level, self.run.plan, self.queries.metric());
+        let (dim, line) = (plan.dim() as usize, levels::line(codes));
+        let filter = self.filters.levels.get_or_init(|| LevelFilter::new(level, self.queries, rotation));
+        let (columns, queries) = (&filter.columns, filter.terms(codes));
+        let (stride, width) = (columns.stride(), columns.width());
+        let of_chunk = worker.of_chunk.take().filter(|of_chunk| of_chunk.chunk == self.run.chunk);
+        let of_chunk = of_chunk
+            .unwrap_or_else(|| ChunkTerms::new(level, self.queries, self.run.chunk, rotation, centre, width));
+        let needs_length = metric != Metric::Dot;
+        let mut rotated = std::mem::take(&mut worker.rotated);
+        let tile_rows = (TILE_LEN / stride).clamp(4, TILE_ROWS);
+        for rows in self.run.rows.iter().flat_map(|rows| tiles(rows.clone(), tile_rows)) {
+            worker.codes.resize(rows.len() * stride, 0);
+            levels::unpack(level, codes, sources.rows_of(0, rows.clone()), dim, stride, &mut worker.codes);
+            worker.code_sums.resize(rows.len(), CodeSums::default());
+            worker.sums.resize(rows.len() * width, 0.0);
+            columns.products(level, &worker.codes, &mut worker.sums, &mut worker.code_sums);
+            worker.along_centre.clear();
+            worker.along_centre.resize(rows.len() * 2, 0.0);
+            if needs_length {
+                let along = &mut worker.along_centre;
+                of_chunk.columns.products(level, &worker.codes, along, &mut worker.code_sums);
+            }
+            worker.terms.clear();
+            let of_rows = worker.code_sums.iter().zip(worker.along_centre.as_chunks().0);
+            for (row, (sums, along)) in rows.clone().zip(of_rows) {
+                let scale = row_parameter(sources.rows_of(1, row..row + 1), row, "scale")?;
+                let scale = f64::from(scale) * rotation.block() as f64;
+                let terms = RowTerms::of_levels(metric, dim, line, scale, *sums, &of_chunk.centre, *along);
+                worker.terms.push(terms);
+            }
+            self.closely(rows, &of_chunk.offsets, queries, worker, |row, values| {
+                let (row, out) = (row..row + 1, bytemuck::cast_slice_mut(values));
+                self.backend.load(plan, sources, row, 0..dim, Ordinary, &mut rotated, out)
+            })?;
+        }
+        worker.rotated = rotated;
+        worker.of_chunk = Some(of_chunk);
         Ok(())
     }
 
@@ -379,7 +497,15 @@ impl Scanned<'_> {
                 None => {
                     tile.resize(rows.len() * dim, 0.0);
                     let out = bytemuck::cast_slice_mut(&mut tile);
-                    self.backend.load(plan, sources, rows.clone(), 0..dim, Ordinary, &mut worker.rotated, out)?;
+                    self.backend.load(
+                        plan,
+                        sources,
+                        rows.clone(),
+                        0..dim,
+                        Ordinary,
+                        &mut worker.rotated,
+                        out,
+                    )?;
                     &tile
                 }
             };
@@ -390,7 +516,7 @@ impl Scanned<'_> {
             let terms = worker.squares.iter().map(|squares| RowTerms::of_floats(metric, *squares, error));
             worker.terms.extend(terms);
             let start = rows.start;
-            self.closely(rows, columns.width(), queries, worker, |row, out| {
+            self.closely(rows, &queries.offset, queries, worker, |row, out| {
                 let at = (row - start) as usize * dim;
                 out.copy_from_slice(&values[at..at + dim]);
                 Ok(())
@@ -404,18 +530,18 @@ impl Scanned<'_> {
     fn closely(
         &self,
         rows: Range<u32>,
-        width: usize,
+        offsets: &[f32],
         terms: &QueryTerms,
         worker: &mut Worker,
         mut decode: impl FnMut(u32, &mut [f32]) -> Result<(), PayloadError>,
     ) -> Result<(), PayloadError> {
-        let dim = self.run.plan.dim() as usize;
+        let (dim, width) = (self.run.plan.dim() as usize, offsets.len());
         worker.set_thresholds(terms, self.shared, width);
         for (at, row) in rows.enumerate() {
             let Worker { found, thresholds, sums, terms: of_rows, row: values, survivors, .. } = &mut *worker;
             survivors.clear();
             let products = &sums[at * width..(at + 1) * width];
-            terms.survivors(&of_rows[at], products, thresholds, |query| survivors.push(query));
+            terms.survivors(&of_rows[at], offsets, products, thresholds, |query| survivors.push(query));
             if survivors.is_empty() {
                 continue;
             }

@@ -23,7 +23,7 @@ pub(super) fn fence() {
 /// Loads 16 bytes.
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(super) fn load_128(bytes: &[u8; 16]) -> __m128i {
+pub(crate) fn load_128(bytes: &[u8; 16]) -> __m128i {
     // SAFETY: the reference is good for 16 bytes, and the load needs no alignment.
     unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
 }

@@ -27,11 +27,25 @@
 //! their squares, which are integers. Decoding rounds each value twice, by `2^-24` of `|s c| + |m|` each time at most; this, and the rounding of the
 //! five terms themselves, is below `2^-19 M |q|` with `M = (|s| (2 * 255 + 128) + |m|) sqrt(d)`.
 //!
+//! # Rows of levels: `x = f R^T l + c`, with levels `l = slope u + least`, codes `u` of a few bits, a rotation `R` and a centre `c`
+//!
+//! The query is rotated, `y = R q`, and rounded as above: `y = scale Q + r`, `P = Q.u`. A rotation keeps products, so
+//!
+//! ```text
+//! q.x = f y.l + q.c       y.l = scale (slope P + least sum(Q)) + r.l      |r.l| <= |r| |l|
+//! |x|^2 = |c|^2 + 2 f (R c).l + f^2 |l|^2
+//! ```
+//!
+//! so `a = f`, `scale` and `shift` are as the line says, `b = 1`, `offset = q.c` (of the chunk), `h = |f| |l|`. `(R c).l` is another product, with the rotated
+//! centre rounded twice ([`Centre`]). Rotating in f32 is off by less than `20 u` of a length (at most 17 steps, each of which rounds every value once), and
+//! all of the arithmetic by less than `2^-17 M |q|` with `M = |f| (255 + 128) sqrt(d) + |c|`.
+//!
 //! Where numbers are so large or small that f32 would overflow or lose digits, and where a length is the small difference of large numbers, the bound is
 //! NaN, which is not below anything.
 
 use cvc_codec::{Metric, Queries};
 
+use super::levels::Line;
 use super::products::CodeSums;
 
 /// What a row has to do with its bound.
@@ -121,6 +135,87 @@ impl RowTerms {
     }
 }
 
+/// The centre of a chunk of rotated rows.
+#[derive(Clone, Debug)]
+pub(super) struct Centre {
+    length: f64,
+    /// The steps of its two columns: of what it was rounded to, and of what the rest was.
+    scale: [f64; 2],
+    /// The sum of each column.
+    sum: [f64; 2],
+    /// The length of what is left.
+    rest_length: f64,
+}
+
+impl Centre {
+    /// Of a rotated centre; and its two columns, one after the other.
+    pub(super) fn new(rotated: &[f32], greatest: i8) -> (Centre, Vec<i8>) {
+        let dim = rotated.len();
+        let coarse = Rounded::new(rotated, dim, greatest);
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "what is rounded here is below a step of the second column"
+        )]
+        let rest: Vec<f32> = rotated
+            .iter()
+            .zip(&coarse.columns)
+            .map(|(value, nearest)| (f64::from(*value) - f64::from(*nearest) * coarse.scale[0]) as f32)
+            .collect();
+        let fine = Rounded::new(&rest, dim, greatest);
+        let length = rotated.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
+        let centre = Centre {
+            length,
+            scale: [coarse.scale[0], fine.scale[0]],
+            sum: [coarse.sum[0], fine.sum[0]],
+            rest_length: fine.rest_length[0] + length / f64::from(1u32 << 24),
+        };
+        (centre, [coarse.columns, fine.columns].concat())
+    }
+}
+
+impl RowTerms {
+    /// Of a row of `dim` levels whose decoded values are `scale * R^T l + c`, given the products of its codes with the columns of
+    /// its chunk's centre (0 for dot products, which do not need them).
+    pub(super) fn of_levels(
+        metric: Metric,
+        dim: usize,
+        line: Line,
+        scale: f64,
+        sums: CodeSums,
+        centre: &Centre,
+        products: [f32; 2],
+    ) -> RowTerms {
+        let (d, f) = (dim as f64, scale);
+        let (sum, squares) = (f64::from(sums.sum), f64::from(sums.squares));
+        let Line { slope, least } = line;
+        let levels =
+            (slope * slope * squares + 2.0 * slope * least * sum + least * least * d).max(0.0).sqrt();
+        let magnitude = f.abs() * (255.0 + 128.0) * d.sqrt() + centre.length;
+        if !LENGTHS.contains(&magnitude) {
+            return RowTerms::UNKNOWN;
+        }
+        let along: f64 = (0..2)
+            .map(|column| {
+                centre.scale[column] * (slope * f64::from(products[column]) + least * centre.sum[column])
+            })
+            .sum();
+        let largest = f.abs() * levels + centre.length;
+        let square = centre.length * centre.length + 2.0 * f * along + f * f * levels * levels;
+        // What the columns left of the centre, and what f32 makes of their products; then what rotating and decoding round.
+        let off = centre.rest_length * levels + centre.length * 255.0 * d.sqrt() / f64::from(1u32 << 22);
+        let square_error = 2.0 * f.abs() * off + largest * largest / f64::from(1u32 << 18);
+        if metric != Metric::Dot && square < 16.0 * square_error {
+            return RowTerms::UNKNOWN;
+        }
+        let (length, length_error) = (square.max(0.0).sqrt(), square_error / square);
+        let slack = magnitude / f64::from(1u32 << 17);
+        terms(
+            metric,
+            Parts { product: f, offset: 1.0, spread: f.abs() * levels, slack, length, length_error },
+        )
+    }
+}
+
 /// The terms of a row for dot products, and its length.
 struct Parts {
     product: f64,
@@ -163,6 +258,8 @@ pub(super) struct Rounded {
     /// What rounding left of each: its length, and its sum.
     pub(super) rest_length: Vec<f64>,
     pub(super) rest_sum: Vec<f64>,
+    /// The sum of the integers of each.
+    pub(super) sum: Vec<f64>,
 }
 
 impl Rounded {
@@ -173,11 +270,12 @@ impl Rounded {
             scale: Vec::new(),
             rest_length: Vec::new(),
             rest_sum: Vec::new(),
+            sum: Vec::new(),
         };
         for vector in vectors.chunks_exact(dim.max(1)) {
             let largest = vector.iter().fold(0.0, |largest: f32, value| largest.max(value.abs()));
             let scale = f64::from(largest) / f64::from(greatest);
-            let (mut squares, mut sum) = (0.0, 0.0);
+            let (mut squares, mut sum, mut of_integers) = (0.0, 0.0, 0.0);
             rounded.columns.extend(vector.iter().map(|value| {
                 let value = f64::from(*value);
                 let nearest = if scale == 0.0 { 0.0 } else { (value / scale).round_ties_even() };
@@ -185,12 +283,14 @@ impl Rounded {
                 squares += rest * rest;
                 sum += rest;
                 #[expect(clippy::cast_possible_truncation, reason = "at most `greatest` in magnitude")]
-                let nearest = nearest as i8;
-                nearest.clamp(-greatest, greatest)
+                let integer = (nearest as i8).clamp(-greatest, greatest);
+                of_integers += f64::from(integer);
+                integer
             }));
             rounded.scale.push(scale);
             rounded.rest_length.push(squares.sqrt());
             rounded.rest_sum.push(sum);
+            rounded.sum.push(of_integers);
         }
         rounded
     }
@@ -216,6 +316,29 @@ impl QueryTerms {
             terms.spread[query] = (rounded.rest_length[query] * (1.0 + 1e-6)) as f32;
         }
         terms
+    }
+
+    /// For products of levels with queries that were rotated and rounded so. Offsets are those of a chunk: [`QueryTerms::offsets`].
+    #[expect(clippy::cast_possible_truncation, reason = "the slack covers what is rounded")]
+    pub(super) fn of_levels(queries: &Queries<'_>, rounded: &Rounded, line: Line, width: usize) -> Self {
+        let mut terms = QueryTerms::empty(queries, width);
+        for query in 0..queries.len() {
+            terms.scale[query] = (rounded.scale[query] * line.slope) as f32;
+            terms.shift[query] = (rounded.scale[query] * line.least * rounded.sum[query]) as f32;
+            terms.spread[query] = (rounded.rest_length[query] * (1.0 + 1e-6)) as f32;
+        }
+        terms
+    }
+
+    /// The offsets of queries for rows with a centre: their products with it.
+    #[expect(clippy::cast_possible_truncation, reason = "the slack covers what is rounded")]
+    pub(super) fn offsets(queries: &Queries<'_>, centre: &[f32], width: usize) -> Vec<f32> {
+        let product =
+            |query: &[f32]| query.iter().zip(centre).map(|(q, c)| f64::from(*q) * f64::from(*c)).sum::<f64>();
+        let mut offsets: Vec<f32> =
+            queries.floats().chunks_exact(centre.len().max(1)).map(|query| product(query) as f32).collect();
+        offsets.resize(width, 0.0);
+        offsets
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "the slack covers what is rounded")]
@@ -267,6 +390,7 @@ impl QueryTerms {
     pub(super) fn survivors(
         &self,
         row: &RowTerms,
+        offsets: &[f32],
         products: &[f32],
         thresholds: &[f32],
         mut found: impl FnMut(usize),
@@ -274,11 +398,12 @@ impl QueryTerms {
         /// Queries that are compared together.
         const TOGETHER: usize = 16;
         let width = products.len();
-        let terms = [&self.scale, &self.shift, &self.offset, &self.spread, &self.slack];
-        assert!(terms.iter().all(|terms| terms.len() == width) && thresholds.len() == width);
+        let terms = [&self.scale, &self.shift, &self.spread, &self.slack];
+        assert!(terms.iter().all(|terms| terms.len() == width));
+        assert!(thresholds.len() == width && offsets.len() == width);
         let bound = |query: usize| {
             row.product * (self.scale[query] * products[query] + self.shift[query])
-                + row.offset * self.offset[query]
+                + row.offset * offsets[query]
                 + row.spread * self.spread[query]
                 + row.slack * self.slack[query]
                 + row.fixed
@@ -303,14 +428,18 @@ impl QueryTerms {
 #[cfg(test)]
 #[expect(clippy::cast_possible_truncation, reason = "codes are made of anything")]
 mod tests {
-    use cvc_codec::RowSlice;
     use cvc_codec::ops::affine_u8::affine;
+    use cvc_codec::ops::rotated::{RotatedCodes, rotated as rotated_row};
+    use cvc_codec::{Rotation, RowSlice};
 
+    use super::super::levels::{line, unpack};
     use super::super::products::{CodeColumns, FloatColumns};
     use super::*;
     use crate::level::Level;
 
     const METRICS: [Metric; 4] = [Metric::Cosine, Metric::Dot, Metric::L2, Metric::L2sq];
+
+    const CODES: [RotatedCodes; 2] = [RotatedCodes::Int4, RotatedCodes::Bit1];
 
     /// Numbers that are the same in every run, about normally distributed.
     struct Noise(u64);
@@ -341,7 +470,7 @@ mod tests {
         let score = query.score(0, RowSlice::new(values, values.len()).unwrap());
         let thresholds = vec![terms.threshold(0, query.metric().goodness(score)); products.len()];
         let mut found = false;
-        terms.survivors(row, products, &thresholds, |at| found |= at == 0);
+        terms.survivors(row, &terms.offset, products, &thresholds, |at| found |= at == 0);
         found
     }
 
@@ -423,6 +552,78 @@ mod tests {
                         columns.products(level, &padded, &mut product, &mut sums);
                         let terms = QueryTerms::of_codes(&queries, &rounded, 1);
                         let of_row = RowTerms::of_codes(metric, dim, scale, min, sums[0]);
+                        assert!(
+                            survives(&terms, &of_row, &product, &queries, &row),
+                            "{metric}, {dim}, {level}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_row_of_levels_is_better_than_its_bound() {
+        let mut noise = Noise(3);
+        for dim in [1, 6, 100, 768] {
+            let rotation = Rotation::new(dim);
+            for (metric, codes) in METRICS.into_iter().flat_map(|metric| CODES.map(|codes| (metric, codes))) {
+                for trial in 0..150 {
+                    let query = noise.vector(dim);
+                    let queries = Queries::new(metric, RowSlice::new(&query, dim).unwrap()).unwrap();
+                    let centre: Vec<f32> = noise.vector(dim).iter().map(|value| value * 0.3).collect();
+                    let (mut rotated, mut rotated_centre) = (query.clone(), centre.clone());
+                    rotation.rotate(&mut rotated);
+                    rotation.rotate(&mut rotated_centre);
+                    for level in Level::available() {
+                        let greatest = CodeColumns::greatest(level);
+                        let rounded = Rounded::new(&rotated, dim, greatest);
+                        let rest = |at: usize| {
+                            f64::from(rotated[at]) - f64::from(rounded.columns[at]) * rounded.scale[0]
+                        };
+                        let most = (0..dim).map(rest).fold(1e-30, |most: f64, rest| most.max(rest.abs()));
+                        // Levels that make the most of what rounding lost, or those next to the query, or any.
+                        let wanted = |at: usize| match trial % 3 {
+                            0 => 127.0 * rest(at) / most,
+                            1 => 46.0 * f64::from(rotated[at]),
+                            _ => f64::from(rotated[at] * 1e4).sin() * 127.0,
+                        };
+                        let nearest = |at: usize| {
+                            let distance =
+                                |code: &usize| (f64::from(codes.table()[*code]) - wanted(at)).abs();
+                            let all = 0..codes.table().len();
+                            all.min_by(|a, b| distance(a).total_cmp(&distance(b))).expect("there are codes")
+                        };
+                        let mut packed = vec![0; usize::try_from(codes.row_len(dim as u64)).unwrap()];
+                        for at in 0..dim {
+                            let bit = at * codes.bits() as usize;
+                            packed[bit / 8] |= (nearest(at) << (bit % 8)) as u8;
+                        }
+                        let scale = 1e-4 * noise.next();
+                        let mut row = vec![0.0; dim];
+                        rotated_row(
+                            codes,
+                            &rotation,
+                            &packed,
+                            scale,
+                            &centre,
+                            &mut vec![0; 2 * dim],
+                            &mut row,
+                        );
+
+                        let columns = CodeColumns::new(&rounded.columns, dim);
+                        let mut bytes = vec![0; columns.stride()];
+                        unpack(level, codes, &packed, dim, columns.stride(), &mut bytes);
+                        let (mut product, mut sums) = ([0.0], [CodeSums::default()]);
+                        columns.products(level, &bytes, &mut product, &mut sums);
+                        let (of_chunk, columns) = Centre::new(&rotated_centre, greatest);
+                        let mut along = [0.0; 2];
+                        CodeColumns::new(&columns, dim).products(level, &bytes, &mut along, &mut sums);
+                        let mut terms = QueryTerms::of_levels(&queries, &rounded, line(codes), 1);
+                        terms.offset = QueryTerms::offsets(&queries, &centre, 1);
+                        let scale = f64::from(scale) * rotation.block() as f64;
+                        let of_row =
+                            RowTerms::of_levels(metric, dim, line(codes), scale, sums[0], &of_chunk, along);
                         assert!(
                             survives(&terms, &of_row, &product, &queries, &row),
                             "{metric}, {dim}, {level}"

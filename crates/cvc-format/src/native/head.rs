@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use super::open::{check, region, u16_at, u32_at};
 use super::write::cannot;
 use super::{ALIGN, ChunkSpec, MAX_ROW_LEN, STREAM_ALIGN};
-use crate::checksum::{Crc32c, crc32c};
+use crate::checksum::{self, AppendEach, Crc32c, crc32c};
 use crate::error::FormatError;
 use crate::index::{ChunkEntry, ChunkId, Loss, Stored};
 use crate::parts::{Field, Lane, Parts};
@@ -105,6 +105,7 @@ pub struct OpenChunk<'o> {
     parts: Parts,
     /// Rows that came.
     rows: u32,
+    append_each: AppendEach,
 }
 
 impl<'o> OpenChunk<'o> {
@@ -185,7 +186,13 @@ impl<'o> OpenChunk<'o> {
         // The checksums are not known yet, but there are some.
         let unknown = vec![0; block_count as usize];
         let parts = Parts::blocked(rows, block_rows, placed.fields, placed.lanes, unknown);
-        Ok(OpenChunk { out, array, head_len, crcs, parts, rows: 0 })
+        Ok(OpenChunk { out, array, head_len, crcs, parts, rows: 0, append_each: checksum::append_each })
+    }
+
+    /// Computes the checksums of blocks like this.
+    #[must_use]
+    pub fn hashed_by(self, append_each: AppendEach) -> Self {
+        OpenChunk { append_each, ..self }
     }
 
     /// Takes the next `rows` rows of every field: whole blocks, or all that are missing.
@@ -206,13 +213,19 @@ impl<'o> OpenChunk<'o> {
             assert_eq!(bytes.len(), place.len(), "bytes of a field");
             place.copy_from_slice(bytes);
         }
-        for block in self.parts.blocks_of(first..end) {
-            let mut crc = Crc32c::default();
-            for range in self.parts.ranges(block..block + 1) {
-                crc.update(&self.out[to_usize(range.start)..to_usize(range.end)]);
+        let blocks = self.parts.blocks_of(first..end);
+        // A few at a time, whose checksums need no memory of their own.
+        let mut crcs = [0; 48];
+        for first in blocks.clone().step_by(crcs.len()) {
+            let blocks = first..blocks.end.min(first.saturating_add(48));
+            let crcs = &mut crcs[..blocks.len()];
+            let ranges = self.parts.ranges(blocks.clone());
+            let bytes = ranges.map(|range| &self.out[to_usize(range.start)..to_usize(range.end)]);
+            self.parts.checksums(blocks.clone(), bytes, self.append_each, crcs);
+            for (block, crc) in blocks.zip(crcs) {
+                let at = self.crcs + 4 * block as usize;
+                self.out[at..at + 4].copy_from_slice(&crc.to_le_bytes());
             }
-            let at = self.crcs + 4 * block as usize;
-            self.out[at..at + 4].copy_from_slice(&crc.finish().to_le_bytes());
         }
         self.rows = end;
     }

@@ -14,6 +14,7 @@ use cvc_codec::{
     Backend, Batch, BlockRun, ChunkId, ChunkShape, Codec, CodecError, DType, DecodePlan, EncodeOptions,
     EncodedChunk, HostBuffer, Job, Params, Payloads, RowSlice, SourceError, StoredChunk, find, loss,
 };
+use cvc_cpu::ops::crc32c::append_each;
 use cvc_cpu::{CpuBackend, CpuLoops};
 use cvc_format::native::{
     ALIGN, ArraySpec, ChunkOf, ChunkSpec, Contents, LaneBytes, OpenChunk, PRELUDE_LEN, encode_field_head,
@@ -775,7 +776,7 @@ fn open_chunk<'o>(
         chunk.lanes.iter().map(|lane| LaneBytes { bytes: &lane.bytes, lens: &lane.lens }).collect();
     let array = array_number(position);
     let chunk = ChunkOf { array, rows, block_rows, params: params(chunk), widths: &widths, lanes: &lanes };
-    OpenChunk::new(&chunk, bytes, 0)
+    Ok(OpenChunk::new(&chunk, bytes, 0)?.hashed_by(append_each))
 }
 
 /// The bytes of a chunk that is encoded as a whole.

@@ -13,7 +13,7 @@ use core::fmt;
 pub enum Level {
     /// What every processor of the target has, as the compiler vectorises plain loops.
     Portable,
-    /// AVX2 and F16C.
+    /// AVX2, FMA and F16C.
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
     /// AVX-512 F, BW and VL.
@@ -75,7 +75,7 @@ impl fmt::Display for Level {
     }
 }
 
-/// Proof that this processor has AVX2 and F16C.
+/// Proof that this processor has AVX2, FMA and F16C.
 #[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Avx2(
@@ -87,7 +87,9 @@ pub struct Avx2(
 impl Avx2 {
     /// Asks the processor.
     pub fn detect() -> Option<Self> {
-        let found = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("f16c");
+        let found = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c");
         found.then_some(Avx2(()))
     }
 }
@@ -105,7 +107,6 @@ impl Avx512 {
     /// Asks the processor.
     pub fn detect() -> Option<Self> {
         let found = Avx2::detect().is_some()
-            && is_x86_feature_detected!("fma")
             && is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
             && is_x86_feature_detected!("avx512vl");

@@ -6,6 +6,7 @@ use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::convert::Infallible;
 
 use super::open::{check, region, u16_at, u32_at};
 use super::write::cannot;
@@ -200,19 +201,46 @@ impl<'o> OpenChunk<'o> {
     /// # Panics
     /// Other rows than that, or fields that are not as long as the rows say.
     pub fn put<'f>(&mut self, rows: u32, fields: impl ExactSizeIterator<Item = &'f [u8]>) {
+        let copied = self.fill(rows, |places| {
+            assert_eq!(fields.len(), places.len(), "fields");
+            for (bytes, place) in fields.zip(places) {
+                assert_eq!(bytes.len(), place.len(), "bytes of a field");
+                place.copy_from_slice(bytes);
+            }
+            Ok::<_, Infallible>(())
+        });
+        let Ok(()) = copied;
+    }
+
+    /// The same rows, which `write` writes to the places of their fields, where anything may stand before.
+    ///
+    /// # Errors
+    /// What `write` returns. The rows are still missing then.
+    ///
+    /// # Panics
+    /// Other rows than may come next.
+    pub fn fill<E>(
+        &mut self,
+        rows: u32,
+        write: impl FnOnce(&mut [&mut [u8]]) -> Result<(), E>,
+    ) -> Result<(), E> {
         let (first, end) = (self.rows, self.rows.checked_add(rows).expect("no more rows than the chunk has"));
         let all = self.parts.rows();
         assert!(
             end == all || end < all && end.is_multiple_of(self.parts.block_rows()),
             "rows to {end}, of {all}"
         );
-        assert_eq!(fields.len(), self.parts.fields().len(), "fields");
-        for (bytes, field) in fields.zip(self.parts.fields()) {
+        let mut places = Vec::with_capacity(self.parts.fields().len());
+        let (mut rest, mut at) = (&mut *self.out, 0);
+        for field in self.parts.fields() {
             let place = |row: u32| to_usize(field.offset + u64::from(row) * u64::from(field.width));
-            let place = &mut self.out[place(first)..place(end)];
-            assert_eq!(bytes.len(), place.len(), "bytes of a field");
-            place.copy_from_slice(bytes);
+            // Fields follow each other.
+            let (place, after) = rest[place(first) - at..].split_at_mut(place(end) - place(first));
+            at = to_usize(field.offset + u64::from(end) * u64::from(field.width));
+            rest = after;
+            places.push(place);
         }
+        write(&mut places)?;
         let blocks = self.parts.blocks_of(first..end);
         // A few at a time, whose checksums need no memory of their own.
         let mut crcs = [0; 48];
@@ -228,6 +256,7 @@ impl<'o> OpenChunk<'o> {
             }
         }
         self.rows = end;
+        Ok(())
     }
 
     /// Where everything lies; checksums are not known.

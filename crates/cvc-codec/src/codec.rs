@@ -58,6 +58,28 @@ pub trait Codec: Debug + Sync {
         out: &mut EncodedChunk,
     ) -> Result<(), CodecError>;
 
+    /// Encodes `rows` straight to where they belong, if the codec [is by row](Codec::is_by_row): `fields` are the places of the
+    /// fields that [`Codec::encode`] makes, and get the same bytes.
+    ///
+    /// # Errors
+    /// As [`Codec::encode`]; what the places hold then is not said.
+    ///
+    /// # Panics
+    /// The fields are others, or not as long.
+    fn encode_into(
+        &self,
+        rows: RowSlice<'_>,
+        options: &EncodeOptions,
+        loops: &dyn Loops,
+        fields: &mut [&mut [u8]],
+    ) -> Result<(), CodecError> {
+        let mut chunk = EncodedChunk::default();
+        self.encode(rows, options, loops, &mut chunk)?;
+        assert_eq!(chunk.fields.len(), fields.len(), "fields");
+        fields.iter_mut().zip(&chunk.fields).for_each(|(place, field)| place.copy_from_slice(&field.bytes));
+        Ok(())
+    }
+
     /// Rows to a block of a native chunk unless the caller chooses: see [`EncodeOptions::block_rows`].
     fn default_block_rows(&self, dtype: DType, dim: u32) -> u32;
 

@@ -44,7 +44,7 @@ pub use codec::{
     CODECS, Codec, CodecError, EncodeOptions, EncodedChunk, EncodedField, EncodedLane, NonFinite, Scope,
     StoredChunk, find,
 };
-pub use cvc_format::{AffineParams, ChunkId, DType, Params, Parts};
+pub use cvc_format::{AffineParams, ChunkId, DType, Params, Parts, checksum};
 pub use first_error::FirstError;
 pub use job::{Batch, BatchError, Job};
 pub use loops::{Loops, Plain};

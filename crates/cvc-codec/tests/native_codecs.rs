@@ -97,6 +97,17 @@ fn rows_that_are_encoded_apart_are_encoded_alike() {
                     joined.bytes.extend(&rest.bytes);
                 }
                 assert_eq!(joined, whole, "{} of {dtype}", codec.name());
+                // And straight to where they belong, wherever that is in memory.
+                for start in 0..3 {
+                    let mut places: Vec<Vec<u8>> =
+                        whole.fields.iter().map(|field| vec![0xee; start + field.bytes.len()]).collect();
+                    let mut fields: Vec<&mut [u8]> =
+                        places.iter_mut().map(|place| &mut place[start..]).collect();
+                    codec.encode_into(input, &options, &Plain, &mut fields).unwrap();
+                    for (place, field) in fields.iter().zip(&whole.fields) {
+                        assert_eq!(*place, field.bytes, "{} of {dtype}", codec.name());
+                    }
+                }
                 assert!(whole.lanes.is_empty() && whole.params == Params::None);
             }
         }

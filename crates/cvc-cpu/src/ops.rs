@@ -38,6 +38,7 @@
 
 pub mod affine_u8;
 pub mod copy;
+pub mod crc32c;
 pub mod dict_planes;
 pub mod join_planes;
 pub mod lut_u8;

@@ -12,6 +12,7 @@ use cvc_codec::ops::{self as reference, DictPlanes};
 use cvc_codec::stream::{Deflater, Packing};
 use cvc_codec::{
     Affine, Backend, Batch, ChunkId, ChunkShape, DType, DecodePlan, HostBuffer, Inflater, Job, Load, Stream,
+    checksum,
 };
 use cvc_conformance::native::Matrix;
 use cvc_conformance::{MemoryPayloads, native_chunk};
@@ -61,6 +62,34 @@ fn rate(value_count: usize, mut work: impl FnMut()) -> f64 {
         })
         .fold(f64::INFINITY, f64::min);
     value_count as f64 * 4.0 / best / 1e9
+}
+
+#[test]
+#[ignore = "it measures"]
+fn rates_of_checksums() {
+    // A run of the pipeline, from the L2 cache. What the bytes are makes no difference.
+    let run = vec![0x5a; 128 << 10];
+    println!("GB/s of bytes: one block after another as `crc-fast` does it; the same here; side by side");
+    for len in [776, 4096, 4608, 6144, 20_480] {
+        let count = run.len() / len;
+        let blocks = &run[..count * len];
+        let mut crcs = vec![0; count];
+        let plain = rate(blocks.len() / 4, || {
+            crcs.fill(0);
+            checksum::append_each(&mut crcs, black_box(blocks));
+        });
+        let alone = rate(blocks.len() / 4, || {
+            for (crc, block) in crcs.iter_mut().zip(black_box(blocks).chunks_exact(len)) {
+                *crc = 0;
+                ops::crc32c::append_each(std::slice::from_mut(crc), block);
+            }
+        });
+        let each = rate(blocks.len() / 4, || {
+            crcs.fill(0);
+            ops::crc32c::append_each(&mut crcs, black_box(blocks));
+        });
+        println!("{count:4} blocks of {len:6} bytes {plain:6.1} {alone:6.1} {each:6.1}");
+    }
 }
 
 /// Something that fills one of these.

@@ -4,6 +4,8 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
 
+use crate::checksum::AppendEach;
+
 /// The inside of a chunk: fields of rows that all have the same number of bytes, and lanes of streams.
 ///
 /// A chunk's rows are cut into *blocks* of `block_rows` rows, the last of which may be shorter. A *field* is one plain
@@ -145,6 +147,50 @@ impl Parts {
             .iter()
             .map(move |lane| lane.starts[blocks.start as usize]..lane.starts[blocks.end as usize]);
         fields.chain(lanes)
+    }
+
+    /// Computes the checksums of these blocks. `bytes` are those of [`Parts::ranges`] of them, one after another.
+    ///
+    /// All blocks but the last have as many rows, and so their bytes in a field are as many: they are hashed side by side. Streams
+    /// are not alike, and come one by one.
+    ///
+    /// # Panics
+    /// These are not the bytes of those blocks, or there are not as many `crcs`.
+    pub fn checksums<'b>(
+        &self,
+        blocks: Range<u32>,
+        mut bytes: impl Iterator<Item = &'b [u8]>,
+        append_each: AppendEach,
+        crcs: &mut [u32],
+    ) {
+        assert_eq!(blocks.len(), crcs.len(), "checksums of blocks {blocks:?}");
+        let mut next = |expected: u64| {
+            let bytes = bytes.next().expect("bytes of each field and lane");
+            assert_eq!(bytes.len() as u64, expected, "bytes of blocks {blocks:?}");
+            bytes
+        };
+        crcs.fill(0);
+        let mut ranges = self.ranges(blocks.clone());
+        for (field, range) in self.fields.iter().zip(&mut ranges) {
+            let bytes = next(range.end - range.start);
+            let len = u64::from(self.block_rows) * u64::from(field.width);
+            // The last block is short, or longer by the padding.
+            let alike =
+                if bytes.len() as u64 == len * crcs.len() as u64 { crcs.len() } else { crcs.len() - 1 };
+            let alike_len = usize::try_from(len * alike as u64).expect("no more than there are bytes");
+            append_each(&mut crcs[..alike], &bytes[..alike_len]);
+            append_each(&mut crcs[alike..], &bytes[alike_len..]);
+        }
+        for (lane, range) in self.lanes.iter().zip(ranges) {
+            let mut rest = next(range.end - range.start);
+            let starts = &lane.starts[blocks.start as usize..=blocks.end as usize];
+            for (crc, bounds) in crcs.iter_mut().zip(starts.windows(2)) {
+                let len = usize::try_from(bounds[1] - bounds[0]).expect("no more than there are bytes");
+                let (stream, after) = rest.split_at(len);
+                append_each(core::slice::from_mut(crc), stream);
+                rest = after;
+            }
+        }
     }
 
     /// How many bytes [`Parts::ranges`] are together.

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use cvc_codec::{BlockRun, Params, Parts, RunBytes, SourceError};
-use cvc_format::checksum::Crc32c;
+use cvc_cpu::ops::crc32c::append_each;
 use cvc_format::native::parse_head;
 use cvc_format::{ChunkEntry, ChunkId, FileIndex, FormatError, Stored};
 use thiserror::Error;
@@ -41,14 +42,31 @@ impl Inside {
         bytes: RunBytes<'_>,
         start: u64,
     ) -> Result<(), SourceError> {
-        for block in run.blocks.clone() {
-            if !self.is_good(block) {
-                check_block(run, block, bytes, start)?;
-                let (word, bit) = (block as usize / 64, block % 64);
-                self.good[word].fetch_or(1 << bit, Ordering::Relaxed);
-            }
+        let mut rest = run.blocks.clone();
+        while let Some(first) = rest.find(|block| !self.is_good(*block)) {
+            // Blocks side by side are hashed at once.
+            let end = rest.find(|block| self.is_good(*block)).unwrap_or(run.blocks.end);
+            let mut good = first..first;
+            let result = check_blocks(run, first..end, bytes, start, |block, result| {
+                result?;
+                good.end = block + 1;
+                Ok(())
+            });
+            self.note_good(good);
+            result?;
         }
         Ok(())
+    }
+
+    /// Notes that these blocks are good, with one write for each word of them: others write the same words.
+    fn note_good(&self, blocks: Range<u32>) {
+        let mut first = blocks.start;
+        while first < blocks.end {
+            let count = (64 - first % 64).min(blocks.end - first);
+            let bits = (u64::MAX >> (64 - count)) << (first % 64);
+            self.good[first as usize / 64].fetch_or(bits, Ordering::Relaxed);
+            first += count;
+        }
     }
 
     #[inline]
@@ -63,26 +81,48 @@ impl Inside {
     }
 }
 
-/// Compares block `block` of `run`, whose bytes these are, with its checksum.
-pub(crate) fn check_block(
+/// Compares these blocks of `run`, whose bytes these are, with their checksums, and hands over what comes of it, block by
+/// block, until that is an error.
+pub(crate) fn check_blocks<E>(
     run: &BlockRun<'_>,
-    block: u32,
+    blocks: Range<u32>,
     bytes: RunBytes<'_>,
     start: u64,
-) -> Result<(), SourceError> {
-    let mut sum = Crc32c::default();
-    let mut at = 0;
-    for (of_run, of_block) in run.ranges().zip(run.parts.ranges(block..block + 1)) {
-        match bytes {
-            RunBytes::Chunk(bytes) => sum.update(&bytes[index(of_block.start)..index(of_block.end)]),
-            RunBytes::Ranges(bytes) => {
-                let from = at + index(of_block.start - of_run.start);
-                sum.update(&bytes[from..from + index(of_block.end - of_block.start)]);
-            }
+    mut found: impl FnMut(u32, Result<(), SourceError>) -> Result<(), E>,
+) -> Result<(), E> {
+    // A few at a time, whose checksums need no memory of their own.
+    let mut crcs = [0; 48];
+    for first in blocks.clone().step_by(crcs.len()) {
+        let blocks = first..blocks.end.min(first.saturating_add(48));
+        let crcs = &mut crcs[..blocks.len()];
+        run.parts.checksums(blocks.clone(), bytes_of(run, blocks.clone(), bytes), append_each, crcs);
+        for (block, crc) in blocks.zip(crcs) {
+            found(block, compare(run, block, *crc, start))?;
         }
-        at += index(of_run.end - of_run.start);
     }
-    let (expected, found) = (run.parts.crcs()[block as usize], sum.finish());
+    Ok(())
+}
+
+/// The bytes of some blocks of a run, whose bytes these are: of each field, then of each lane.
+fn bytes_of<'b>(
+    run: &BlockRun<'b>,
+    blocks: Range<u32>,
+    bytes: RunBytes<'b>,
+) -> impl Iterator<Item = &'b [u8]> {
+    let mut at = 0;
+    run.ranges().zip(run.parts.ranges(blocks)).map(move |(of_run, of_blocks)| match bytes {
+        RunBytes::Chunk(bytes) => &bytes[index(of_blocks.start)..index(of_blocks.end)],
+        RunBytes::Ranges(bytes) => {
+            let from = at + index(of_blocks.start - of_run.start);
+            at += index(of_run.end - of_run.start);
+            &bytes[from..from + index(of_blocks.end - of_blocks.start)]
+        }
+    })
+}
+
+/// Compares the checksum that was found of a block with that in the file.
+fn compare(run: &BlockRun<'_>, block: u32, found: u32, start: u64) -> Result<(), SourceError> {
+    let expected = run.parts.crcs()[block as usize];
     if expected == found {
         return Ok(());
     }
@@ -193,5 +233,23 @@ impl Insides {
             slots[id.index()].get_or_init(|| inside);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_that_are_noted_are_good_and_no_others() {
+        for noted in [0..0, 0..1, 5..64, 63..65, 64..128, 1..200, 70..71, 192..200] {
+            let good = std::iter::repeat_with(AtomicU64::default).take(4).collect();
+            let inside =
+                Inside { parts: Arc::new(Parts::packed(200, 1)), params: Params::Bytes(Arc::new([])), good };
+            inside.note_good(noted.clone());
+            for block in 0..200 {
+                assert_eq!(inside.is_good(block), noted.contains(&block), "{noted:?}, block {block}");
+            }
+        }
     }
 }

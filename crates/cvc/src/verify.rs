@@ -11,7 +11,7 @@ use cvc_format::{ArrayDType, ChunkId, DType, Stored};
 use crate::aligned::AlignedBytes;
 use crate::checks::{self, BadFrame};
 use crate::error::Error;
-use crate::inside::check_block;
+use crate::inside::check_blocks;
 use crate::io::ReadAt;
 use crate::par;
 use crate::reader::{Array, Reader};
@@ -161,8 +161,8 @@ fn verify_native(array: Array<'_>, chunk: ChunkId, scratch: &mut Vec<u8>) -> Res
     };
     let mut damage = Vec::new();
     let run = BlockRun { chunk, parts, blocks: 0..parts.block_count() };
-    for block in run.blocks.clone() {
-        match check_block(&run, block, RunBytes::Chunk(bytes), start) {
+    check_blocks(&run, run.blocks.clone(), RunBytes::Chunk(bytes), start, |_, result| {
+        match result {
             Ok(()) => {}
             Err(error @ SourceError::Block { .. }) => {
                 let what = error.to_string();
@@ -170,9 +170,10 @@ fn verify_native(array: Array<'_>, chunk: ChunkId, scratch: &mut Vec<u8>) -> Res
                 let rows = entry.rows.start + u64::from(rows.start)..entry.rows.start + u64::from(rows.end);
                 damage.push(damaged(array, chunk, rows, ranges, what));
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(Error::from(error)),
         }
-    }
+        Ok(())
+    })?;
     if !damage.is_empty() {
         return Ok(damage);
     }

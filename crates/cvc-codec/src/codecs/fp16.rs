@@ -44,6 +44,18 @@ impl Codec for Fp16 {
         halves::encode::<f16>(self.name(), rows, options, loops, out)
     }
 
+    fn encode_into(
+        &self,
+        rows: RowSlice<'_>,
+        options: &EncodeOptions,
+        loops: &dyn Loops,
+        fields: &mut [&mut [u8]],
+    ) -> Result<(), CodecError> {
+        blocks::only_floats(self.name(), rows)?;
+        let [halves] = fields else { panic!("one field, not {}", fields.len()) };
+        halves::encode_into::<f16>(self.name(), rows, options, loops, halves)
+    }
+
     fn default_block_rows(&self, _dtype: DType, dim: u32) -> u32 {
         blocks::fixed_block_rows(u64::from(dim) * 2)
     }

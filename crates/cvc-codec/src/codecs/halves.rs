@@ -38,7 +38,19 @@ pub(super) fn encode<H: Half>(
     out.reset(1, 0);
     let field = &mut out.fields[0];
     field.width = blocks::width(codec, rows, 2)?;
-    narrow::<H>(rows, loops, &mut field.bytes, |at, bytes| {
+    field.bytes.resize(rows.len() * rows.dim() * 2, 0);
+    encode_into::<H>(codec, rows, options, loops, &mut field.bytes)
+}
+
+/// The same into memory of just the size, of rows that were found to be floats.
+pub(super) fn encode_into<H: Half>(
+    codec: &'static str,
+    rows: RowSlice<'_>,
+    options: &EncodeOptions,
+    loops: &dyn Loops,
+    bytes: &mut [u8],
+) -> Result<(), CodecError> {
+    narrow_into::<H>(rows, loops, bytes, |at, bytes| {
         // The loop that nearly always is all there is has no way out, so that it can be vectorised.
         let halves = || bytes.as_chunks().0.iter().map(|half| u16::from_le_bytes(*half));
         if !halves().fold(false, |any, bits| any | (bits & 0x7fff == H::INFINITY)) {
@@ -54,9 +66,20 @@ pub(super) fn narrow<H: Half>(
     rows: RowSlice<'_>,
     loops: &dyn Loops,
     bytes: &mut Vec<u8>,
-    mut check: impl FnMut(usize, &mut [u8]) -> Result<(), CodecError>,
+    check: impl FnMut(usize, &mut [u8]) -> Result<(), CodecError>,
 ) -> Result<(), CodecError> {
     bytes.resize(rows.len() * rows.dim() * 2, 0);
+    narrow_into::<H>(rows, loops, bytes, check)
+}
+
+/// The same into memory of just the size.
+fn narrow_into<H: Half>(
+    rows: RowSlice<'_>,
+    loops: &dyn Loops,
+    bytes: &mut [u8],
+    mut check: impl FnMut(usize, &mut [u8]) -> Result<(), CodecError>,
+) -> Result<(), CodecError> {
+    assert_eq!(bytes.len(), rows.len() * rows.dim() * 2, "two bytes for each value");
     let mut scratch = [H::zeroed(); BLOCK];
     for (at, bytes) in (0..).step_by(BLOCK).zip(bytes.chunks_mut(BLOCK * 2)) {
         let values = at..at + bytes.len() / 2;

@@ -81,10 +81,28 @@ impl Codec for Int8 {
         }
         let encoder = Encoder { rows, options, loops };
         match options.scope {
-            Scope::Row => encoder.encode_rows(out),
+            Scope::Row => {
+                let [codes, mins, scales] = out.fields.as_mut_slice() else {
+                    unreachable!("three were made")
+                };
+                encoder.encode_rows(&mut codes.bytes, &mut mins.bytes, &mut scales.bytes)
+            }
             Scope::Dim => encoder.encode_dims(out),
             Scope::Chunk => encoder.encode_chunk(out),
         }
+    }
+
+    fn encode_into(
+        &self,
+        rows: RowSlice<'_>,
+        options: &EncodeOptions,
+        loops: &dyn Loops,
+        fields: &mut [&mut [u8]],
+    ) -> Result<(), CodecError> {
+        assert_eq!(options.scope, Scope::Row, "what is by row");
+        blocks::only_floats(self.name(), rows)?;
+        let [codes, mins, scales] = fields else { panic!("three fields, not {}", fields.len()) };
+        Encoder { rows, options, loops }.encode_rows(codes, mins, scales)
     }
 
     fn default_block_rows(&self, _dtype: DType, dim: u32) -> u32 {
@@ -167,12 +185,17 @@ struct Encoder<'a> {
 
 impl Encoder<'_> {
     /// One pass over each row for its range and one for its codes, while it is in the cache.
-    fn encode_rows(&self, out: &mut EncodedChunk) -> Result<(), CodecError> {
-        let [codes, mins, scales] = out.fields.as_mut_slice() else { unreachable!("three were made") };
-        let dim = self.rows.dim();
-        let params = mins.bytes.as_chunks_mut().0.iter_mut().zip(scales.bytes.as_chunks_mut().0);
+    fn encode_rows(
+        &self,
+        mut codes: &mut [u8],
+        mins: &mut [u8],
+        scales: &mut [u8],
+    ) -> Result<(), CodecError> {
+        let (rows, dim) = (self.rows.len(), self.rows.dim());
+        let lens = [codes.len(), mins.len(), scales.len()];
+        assert_eq!(lens, [rows * dim, rows * 4, rows * 4], "bytes of {rows} rows of {dim}");
+        let params = mins.as_chunks_mut().0.iter_mut().zip(scales.as_chunks_mut().0);
         let mut params = params.enumerate();
-        let mut codes = codes.bytes.as_mut_slice();
         let mut mended = Vec::new();
         self.for_each_row(|row, values| {
             let (finite, range) = self.range(row, values)?;

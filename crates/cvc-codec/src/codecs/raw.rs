@@ -52,6 +52,19 @@ impl Codec for Raw {
         Ok(())
     }
 
+    fn encode_into(
+        &self,
+        rows: RowSlice<'_>,
+        _options: &EncodeOptions,
+        _loops: &dyn Loops,
+        fields: &mut [&mut [u8]],
+    ) -> Result<(), CodecError> {
+        blocks::only_bools(self.name(), rows)?;
+        let [values] = fields else { panic!("one field, not {}", fields.len()) };
+        copy(rows.bytes(), rows.dtype().component_size(), values);
+        Ok(())
+    }
+
     fn default_block_rows(&self, dtype: DType, dim: u32) -> u32 {
         blocks::fixed_block_rows(u64::from(dim) * dtype.size() as u64)
     }

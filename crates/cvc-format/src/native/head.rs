@@ -6,11 +6,12 @@ use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::convert::Infallible;
 
 use super::open::{check, region, u16_at, u32_at};
 use super::write::cannot;
 use super::{ALIGN, ChunkSpec, MAX_ROW_LEN, STREAM_ALIGN};
-use crate::checksum::{Crc32c, crc32c};
+use crate::checksum::{self, AppendEach, Crc32c, crc32c};
 use crate::error::FormatError;
 use crate::index::{ChunkEntry, ChunkId, Loss, Stored};
 use crate::parts::{Field, Lane, Parts};
@@ -105,6 +106,7 @@ pub struct OpenChunk<'o> {
     parts: Parts,
     /// Rows that came.
     rows: u32,
+    append_each: AppendEach,
 }
 
 impl<'o> OpenChunk<'o> {
@@ -185,7 +187,13 @@ impl<'o> OpenChunk<'o> {
         // The checksums are not known yet, but there are some.
         let unknown = vec![0; block_count as usize];
         let parts = Parts::blocked(rows, block_rows, placed.fields, placed.lanes, unknown);
-        Ok(OpenChunk { out, array, head_len, crcs, parts, rows: 0 })
+        Ok(OpenChunk { out, array, head_len, crcs, parts, rows: 0, append_each: checksum::append_each })
+    }
+
+    /// Computes the checksums of blocks like this.
+    #[must_use]
+    pub fn hashed_by(self, append_each: AppendEach) -> Self {
+        OpenChunk { append_each, ..self }
     }
 
     /// Takes the next `rows` rows of every field: whole blocks, or all that are missing.
@@ -193,28 +201,62 @@ impl<'o> OpenChunk<'o> {
     /// # Panics
     /// Other rows than that, or fields that are not as long as the rows say.
     pub fn put<'f>(&mut self, rows: u32, fields: impl ExactSizeIterator<Item = &'f [u8]>) {
+        let copied = self.fill(rows, |places| {
+            assert_eq!(fields.len(), places.len(), "fields");
+            for (bytes, place) in fields.zip(places) {
+                assert_eq!(bytes.len(), place.len(), "bytes of a field");
+                place.copy_from_slice(bytes);
+            }
+            Ok::<_, Infallible>(())
+        });
+        let Ok(()) = copied;
+    }
+
+    /// The same rows, which `write` writes to the places of their fields, where anything may stand before.
+    ///
+    /// # Errors
+    /// What `write` returns. The rows are still missing then.
+    ///
+    /// # Panics
+    /// Other rows than may come next.
+    pub fn fill<E>(
+        &mut self,
+        rows: u32,
+        write: impl FnOnce(&mut [&mut [u8]]) -> Result<(), E>,
+    ) -> Result<(), E> {
         let (first, end) = (self.rows, self.rows.checked_add(rows).expect("no more rows than the chunk has"));
         let all = self.parts.rows();
         assert!(
             end == all || end < all && end.is_multiple_of(self.parts.block_rows()),
             "rows to {end}, of {all}"
         );
-        assert_eq!(fields.len(), self.parts.fields().len(), "fields");
-        for (bytes, field) in fields.zip(self.parts.fields()) {
+        let mut places = Vec::with_capacity(self.parts.fields().len());
+        let (mut rest, mut at) = (&mut *self.out, 0);
+        for field in self.parts.fields() {
             let place = |row: u32| to_usize(field.offset + u64::from(row) * u64::from(field.width));
-            let place = &mut self.out[place(first)..place(end)];
-            assert_eq!(bytes.len(), place.len(), "bytes of a field");
-            place.copy_from_slice(bytes);
+            // Fields follow each other.
+            let (place, after) = rest[place(first) - at..].split_at_mut(place(end) - place(first));
+            at = to_usize(field.offset + u64::from(end) * u64::from(field.width));
+            rest = after;
+            places.push(place);
         }
-        for block in self.parts.blocks_of(first..end) {
-            let mut crc = Crc32c::default();
-            for range in self.parts.ranges(block..block + 1) {
-                crc.update(&self.out[to_usize(range.start)..to_usize(range.end)]);
+        write(&mut places)?;
+        let blocks = self.parts.blocks_of(first..end);
+        // A few at a time, whose checksums need no memory of their own.
+        let mut crcs = [0; 48];
+        for first in blocks.clone().step_by(crcs.len()) {
+            let blocks = first..blocks.end.min(first.saturating_add(48));
+            let crcs = &mut crcs[..blocks.len()];
+            let ranges = self.parts.ranges(blocks.clone());
+            let bytes = ranges.map(|range| &self.out[to_usize(range.start)..to_usize(range.end)]);
+            self.parts.checksums(blocks.clone(), bytes, self.append_each, crcs);
+            for (block, crc) in blocks.zip(crcs) {
+                let at = self.crcs + 4 * block as usize;
+                self.out[at..at + 4].copy_from_slice(&crc.to_le_bytes());
             }
-            let at = self.crcs + 4 * block as usize;
-            self.out[at..at + 4].copy_from_slice(&crc.finish().to_le_bytes());
         }
         self.rows = end;
+        Ok(())
     }
 
     /// Where everything lies; checksums are not known.

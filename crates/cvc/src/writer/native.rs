@@ -14,6 +14,7 @@ use cvc_codec::{
     Backend, Batch, BlockRun, ChunkId, ChunkShape, Codec, CodecError, DType, DecodePlan, EncodeOptions,
     EncodedChunk, HostBuffer, Job, Params, Payloads, RowSlice, SourceError, StoredChunk, find, loss,
 };
+use cvc_cpu::ops::crc32c::append_each;
 use cvc_cpu::{CpuBackend, CpuLoops};
 use cvc_format::native::{
     ALIGN, ArraySpec, ChunkOf, ChunkSpec, Contents, LaneBytes, OpenChunk, PRELUDE_LEN, encode_field_head,
@@ -696,14 +697,11 @@ impl Values<'_> {
         let Scratch { chunk, decoded } = scratch;
         let Values { codec, options, rows, position, .. } = *self;
         let loops = CpuLoops::new();
-        let encode = |run: &Range<u32>, chunk: &mut EncodedChunk| {
-            let encoded = codec.encode(self.slice(run), &options, &loops, chunk);
-            encoded.map_err(|error| Failure::Codec { row: run.start, error })
-        };
         let run_rows = self.run_rows();
         let step = if codec.is_by_row(&options) { run_rows } else { rows };
         let mut run = 0..step.min(rows);
-        encode(&run, chunk)?;
+        let of_codec = |row| move |error| Failure::Codec { row, error };
+        codec.encode(self.slice(&run), &options, &loops, chunk).map_err(of_codec(run.start))?;
         let mut bytes = spare.buffer();
         let mut open =
             open_chunk(position, rows, options.block_rows, chunk, &mut bytes).map_err(Failure::Format)?;
@@ -711,8 +709,8 @@ impl Values<'_> {
             true => None,
             false => Some((self.plan(&open, chunk)?, loss::Measure::new(&loops))),
         };
+        open.put(run.end - run.start, chunk.fields.iter().map(|field| field.bytes.as_slice()));
         loop {
-            open.put(run.end - run.start, chunk.fields.iter().map(|field| field.bytes.as_slice()));
             if let Some((plan, measure)) = &mut lossy {
                 for start in run.clone().step_by(run_rows as usize) {
                     let rows = start..start.saturating_add(run_rows).min(run.end);
@@ -724,7 +722,11 @@ impl Values<'_> {
                 break;
             }
             run = run.end..run.end.saturating_add(step).min(rows);
-            encode(&run, chunk)?;
+            // By row, since otherwise the first run is all there is.
+            open.fill(run.end - run.start, |fields| {
+                codec.encode_into(self.slice(&run), &options, &loops, fields)
+            })
+            .map_err(of_codec(run.start))?;
         }
         let spec = open.finish(lossy.map_or(Loss::NONE, |(_, measure)| measure.finish()));
         Ok(Encoded { bytes, spec })
@@ -775,7 +777,7 @@ fn open_chunk<'o>(
         chunk.lanes.iter().map(|lane| LaneBytes { bytes: &lane.bytes, lens: &lane.lens }).collect();
     let array = array_number(position);
     let chunk = ChunkOf { array, rows, block_rows, params: params(chunk), widths: &widths, lanes: &lanes };
-    OpenChunk::new(&chunk, bytes, 0)
+    Ok(OpenChunk::new(&chunk, bytes, 0)?.hashed_by(append_each))
 }
 
 /// The bytes of a chunk that is encoded as a whole.

@@ -176,7 +176,7 @@ pub(crate) fn write_positions(
     positions: &RoaringTreemap,
 ) -> Result<Arc<Segment>, Error> {
     let mut failed = None;
-    let written = write_segment(inner, name, &array.spec, |writer| {
+    let written = write_segment(inner, name, &array.spec, Some(positions.len()), |writer| {
         write_rows(name, array, &ranges_of(positions), writer).map_err(|error| {
             let message = error.to_string();
             failed = Some(error);

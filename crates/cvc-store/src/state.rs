@@ -441,8 +441,8 @@ fn run_change(spec: &ArraySpec, name: String, start: u64, run: &Run) -> Change {
     let index = |row: u64| usize::try_from(row).expect("it is in memory");
     match source {
         Source::Values(bytes) => {
-            let part = &bytes[index(*row) * spec.row_len()..index(row + len) * spec.row_len()];
-            Change::Rows { name, ranges, source: Source::Values(Arc::from(part)), row: 0 }
+            let part = bytes.slice(index(*row) * spec.row_len()..index(row + len) * spec.row_len());
+            Change::Rows { name, ranges, source: Source::Values(part), row: 0 }
         }
         Source::Strings(strings) => {
             let part = (index(*row)..index(row + len)).map(|row| strings.get(row)).collect();

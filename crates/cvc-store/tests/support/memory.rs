@@ -293,20 +293,6 @@ impl LayerFile for Open {
         result(step)
     }
 
-    fn grow(&self, len: u64) -> io::Result<()> {
-        let mut disk = self.memory.0.lock().unwrap();
-        let step = disk.step(true)?;
-        if disk.does_it(&step)
-            && let Some(content) = disk.files.get_mut(&self.file)
-        {
-            let old = content.now.len();
-            content.now.resize(usize::try_from(len).unwrap(), 0);
-            let zeros = content.now[old..].to_vec();
-            content.writes.push((old, zeros));
-        }
-        result(step)
-    }
-
     fn sync(&self) -> io::Result<()> {
         let mut disk = self.memory.0.lock().unwrap();
         let step = disk.step(false)?;

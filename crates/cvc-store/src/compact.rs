@@ -9,13 +9,14 @@ use std::sync::Arc;
 use cvc::{AlignedBytes, Array, RowSlice, Rows};
 use roaring::RoaringTreemap;
 
+use crate::bits::ranges_of;
 use crate::change::Change;
 use crate::edit::write_segment;
 use crate::error::Error;
 use crate::read::{first_array, index, no_place, read_positions, read_strings};
 use crate::runs::{Run, Source};
 use crate::segment::Segment;
-use crate::state::{ArrayState, State, ranges_of};
+use crate::state::{ArrayState, State};
 use crate::store::{Inner, Store};
 use crate::writer::Durability;
 

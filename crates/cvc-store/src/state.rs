@@ -12,7 +12,7 @@ use cvc::Json;
 use cvc::format::native::MAX_ARRAY_ROWS;
 use roaring::RoaringTreemap;
 
-use crate::bits::Bits;
+use crate::bits::{Bits, ranges_of};
 use crate::change::Change;
 use crate::runs::{Run, Runs, Source};
 use crate::segment::Segment;
@@ -225,18 +225,6 @@ impl ArrayState {
         self.live = OnceLock::new();
         Ok(())
     }
-}
-
-/// The ranges of consecutive numbers of a set.
-pub(crate) fn ranges_of(set: &RoaringTreemap) -> Vec<Range<u64>> {
-    let mut ranges: Vec<Range<u64>> = Vec::new();
-    for position in set {
-        match ranges.last_mut() {
-            Some(last) if last.end == position => last.end += 1,
-            _ => ranges.push(position..position + 1),
-        }
-    }
-    ranges
 }
 
 impl State {

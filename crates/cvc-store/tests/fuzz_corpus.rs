@@ -86,7 +86,7 @@ fn inputs_that_were_changed_a_little_pass() {
 #[test]
 #[ignore = "it takes minutes"]
 fn inputs_that_were_changed_a_little_pass_for_long() {
-    change_inputs(2, 20_000);
+    change_inputs(2, 5_000);
 }
 
 /// So that the fuzzer starts from journals that are understood.

@@ -59,7 +59,13 @@ fn main() -> Result<()> {
             })?,
         );
         let mut loaded = Vec::new();
-        show("store.load.first", time(|| done(loaded = store.array("a")?.read::<f32>(..)?))?);
+        show(
+            "store.load.first",
+            time(|| {
+                loaded = store.array("a")?.read::<f32>(..)?;
+                Ok(())
+            })?,
+        );
         assert!(loaded == values);
         drop(loaded);
         show("store.load", time(|| done(black_box(store.array("a")?.read::<f32>(..)?)))?);

@@ -36,7 +36,10 @@ const DEAD: &str = "dead (a standard deviation of at most a millionth of the med
 const COLOURS: usize = 8;
 
 /// The stretches that the map of sections is drawn of at most.
-const STRETCHES: u64 = 2000;
+const STRETCHES: u64 = 1000;
+
+/// Sections between which a line is drawn; between more, there would be only lines.
+const APART: usize = 120;
 
 pub(crate) fn page(report: &Report) -> String {
     let mut html = String::from("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n");
@@ -167,7 +170,9 @@ fn array(number: usize, array: &ArrayReport, layout: Layout) -> String {
             Content::Values(values) => format!(" than as {}", values.decoded_dtype),
             _ => String::new(),
         };
-        let compared = if ratio >= 1.0 {
+        let compared = if (0.995..1.005).contains(&ratio) {
+            format!("as large{}", decoded.replace(" than", ""))
+        } else if ratio >= 1.0 {
             format!("{ratio:.2} \u{d7} smaller{decoded}")
         } else {
             format!("{:.2} \u{d7} larger{decoded}", 1.0 / ratio)
@@ -208,7 +213,9 @@ fn values(array: &ArrayReport, values: &ValuesReport, layout: Layout) -> String 
     if values.decoded.rows == 0 {
         return html + "<p>There are none.</p>\n";
     }
-    html += &sides(values);
+    // Of single numbers, the norm is but the absolute value.
+    let norms = array.shape.len() > 1;
+    html += &sides(values, norms);
     let original = values.original.as_ref();
     html += "<div class=\"charts\">\n";
     if values.decoded.finite > 0 || original.is_some_and(|original| original.finite > 0) {
@@ -220,7 +227,7 @@ fn values(array: &ArrayReport, values: &ValuesReport, layout: Layout) -> String 
             original.map(|original| &original.histogram),
         );
     }
-    if values.decoded.norms.total() > 0 {
+    if norms && values.decoded.norms.total() > 0 {
         html += &histogram(
             "Norms of the rows",
             "Euclidean norm of a row",
@@ -414,7 +421,7 @@ fn recall(recall: &Recall, rows: u64) -> String {
 }
 
 /// Both sides in figures.
-fn sides(values: &ValuesReport) -> String {
+fn sides(values: &ValuesReport, norms: bool) -> String {
     let mut head = vec!["", "#Decoded"];
     if values.original.is_some() {
         head.push("#Original");
@@ -433,9 +440,11 @@ fn sides(values: &ValuesReport) -> String {
     row("largest value", &|side| value(side.max));
     row("mean", &|side| value(side.mean));
     row("standard deviation", &|side| value(side.std));
-    row("least norm of a row", &|side| precise(side.min_norm));
-    row("mean norm", &|side| precise(side.mean_norm));
-    row("largest norm", &|side| precise(side.max_norm));
+    if norms {
+        row("least norm of a row", &|side| precise(side.min_norm));
+        row("mean norm", &|side| precise(side.mean_norm));
+        row("largest norm", &|side| precise(side.max_norm));
+    }
     table.finish()
 }
 
@@ -551,7 +560,15 @@ fn sections(map: &SectionMap) -> String {
         stretches(map)
     );
     html += &x_axis(&Axis::linear("row", 0.0, map.rows.max(1) as f64, true));
-    html += "</div></figure>\n";
+    html += "</div>\n";
+    if map.sections.len() as u64 > STRETCHES {
+        let _ = writeln!(
+            html,
+            "<p class=\"note\">The bar has {} stretches; each shows what the row in its middle belongs to.</p>",
+            count(STRETCHES)
+        );
+    }
+    html += "</figure>\n";
     html += &legend(map);
     let mut table = Table::new(&["", "#From row", "#Rows", "#Share", "Metadata"]);
     for section in map.sections.iter().take(SHOWN) {
@@ -590,12 +607,13 @@ fn colour(value: Option<usize>) -> String {
 /// The bar: each section, or, of more than can be seen, what the row in the middle of each stretch belongs to.
 fn stretches(map: &SectionMap) -> String {
     let mut shapes = String::new();
+    let part = if map.sections.len() <= APART { "part" } else { "thin" };
     let mut draw = |start: f64, end: f64, value: Option<usize>, told: &str| {
         let (x, width) = (start / map.rows as f64 * 1000.0, (end - start) / map.rows as f64 * 1000.0);
         let class = colour(value);
         let _ = write!(
             shapes,
-            "<rect class=\"part {class}\" x=\"{}\" width=\"{}\" height=\"1000\"><title>{}</title></rect>",
+            "<rect class=\"{part} {class}\" x=\"{}\" width=\"{}\" height=\"1000\"><title>{}</title></rect>",
             short(x),
             format_args!("{width:.3}"),
             text(told)
@@ -621,14 +639,26 @@ fn stretches(map: &SectionMap) -> String {
         u64::try_from(u128::from(map.rows) * u128::from(number) / u128::from(STRETCHES))
             .expect("at most all rows")
     };
+    // Stretches that follow each other and are of one value are one shape.
+    let mut stretch: Option<(u64, u64, Option<usize>)> = None;
+    let mut end_of = |stretch: Option<(u64, u64, Option<usize>)>| {
+        if let Some((start, end, value)) = stretch {
+            draw(start as f64, end as f64, value, brief(name(value)));
+        }
+    };
     for number in 0..STRETCHES {
         let (start, end) = (edge(number), edge(number + 1));
         let middle = start + (end - start) / 2;
         let at = sorted.partition_point(|section| section.rows.end <= middle);
-        if let Some(section) = sorted.get(at).filter(|section| section.rows.contains(&middle)) {
-            draw(start as f64, end as f64, section.value, brief(name(section.value)));
+        let section = sorted.get(at).filter(|section| section.rows.contains(&middle));
+        match (&mut stretch, section) {
+            (Some((_, last, value)), Some(section)) if *last == start && *value == section.value => {
+                *last = end
+            }
+            _ => end_of(std::mem::replace(&mut stretch, section.map(|section| (start, end, section.value)))),
         }
     }
+    end_of(stretch);
     shapes
 }
 

@@ -354,6 +354,24 @@ fn sections_are_mapped_by_a_key() {
 }
 
 #[test]
+fn more_sections_than_can_be_drawn_are_sampled() {
+    let options = WriteOptions::new(Layout::Native).vectors(DType::F32, 1, "raw").unwrap();
+    let bytes = written(options, |writer| {
+        writer.write_vectors(RowSlice::new(&values(6000), 1)?)?;
+        (0..3000).try_for_each(|number: u64| {
+            let said = Json::object([("half", Json::from(number / 1500))]);
+            writer.add_section(number * 2..number * 2 + 2, said)
+        })
+    });
+    let report = Report::measure(&Reader::from_bytes(bytes).unwrap(), &ReportOptions::default()).unwrap();
+    assert_eq!(report.sections.as_ref().unwrap().values, [("0".to_owned(), 3000), ("1".to_owned(), 3000)]);
+    let page = report.to_html();
+    assert!(balanced(&page) && page.contains("1,000 stretches") && page.contains("and 2,800 more"));
+    // Neighbours of one value are one shape.
+    assert_eq!(page.matches("<rect class=\"thin").count(), 2);
+}
+
+#[test]
 fn originals_of_another_shape_are_refused_by_name() {
     let folder = TempDir::new().unwrap();
     let rows = values(12);

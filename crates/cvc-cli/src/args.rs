@@ -195,8 +195,9 @@ pub(crate) struct VerifyArgs {
 /// Measure what a .cvc file holds and draw it on one HTML page, which needs nothing else.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Every row is read twice, a window at a time. With the inputs of `cvc pack`, the page also compares: values before and after,
-errors, and how many of the ten nearest rows are still found. The same file and options give the same page.
+Every row is read twice, a window at a time. With what was packed, the page also compares: values
+before and after, errors, and how many of the ten nearest rows are still found. The same file and
+options give the same page.
 
 Examples:
   cvc report vectors.cvc -o report.html

@@ -11,7 +11,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("cvc-wgpu", &["cvc-codec"]),
     ("cvc", &["cvc-format", "cvc-codec", "cvc-cpu", "cvc-cuda", "cvc-wgpu"]),
     ("cvc-store", &["cvc"]),
-    ("cvc-cli", &["cvc", "cvc-store"]),
+    ("cvc-report", &["cvc"]),
+    ("cvc-cli", &["cvc", "cvc-report", "cvc-store"]),
     ("cvc-python", &["cvc", "cvc-store"]),
     // Unpublished; it tests what it likes.
     ("cvc-conformance", &["cvc-format", "cvc-codec", "cvc-cpu", "cvc"]),

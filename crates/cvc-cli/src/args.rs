@@ -38,6 +38,7 @@ pub(crate) enum Command {
     Unpack(UnpackArgs),
     Info(InfoArgs),
     Verify(VerifyArgs),
+    Report(ReportArgs),
     Repair(RepairArgs),
     Upgrade(UpgradeArgs),
     Devices(DevicesArgs),
@@ -187,6 +188,44 @@ pub(crate) struct VerifyArgs {
     /// The file to check.
     pub(crate) file: PathBuf,
     /// Print one JSON object and nothing else.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Measure what a .cvc file holds and draw it on one HTML page, which needs nothing else.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Every row is read twice, a window at a time. With what was packed, the page also compares: values
+before and after, errors, and how many of the ten nearest rows are still found. The same file and
+options give the same page.
+
+Examples:
+  cvc report vectors.cvc -o report.html
+  cvc report all.cvc -o report.html --against wiki.npy,arxiv.npy --by source
+  cvc report all.cvc --array labels --json")]
+pub(crate) struct ReportArgs {
+    /// The file to look into.
+    pub(crate) file: PathBuf,
+    /// The page to write. It appears whole or not at all, and replaces one of that name.
+    #[arg(short, long, value_name = "OUT.html", required_unless_present = "json")]
+    pub(crate) output: Option<PathBuf>,
+    /// What was packed, in its order: .npy, .npz, .fvecs, .bvecs or .ivecs. It is compared with the array of --array, or the
+    /// one named vectors.
+    #[arg(long, value_name = "INPUT,...", value_delimiter = ',')]
+    pub(crate) against: Vec<PathBuf>,
+    /// The only array to look into. By default all.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) array: Option<String>,
+    /// How many rows of the originals are queries when recall is measured, by comparing each with every row; 0 for none.
+    #[arg(long, value_name = "N", default_value_t = 100, allow_negative_numbers = true)]
+    pub(crate) sample: u64,
+    /// What decides which rows these are.
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
+    pub(crate) seed: u64,
+    /// The metadata key that colours the map of sections. By default the one that most have.
+    #[arg(long, value_name = "KEY")]
+    pub(crate) by: Option<String>,
+    /// Print the figures as one JSON object and nothing else; the page is written if it is asked for.
     #[arg(long)]
     pub(crate) json: bool,
 }

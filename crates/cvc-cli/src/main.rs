@@ -10,6 +10,7 @@ mod interrupt;
 mod json;
 mod lines;
 mod pack;
+mod page;
 mod progress;
 mod repair;
 mod report;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         Command::Unpack(args) => (unpack::run(args), Some(args.file.as_path())),
         Command::Info(args) => (info::run(args), Some(args.file.as_path())),
         Command::Verify(args) => (verify::run(args), Some(args.file.as_path())),
+        Command::Report(args) => (page::run(args), Some(args.file.as_path())),
         Command::Repair(args) => (repair::run(args), Some(args.file.as_path())),
         Command::Upgrade(args) => (upgrade::run(args), Some(args.file.as_path())),
         Command::Devices(args) => (devices::run(args), None),

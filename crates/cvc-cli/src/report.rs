@@ -87,8 +87,10 @@ impl<E: Into<Error>> From<E> for Failure {
 /// What the caller of the program knows an argument of the library by.
 fn option(argument: &str) -> &str {
     match argument {
+        "against" => "--against",
         "array" => "--array",
         "block rows" => "--block-rows",
+        "by" => "--by",
         "chunk rows" => "--chunk-rows",
         "codec" => "--codec",
         "device" => "--device",

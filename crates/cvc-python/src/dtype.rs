@@ -33,6 +33,24 @@ fn by_name(name: &str) -> Option<DType> {
     of_numpy.or_else(|| DType::from_name(name))
 }
 
+/// The dtype of values that the buffer protocol describes so, in native byte order. `None` for all others.
+pub(crate) fn of_format((format, len): (&[u8], usize)) -> Option<DType> {
+    let signed = [DType::I8, DType::I16, DType::I32, DType::I64];
+    let unsigned = [DType::U8, DType::U16, DType::U32, DType::U64];
+    let of = match format {
+        b"f" => DType::F32,
+        b"d" => DType::F64,
+        b"e" => DType::F16,
+        b"Zf" => DType::C64,
+        b"Zd" => DType::C128,
+        b"?" => DType::Bool,
+        b"b" | b"h" | b"i" | b"l" | b"q" => signed.into_iter().find(|of| of.size() == len)?,
+        b"B" | b"H" | b"I" | b"L" | b"Q" => unsigned.into_iter().find(|of| of.size() == len)?,
+        _ => return None,
+    };
+    (of.size() == len).then_some(of)
+}
+
 /// The dtype that `object` stands for: a name (`float16`, `bf16`), or whatever `numpy.dtype` takes.
 pub(crate) fn parse(object: &Bound<'_, PyAny>) -> PyResult<DType> {
     if let Ok(name) = object.extract::<&str>()
@@ -68,7 +86,13 @@ pub(crate) fn of_numpy(dtype: &Bound<'_, PyAny>) -> PyResult<DType> {
 pub(crate) fn to_numpy(py: Python<'_>, dtype: DType) -> PyResult<Bound<'_, PyAny>> {
     let numpy = Numpy::get(py)?;
     if dtype != DType::Bf16 {
-        return numpy.dtype.bind(py).call1((numpy_name(dtype),));
+        let known = numpy.dtypes.get_or_try_init(py, || {
+            let all = DType::ALL.into_iter().filter(|of| *of != DType::Bf16);
+            all.map(|of| Ok((of, numpy.dtype.bind(py).call1((numpy_name(of),))?.unbind())))
+                .collect::<PyResult<Vec<_>>>()
+        })?;
+        let found = known.iter().find(|(of, _)| *of == dtype).expect("all are there but one");
+        return Ok(found.1.bind(py).clone());
     }
     let ml_dtypes = py.import("ml_dtypes").map_err(|_| {
         PyTypeError::new_err(

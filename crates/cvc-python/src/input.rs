@@ -15,7 +15,9 @@ use crate::numpy::Numpy;
 
 /// Rows of one array that came from Python.
 pub(crate) enum Input<'py> {
-    /// An array of NumPy with at least one axis.
+    /// An array of NumPy with at least one axis, as it lies in memory.
+    Plain { memory: Memory, dtype: DType, inner: Vec<u32>, rows: usize },
+    /// Another one, that is looked at through NumPy.
     Values { values: Bound<'py, PyAny>, dtype: DType, inner: Vec<u32>, rows: usize },
     /// A tensor of another library.
     Tensor { tensor: HostTensor, inner: Vec<u32> },
@@ -27,6 +29,7 @@ pub(crate) enum Input<'py> {
 
 /// Rows whose memory is held.
 pub(crate) enum Held<'i> {
+    Plain { bytes: &'i [u8], dtype: DType, rows: usize, dim: usize },
     Values { memory: Memory, dtype: DType, rows: usize, dim: usize },
     Lines { lines: Lines<'i>, dtype: DType, rows: usize, dim: usize },
     Strings { strings: &'i Strings, rows: std::ops::Range<usize> },
@@ -36,6 +39,12 @@ impl<'py> Input<'py> {
     /// What `object` is: a NumPy array, a tensor (DLPack), whatever `numpy.asarray` takes, a list of strings.
     pub(crate) fn new(object: &Bound<'py, PyAny>) -> PyResult<Input<'py>> {
         let py = object.py();
+        if let Some((memory, dtype)) = Numpy::plain(object)?
+            && let Some((rows, inner)) = memory.shape().split_first()
+        {
+            let (rows, inner) = (*rows, inner_shape(inner)?);
+            return Ok(Input::Plain { memory, dtype, inner, rows });
+        }
         if let Ok(list) = object.cast::<PyList>()
             && list.get_item(0).is_ok_and(|first| first.is_instance_of::<PyString>())
         {
@@ -65,7 +74,7 @@ impl<'py> Input<'py> {
         let Some((rows, inner)) = shape.split_first() else {
             return Err(no_rows());
         };
-        let inner = inner.iter().map(|len| u32::try_from(*len)).collect::<Result<_, _>>()?;
+        let inner = inner_shape(inner)?;
         Ok(Input::Values { values, dtype, inner, rows: *rows })
     }
 
@@ -108,14 +117,14 @@ impl<'py> Input<'py> {
         let Some((_, inner)) = tensor.shape().split_first() else {
             return Err(no_rows());
         };
-        let inner = inner.iter().map(|len| u32::try_from(*len)).collect::<Result<_, _>>()?;
+        let inner = inner_shape(inner)?;
         Ok(Input::Tensor { tensor, inner })
     }
 
     /// What it is of: values of a dtype and the shape of a row; nothing for strings.
     pub(crate) fn values(&self) -> Option<(DType, &[u32])> {
         match self {
-            Input::Values { dtype, inner, .. } => Some((*dtype, inner)),
+            Input::Plain { dtype, inner, .. } | Input::Values { dtype, inner, .. } => Some((*dtype, inner)),
             Input::Tensor { tensor, inner } => Some((tensor.dtype(), inner)),
             Input::Arrow(rows) => Some((rows.dtype, &rows.inner)),
             Input::Strings(_) => None,
@@ -126,7 +135,7 @@ impl<'py> Input<'py> {
         match self {
             Input::Tensor { tensor, .. } => tensor.shape()[0],
             Input::Arrow(rows) => rows.rows,
-            Input::Values { rows, .. } => *rows,
+            Input::Plain { rows, .. } | Input::Values { rows, .. } => *rows,
             Input::Strings(strings) => strings.len(),
         }
     }
@@ -135,6 +144,12 @@ impl<'py> Input<'py> {
     pub(crate) fn hold(&self, py: Python<'py>, range: std::ops::Range<usize>) -> PyResult<Held<'_>> {
         match self {
             Input::Strings(strings) => Ok(Held::Strings { strings, rows: range }),
+            Input::Plain { memory, dtype, inner, .. } => {
+                let dim: usize = inner.iter().map(|len| *len as usize).product();
+                let row_len = dim * dtype.size();
+                let bytes = &memory.bytes()[range.start * row_len..range.end * row_len];
+                Ok(Held::Plain { bytes, dtype: *dtype, rows: range.len(), dim })
+            }
             Input::Tensor { tensor, inner } => {
                 let (rows, dim) = (range.len(), inner.iter().map(|len| *len as usize).product());
                 Ok(Held::Lines { lines: tensor.rows(range), dtype: tensor.dtype(), rows, dim })
@@ -172,6 +187,9 @@ impl From<Imported> for Input<'_> {
 impl Held<'_> {
     pub(crate) fn rows(&self) -> Result<cvc::ArrayRows<'_>, cvc::Error> {
         match self {
+            Held::Plain { bytes, dtype, rows, dim } => {
+                Ok(RowSlice::from_bytes(*dtype, *rows, *dim, bytes)?.into())
+            }
             Held::Values { memory, dtype, rows, dim } => {
                 Ok(RowSlice::from_bytes(*dtype, *rows, *dim, memory.bytes())?.into())
             }
@@ -181,6 +199,10 @@ impl Held<'_> {
             Held::Strings { strings, rows } => Ok(cvc::ArrayRows::Strings { strings, rows: rows.clone() }),
         }
     }
+}
+
+fn inner_shape(inner: &[usize]) -> PyResult<Vec<u32>> {
+    Ok(inner.iter().map(|len| u32::try_from(*len)).collect::<Result<_, _>>()?)
 }
 
 fn no_rows() -> PyErr {

@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 
+use cvc::DType;
 use cvc_store::Selection;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -42,6 +43,11 @@ impl Key {
         }
         if key.is_none() || key.is_instance_of::<PyBool>() || key.is_instance_of::<PyString>() {
             return Err(not_rows(key));
+        }
+        if let Some((memory, DType::I64)) = Numpy::plain(key)?
+            && memory.shape().len() == 1
+        {
+            return Ok(Key::Rows(bytemuck::pod_collect_to_vec(memory.bytes())));
         }
         let numbers = Numpy::asarray(key)?;
         let kind: String = numbers.getattr("dtype")?.getattr("kind")?.extract()?;

@@ -39,6 +39,15 @@ impl Memory {
         Ok(memory)
     }
 
+    /// What the values are: the format that the buffer protocol has for it, and how many bytes each has.
+    pub(crate) fn format(&self) -> (&[u8], usize) {
+        (self.0.format().to_bytes(), self.0.item_size())
+    }
+
+    pub(crate) fn shape(&self) -> &[usize] {
+        if self.0.dimensions() == 0 { &[] } else { self.0.shape() }
+    }
+
     pub(crate) fn bytes(&self) -> &[u8] {
         if self.0.len_bytes() == 0 {
             return &[];

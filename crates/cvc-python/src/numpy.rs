@@ -1,5 +1,6 @@
 //! The few calls of NumPy that are made from here.
 
+use cvc::DType;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
@@ -13,6 +14,8 @@ pub(crate) struct Numpy {
     pub(crate) asarray: Py<PyAny>,
     pub(crate) empty: Py<PyAny>,
     pub(crate) require: Py<PyAny>,
+    /// Those that stand for ours.
+    pub(crate) dtypes: PyOnceLock<Vec<(DType, Py<PyAny>)>>,
 }
 
 impl Numpy {
@@ -27,6 +30,7 @@ impl Numpy {
                 asarray: item("asarray")?,
                 empty: item("empty")?,
                 require: item("require")?,
+                dtypes: PyOnceLock::new(),
             })
         })
     }
@@ -41,6 +45,21 @@ impl Numpy {
         let options = PyDict::new(py);
         options.set_item("dtype", "O")?;
         Numpy::get(py)?.asarray.bind(py).call((items,), Some(&options))
+    }
+}
+
+impl Numpy {
+    /// The memory of an array of NumPy, and of no class that is made of it, whose values lie one after another in native byte order, and
+    /// the dtype of them. Much cheaper than asking the array; `None` for all else.
+    pub(crate) fn plain(object: &Bound<'_, PyAny>) -> PyResult<Option<(Memory, DType)>> {
+        if !object.get_type().is(&Numpy::get(object.py())?.ndarray) {
+            return Ok(None);
+        }
+        // Not all dtypes can be had so, and not all memory.
+        let Ok(memory) = Memory::of(object) else { return Ok(None) };
+        let dtype = crate::dtype::of_format(memory.format());
+        let dtype = dtype.filter(|of| memory.bytes().as_ptr().addr().is_multiple_of(of.component_size()));
+        Ok(dtype.map(|dtype| (memory, dtype)))
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Roaring bitmaps are what tombstones are kept and written as; but to count the rows before each of ten thousand positions
 //! they look at a list of containers ten thousand times. This is one bit for each position and one number for every 512,
-//! made from a bitmap when it is first needed.
+//! made from a bitmap when it is first needed. Where a range is so long and the set so simple that the bits would be larger by
+//! far than what they are made of, it is a list of runs.
 
 use std::ops::Range;
 
@@ -13,16 +14,149 @@ const SPAN: u64 = 512;
 
 /// A set of positions within a range.
 #[derive(Debug)]
-pub(crate) struct Bits {
+pub(crate) enum Bits {
+    Words(Words),
+    Spans(Spans),
+}
+
+/// What the bits may take however few runs of positions there are.
+const WORDS_LEN: u64 = 4 << 20;
+
+impl Bits {
+    /// The positions of `range` that are in `set`, or those that are not. It takes memory in proportion to what was written down of
+    /// them: a range may be long because somebody says so.
+    pub(crate) fn new(range: Range<u64>, set: &RoaringTreemap, wanted: bool) -> Bits {
+        let len = (range.end - range.start) / 8;
+        if len > WORDS_LEN {
+            let spans = Spans::new(&range, set, wanted);
+            if len > spans.len() {
+                return Bits::Spans(spans);
+            }
+        }
+        Bits::Words(Words::new(range, set, wanted))
+    }
+
+    /// How many are set.
+    pub(crate) fn count(&self) -> u64 {
+        match self {
+            Bits::Words(words) => words.count(),
+            Bits::Spans(spans) => spans.count(),
+        }
+    }
+
+    /// How many are set before `position`, which may lie outside.
+    pub(crate) fn rank(&self, position: u64) -> u64 {
+        match self {
+            Bits::Words(words) => words.rank(position),
+            Bits::Spans(spans) => spans.rank(position),
+        }
+    }
+
+    /// The position of the one that has `index` before it.
+    pub(crate) fn select(&self, index: u64) -> Option<u64> {
+        match self {
+            Bits::Words(words) => words.select(index),
+            Bits::Spans(spans) => spans.select(index),
+        }
+    }
+
+    /// Where the run of set positions that begins with the set one `position` ends, at most at `most`.
+    pub(crate) fn run_end(&self, position: u64, most: u64) -> u64 {
+        match self {
+            Bits::Words(words) => words.run_end(position, most),
+            Bits::Spans(spans) => spans.run_end(position, most),
+        }
+    }
+}
+
+/// The ranges of consecutive numbers of a set.
+pub(crate) fn ranges_of(set: &RoaringTreemap) -> Vec<Range<u64>> {
+    let mut ranges: Vec<Range<u64>> = Vec::new();
+    for (high, bitmap) in set.bitmaps() {
+        let high = u64::from(high) << 32;
+        let mut iter = bitmap.iter();
+        while let Some(range) = iter.next_range() {
+            let (start, end) = (high | u64::from(*range.start()), (high | u64::from(*range.end())) + 1);
+            match ranges.last_mut() {
+                Some(last) if last.end == start => last.end = end,
+                _ => ranges.push(start..end),
+            }
+        }
+    }
+    ranges
+}
+
+/// Runs of positions, where there are few of them in a long range.
+#[derive(Debug)]
+pub(crate) struct Spans {
+    /// How many are set before each run, and the run.
+    runs: Vec<(u64, Range<u64>)>,
+}
+
+impl Spans {
+    fn new(range: &Range<u64>, set: &RoaringTreemap, wanted: bool) -> Spans {
+        let mut spans = Spans { runs: Vec::new() };
+        let mut at = range.start;
+        for run in ranges_of(set) {
+            let run = run.start.clamp(at, range.end)..run.end.clamp(at, range.end);
+            spans.push(if wanted { run.clone() } else { at..run.start });
+            at = run.end;
+        }
+        if !wanted {
+            spans.push(at..range.end);
+        }
+        spans
+    }
+
+    fn push(&mut self, run: Range<u64>) {
+        if !run.is_empty() {
+            self.runs.push((self.count(), run));
+        }
+    }
+
+    /// Bytes.
+    fn len(&self) -> u64 {
+        size_of_val(self.runs.as_slice()) as u64
+    }
+
+    fn count(&self) -> u64 {
+        self.runs.last().map_or(0, |(before, run)| before + (run.end - run.start))
+    }
+
+    fn rank(&self, position: u64) -> u64 {
+        let after = self.runs.partition_point(|(_, run)| run.start < position);
+        after.checked_sub(1).map_or(0, |at| {
+            let (before, run) = &self.runs[at];
+            before + (position.min(run.end) - run.start)
+        })
+    }
+
+    fn select(&self, index: u64) -> Option<u64> {
+        if index >= self.count() {
+            return None;
+        }
+        let (before, run) = &self.runs[self.runs.partition_point(|(before, _)| *before <= index) - 1];
+        Some(run.start + (index - before))
+    }
+
+    fn run_end(&self, position: u64, most: u64) -> u64 {
+        let at = self.runs.partition_point(|(_, run)| run.start <= position) - 1;
+        self.runs[at].1.end.min(most)
+    }
+}
+
+/// One bit for each position.
+#[derive(Debug)]
+pub(crate) struct Words {
     range: Range<u64>,
     words: Vec<u64>,
     /// How many are set before each span of 512, and at the end all.
     before: Vec<u64>,
 }
 
-impl Bits {
+impl Words {
     /// The positions of `range` that are in `set`, or those that are not.
-    pub(crate) fn new(range: Range<u64>, set: &RoaringTreemap, wanted: bool) -> Bits {
+    fn new(range: Range<u64>, set: &RoaringTreemap, wanted: bool) -> Words {
         let spans =
             usize::try_from((range.end - range.start).div_ceil(SPAN)).expect("rows that are in memory");
         let mut words = vec![if wanted { 0 } else { u64::MAX }; spans * WORDS];
@@ -47,16 +181,16 @@ impl Bits {
             count += span.iter().map(|word| u64::from(word.count_ones())).sum::<u64>();
         }
         before.push(count);
-        Bits { range, words, before }
+        Words { range, words, before }
     }
 
     /// How many are set.
-    pub(crate) fn count(&self) -> u64 {
+    fn count(&self) -> u64 {
         *self.before.last().expect("there is always one")
     }
 
     /// How many are set before `position`, which may lie outside.
-    pub(crate) fn rank(&self, position: u64) -> u64 {
+    fn rank(&self, position: u64) -> u64 {
         let at = position.clamp(self.range.start, self.range.end) - self.range.start;
         let span = usize::try_from(at / SPAN).expect("in memory");
         if span + 1 == self.before.len() {
@@ -68,7 +202,7 @@ impl Bits {
     }
 
     /// The position of the one that has `index` before it.
-    pub(crate) fn select(&self, index: u64) -> Option<u64> {
+    fn select(&self, index: u64) -> Option<u64> {
         if index >= self.count() {
             return None;
         }
@@ -90,7 +224,7 @@ impl Bits {
     }
 
     /// Where the run of set positions that begins with the set one `position` ends, at most at `most`.
-    pub(crate) fn run_end(&self, position: u64, most: u64) -> u64 {
+    fn run_end(&self, position: u64, most: u64) -> u64 {
         let end = most.min(self.range.end);
         let mut at = position - self.range.start;
         let stop = end - self.range.start;
@@ -123,20 +257,41 @@ mod tests {
             for wanted in [true, false] {
                 let list: Vec<u64> =
                     (start..start + len).filter(|position| set.contains(*position) == wanted).collect();
-                let bits = Bits::new(start..start + len, &set, wanted);
-                assert_eq!(bits.count(), list.len() as u64);
-                for position in start..=start + len {
-                    let before = list.iter().filter(|other| **other < position).count() as u64;
-                    assert_eq!(bits.rank(position), before);
+                let range = start..start + len;
+                let words = Bits::Words(Words::new(range.clone(), &set, wanted));
+                let spans = Bits::Spans(Spans::new(&range, &set, wanted));
+                for bits in [words, spans] {
+                    assert_eq!(bits.count(), list.len() as u64);
+                    for position in start.saturating_sub(1)..=start + len + 1 {
+                        let before = list.iter().filter(|other| **other < position).count() as u64;
+                        assert_eq!(bits.rank(position), before);
+                    }
+                    for (index, position) in list.iter().enumerate() {
+                        assert_eq!(bits.select(index as u64), Some(*position));
+                        let end = (*position..).find(|end| !list.contains(end)).unwrap();
+                        assert_eq!(bits.run_end(*position, u64::MAX), end);
+                        assert_eq!(bits.run_end(*position, position + 1), position + 1);
+                    }
+                    assert_eq!(bits.select(list.len() as u64), None);
                 }
-                for (index, position) in list.iter().enumerate() {
-                    assert_eq!(bits.select(index as u64), Some(*position));
-                    let end = (*position..).find(|end| !list.contains(end)).unwrap();
-                    assert_eq!(bits.run_end(*position, u64::MAX), end);
-                    assert_eq!(bits.run_end(*position, position + 1), position + 1);
-                }
-                assert_eq!(bits.select(list.len() as u64), None);
             }
         }
+    }
+
+    #[test]
+    fn a_long_range_takes_no_more_memory_than_there_are_runs() {
+        let set: RoaringTreemap = [3, 4, 1 << 40].into_iter().collect();
+        let bits = Bits::new(0..1 << 47, &set, false);
+        assert_eq!((bits.count(), bits.rank(5), bits.rank(1 << 41)), ((1 << 47) - 3, 3, (1 << 41) - 3));
+        assert_eq!((bits.select(3), bits.run_end(5, u64::MAX)), (Some(5), 1 << 40));
+    }
+
+    #[test]
+    fn ranges_go_on_over_the_borders_of_a_bitmap() {
+        let mut set = RoaringTreemap::new();
+        set.insert_range(65_530..70_000);
+        set.insert_range((1 << 32) - 2..(1 << 32) + 2);
+        set.insert(5);
+        assert_eq!(ranges_of(&set), [5..6, 65_530..70_000, (1 << 32) - 2..(1 << 32) + 2]);
     }
 }

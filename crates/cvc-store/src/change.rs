@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use cvc::format::ArrayDType;
 use cvc::{Json, Reader};
 use roaring::RoaringTreemap;
@@ -151,9 +152,11 @@ impl Change {
         }
     }
 
-    /// The next change of a body, made of what is known in `state`.
+    /// The next change of a body, made of what is known in `state`. If the body lies in `whole`, the change keeps parts
+    /// of that, and copies otherwise.
     pub(crate) fn decode(
         wire: &mut Wire<'_>,
+        whole: Option<&Bytes>,
         state: &State,
         layer: &Arc<dyn Layer>,
     ) -> Result<Change, Problem> {
@@ -188,7 +191,7 @@ impl Change {
                 let spec = &state.array(&name)?.spec;
                 let (source, row) = match wire.u8()? {
                     1 => (Source::Segment(segment(wire)?), wire.u64()?),
-                    2 => (inline(spec, wire.bytes()?, rows)?, 0),
+                    2 => (inline(spec, wire.bytes()?, rows, whole)?, 0),
                     3 => (file(spec, wire.bytes()?, rows)?, 0),
                     other => return Err(format!("source {other} is not known")),
                 };
@@ -248,7 +251,7 @@ fn encode_source(source: &Source, row: u64, out: &mut Vec<u8>) {
     }
 }
 
-fn inline(spec: &ArraySpec, bytes: &[u8], rows: u64) -> Result<Source, Problem> {
+fn inline(spec: &ArraySpec, bytes: &[u8], rows: u64, whole: Option<&Bytes>) -> Result<Source, Problem> {
     if spec.dtype == ArrayDType::Utf8 {
         return Ok(Source::Strings(Arc::new(strings_of(bytes, rows)?)));
     }
@@ -256,7 +259,7 @@ fn inline(spec: &ArraySpec, bytes: &[u8], rows: u64) -> Result<Source, Problem> 
     if expected != Some(bytes.len() as u64) {
         return Err(format!("{rows} rows of {} bytes are not {} bytes", spec.row_len(), bytes.len()));
     }
-    Ok(Source::Values(Arc::from(bytes)))
+    Ok(Source::Values(whole.map_or_else(|| Bytes::copy_from_slice(bytes), |whole| whole.slice_ref(bytes))))
 }
 
 fn file(spec: &ArraySpec, bytes: &[u8], rows: u64) -> Result<Source, Problem> {

@@ -9,13 +9,14 @@ use std::sync::Arc;
 use cvc::{AlignedBytes, Array, RowSlice, Rows};
 use roaring::RoaringTreemap;
 
+use crate::bits::ranges_of;
 use crate::change::Change;
 use crate::edit::write_segment;
 use crate::error::Error;
 use crate::read::{first_array, index, no_place, read_positions, read_strings};
 use crate::runs::{Run, Source};
 use crate::segment::Segment;
-use crate::state::{ArrayState, State, ranges_of};
+use crate::state::{ArrayState, State};
 use crate::store::{Inner, Store};
 use crate::writer::Durability;
 
@@ -176,7 +177,7 @@ pub(crate) fn write_positions(
     positions: &RoaringTreemap,
 ) -> Result<Arc<Segment>, Error> {
     let mut failed = None;
-    let written = write_segment(inner, name, &array.spec, |writer| {
+    let written = write_segment(inner, name, &array.spec, Some(positions.len()), |writer| {
         write_rows(name, array, &ranges_of(positions), writer).map_err(|error| {
             let message = error.to_string();
             failed = Some(error);

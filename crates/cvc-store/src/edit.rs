@@ -128,7 +128,7 @@ impl<'a> Editor<'a> {
     ) -> Result<(), Error> {
         spec.check(name)?;
         let mut failed = None;
-        let written = write_segment(self.inner, name, spec, |writer| {
+        let written = write_segment(self.inner, name, spec, None, |writer| {
             write(&mut RowSink { name, spec, writer }).map_err(|error| {
                 let message = error.to_string();
                 failed = Some(error);
@@ -212,7 +212,7 @@ impl<'a> Editor<'a> {
             }
         };
         if len as u64 > self.inner.options.inline_len {
-            let segment = write_segment(self.inner, name, spec, |writer| {
+            let segment = write_segment(self.inner, name, spec, Some(rows.len() as u64), |writer| {
                 writer.reserve(rows.len() as u64)?;
                 writer.write_last(std::slice::from_ref(rows))
             })?;
@@ -224,9 +224,9 @@ impl<'a> Editor<'a> {
             ArrayRows::Values(values) if spec.is_lossless() => {
                 check_bools(name, values)?;
                 if cfg!(target_endian = "little") {
-                    return Ok(Source::Values(Arc::from(values.bytes())));
+                    return Ok(Source::Values(locked(&self.inner.kept).keep(values.bytes())));
                 }
-                Ok(Source::Values(Arc::from(little_endian(values))))
+                Ok(Source::Values(little_endian(values).into()))
             }
             ArrayRows::Values(_) => Ok(Source::File(Arc::new(encoded(name, spec, rows)?))),
             ArrayRows::Strings { strings, rows } => {
@@ -423,11 +423,19 @@ fn encoded(name: &str, spec: &ArraySpec, rows: &ArrayRows<'_>) -> Result<Reader,
     Reader::from_bytes(writer.finish_bytes().map_err(fail())?).map_err(fail())
 }
 
-/// Writes a segment; what fails leaves nothing behind that anybody would look at.
+/// Rows that are stored as they are go out while the checksums of the next chunk are made: a chunk is small, so that this
+/// begins soon.
+const CHUNK_LEN: u64 = 2 << 20;
+
+/// Bytes for which it is worth a call to say that they will come.
+const EXPECTED_LEN: u64 = 1 << 20;
+
+/// Writes a segment, of so many rows if that is known; what fails leaves nothing behind that anybody would look at.
 pub(crate) fn write_segment(
     inner: &Inner,
     name: &str,
     spec: &ArraySpec,
+    rows: Option<u64>,
     write: impl FnOnce(&mut SegmentWriter) -> Result<(), cvc::Error>,
 ) -> Result<Arc<Segment>, Error> {
     inner.check_process()?;
@@ -446,7 +454,7 @@ pub(crate) fn write_segment(
             }
         }
     };
-    let written = try_write_segment(inner, number, file, name, spec, write);
+    let written = try_write_segment(inner, number, file, name, spec, rows, write);
     if written.is_err() {
         inner.give_up(&[number]);
     }
@@ -459,6 +467,7 @@ fn try_write_segment(
     file: Box<dyn LayerFile>,
     name: &str,
     spec: &ArraySpec,
+    rows: Option<u64>,
     write: impl FnOnce(&mut SegmentWriter) -> Result<(), cvc::Error>,
 ) -> Result<Arc<Segment>, Error> {
     let file_name = names::segment(number);
@@ -467,7 +476,16 @@ fn try_write_segment(
         cvc::Error::Output(cause) => Error::io(path(), "cannot be written")(cause),
         error => Error::rows(name)(error),
     };
-    let options = WriteOptions::new(Layout::Native).with_array(spec.options(ROWS)).map_err(fail)?;
+    let mut options = WriteOptions::new(Layout::Native).with_array(spec.options(ROWS)).map_err(fail)?;
+    if let Some(row_len) = spec.stored_row_len() {
+        if let Some(len) = rows.and_then(|rows| rows.checked_mul(row_len)).filter(|len| *len >= EXPECTED_LEN)
+        {
+            file.expect(len);
+        }
+        let rows = 1u64 << (CHUNK_LEN / row_len).max(1).ilog2();
+        let rows = rows.max(u64::from(spec.block_rows.unwrap_or(0)));
+        options = options.chunk_rows(u32::try_from(rows).unwrap_or(u32::MAX)).map_err(fail)?;
+    }
     let mut writer = Writer::to_sink(Sink::new(file), options).map_err(fail)?;
     write(&mut writer).map_err(fail)?;
     let (sink, written) = writer.finish_sink().map_err(fail)?;

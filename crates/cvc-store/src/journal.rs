@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::change::Change;
 use crate::error::Error;
 use crate::layer::{Layer, LayerFile};
@@ -205,7 +207,7 @@ impl Journal {
             .map_err(Error::io(path.clone(), "cannot be opened"))?;
         let mut look = 1;
         loop {
-            let bytes = read_all(&*file).map_err(Error::io(path.clone(), "cannot be read"))?;
+            let bytes = read_all(&*file).map_err(Error::io(path.clone(), "cannot be read"))?.into();
             match Journal::of_bytes(layer, number, &bytes, until) {
                 Err(Error::Damaged { .. }) if look < LOOKS => {
                     look += 1;
@@ -216,7 +218,7 @@ impl Journal {
         }
     }
 
-    fn of_bytes(layer: &Arc<dyn Layer>, number: u64, bytes: &[u8], until: Until) -> Result<Journal, Error> {
+    fn of_bytes(layer: &Arc<dyn Layer>, number: u64, bytes: &Bytes, until: Until) -> Result<Journal, Error> {
         let path = layer.path(&names::journal(number));
         let damaged =
             |offset, problem: &str| Error::Damaged { path: path.clone(), offset, problem: problem.into() };
@@ -244,7 +246,7 @@ impl Journal {
             })
             .ok_or_else(|| damaged(HEAD_LEN, "the checkpoint is damaged"))?;
         let mut state = State::default();
-        apply_all(&mut state, first.body, None, layer)
+        apply_all(&mut state, first.body, Some(bytes), None, layer)
             .and_then(|()| state.check_places())
             .map_err(|problem| damaged(HEAD_LEN, &problem))?;
         (state.commit, state.time) = (first.head.commit, first.head.time);
@@ -267,12 +269,20 @@ impl Journal {
             file_len: bytes.len() as u64,
         };
         check_zero(bytes, checkpoint_end, journal.end).map_err(|at| damaged(at, "this should be zero"))?;
-        journal.follow(layer, bytes, 0, until)?;
+        journal.follow(layer, bytes, Some(bytes), 0, until)?;
         Ok(journal)
     }
 
-    /// Takes the records that follow in `bytes`, which are those of the file from `base` on.
-    fn follow(&mut self, layer: &Arc<dyn Layer>, bytes: &[u8], base: u64, until: Until) -> Result<(), Error> {
+    /// Takes the records that follow in `bytes`, which are those of the file from `base` on. If they are `whole`, rows stay where they
+    /// lie; what is looked at again and again, with few new rows each time, is not kept.
+    fn follow(
+        &mut self,
+        layer: &Arc<dyn Layer>,
+        bytes: &[u8],
+        whole: Option<&Bytes>,
+        base: u64,
+        until: Until,
+    ) -> Result<(), Error> {
         let path = layer.path(&names::journal(self.number));
         // Records up to the first that is none, and what they know to be synced.
         let mut records: Vec<(u64, Found<'_>)> = Vec::new();
@@ -365,7 +375,7 @@ impl Journal {
                     self.unsynced.extend(new.iter().map(|segment| segment.number));
                 }
                 self.introduced.extend(new.iter().map(|segment| segment.number));
-                apply_all(&mut self.state, found.body, Some(found.head.time), layer).map_err(fail)?;
+                apply_all(&mut self.state, found.body, whole, Some(found.head.time), layer).map_err(fail)?;
                 (self.state.commit, self.state.time) = (commit, found.head.time);
             }
             self.end = after(at, &found);
@@ -393,7 +403,7 @@ impl Journal {
             }
             // What cannot be taken whole is not taken.
             let mut next = self.clone();
-            match next.follow(layer, &bytes, self.end, Until::End) {
+            match next.follow(layer, &bytes, None, self.end, Until::End) {
                 Err(Error::Damaged { .. }) if look < LOOKS => {
                     look += 1;
                     std::thread::sleep(Duration::from_millis(1));
@@ -421,12 +431,13 @@ fn after(at: u64, found: &Found<'_>) -> u64 {
 fn apply_all(
     state: &mut State,
     body: &[u8],
+    whole: Option<&Bytes>,
     time: Option<u64>,
     layer: &Arc<dyn Layer>,
 ) -> Result<(), Problem> {
     let mut wire = Wire(body);
     while !wire.is_empty() {
-        let change = Change::decode(&mut wire, state, layer)?;
+        let change = Change::decode(&mut wire, whole, state, layer)?;
         state.apply(&change, time)?;
     }
     Ok(())
@@ -436,7 +447,7 @@ fn apply_all(
 fn segments_of(body: &[u8], state: &State, layer: &Arc<dyn Layer>) -> Result<Vec<Arc<Segment>>, Problem> {
     let (mut wire, mut segments) = (Wire(body), Vec::new());
     while wire.0.first() == Some(&1) {
-        if let Change::Segment(segment) = Change::decode(&mut wire, state, layer)? {
+        if let Change::Segment(segment) = Change::decode(&mut wire, None, state, layer)? {
             segments.push(segment);
         }
     }
@@ -471,6 +482,7 @@ pub(crate) fn read_all(file: &dyn LayerFile) -> std::io::Result<Vec<u8>> {
 fn read_from(file: &dyn LayerFile, start: u64) -> std::io::Result<Vec<u8>> {
     let len = file.len()?.saturating_sub(start);
     let mut bytes = vec![0; usize::try_from(len).map_err(|_| std::io::ErrorKind::FileTooLarge)?];
+    cvc::huge_pages::advise(&mut bytes);
     let read = file.read_at(start, &mut bytes)?;
     bytes.truncate(read);
     Ok(bytes)

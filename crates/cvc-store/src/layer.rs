@@ -109,11 +109,8 @@ pub trait LayerFile: Send + Sync {
     /// Some may have been written.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
 
-    /// Makes the file `len` bytes long, with zeros that take no space yet. It was shorter before.
-    ///
-    /// # Errors
-    /// It is as long as it was.
-    fn grow(&self, len: u64) -> io::Result<()>;
+    /// Says that the file will have some `len` bytes, so that room can be found for them together. Only advice.
+    fn expect(&self, _len: u64) {}
 
     /// Waits until all that was written is there even if the power goes.
     ///

@@ -53,6 +53,7 @@ mod edit;
 pub mod error;
 mod ids;
 mod journal;
+mod kept;
 pub mod layer;
 mod names;
 mod numpack;

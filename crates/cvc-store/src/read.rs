@@ -5,7 +5,6 @@
 //! one piece, even if some rows between them have moved to the journal since. Those are put on top at the end.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use cvc::codec::ops::copy::copy;
 use cvc::{Array, CpuBackend, DType, HostBuffer, RawRows, Reader, Rows, Strings};
@@ -167,7 +166,7 @@ impl<'a> Gather<'a> {
                         self.copy_found();
                     }
                 }
-                (Source::Values(values), _) if quiet => self.copy_values(&Arc::clone(values), row, into),
+                (Source::Values(values), _) if quiet => self.copy_values(&values.clone(), row, into),
                 (Source::Values(_), _) => {
                     self.patches.push(Piece { source: run.source.clone(), row, len: count, dst });
                 }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use cvc::{Reader, Strings};
 
 use crate::bits::Bits;
@@ -18,7 +19,7 @@ pub(crate) enum Source {
     /// A file of its own.
     Segment(Arc<Segment>),
     /// Values in the journal: little-endian, row after row.
-    Values(Arc<[u8]>),
+    Values(Bytes),
     /// Strings in the journal.
     Strings(Arc<Strings>),
     /// A small native file in the journal.
@@ -30,7 +31,7 @@ impl Source {
     pub(crate) fn is(&self, other: &Source) -> bool {
         match (self, other) {
             (Source::Segment(a), Source::Segment(b)) => Arc::ptr_eq(a, b) || a.number == b.number,
-            (Source::Values(a), Source::Values(b)) => Arc::ptr_eq(a, b),
+            (Source::Values(a), Source::Values(b)) => a.as_ptr() == b.as_ptr() && a.len() == b.len(),
             (Source::Strings(a), Source::Strings(b)) => Arc::ptr_eq(a, b),
             (Source::File(a), Source::File(b)) => Arc::ptr_eq(a, b),
             _ => false,
@@ -139,7 +140,7 @@ mod tests {
         let (mut runs, mut list) = (Runs::default(), vec![None; 200]);
         for number in 0..500u64 {
             let (start, len) = (next(180), 1 + next(20));
-            let source = Source::Values(Arc::from(number.to_le_bytes()));
+            let source = Source::Values(Bytes::copy_from_slice(&number.to_le_bytes()));
             runs.insert(start, Run { len, source, row: number, holes: None });
             for position in start..start + len {
                 list[usize::try_from(position).unwrap()] = Some((number, number + position - start));

@@ -117,6 +117,12 @@ impl ArraySpec {
         self.dtype.values().map_or(0, |dtype| (self.dim() as usize).saturating_mul(dtype.size()))
     }
 
+    /// Bytes that a row takes in a segment, if all take as many and some.
+    pub(crate) fn stored_row_len(&self) -> Option<u64> {
+        let len = self.row_len() as u64;
+        (self.codec == "raw" && self.dtype.values().is_some() && len > 0).then_some(len)
+    }
+
     /// The dtype that reading gives: that of the array, but for codecs that decode to another.
     pub(crate) fn read_dtype(&self) -> Option<DType> {
         let dtype = self.dtype.values()?;

@@ -12,7 +12,7 @@ use cvc::Json;
 use cvc::format::native::MAX_ARRAY_ROWS;
 use roaring::RoaringTreemap;
 
-use crate::bits::Bits;
+use crate::bits::{Bits, ranges_of};
 use crate::change::Change;
 use crate::runs::{Run, Runs, Source};
 use crate::segment::Segment;
@@ -227,18 +227,6 @@ impl ArrayState {
     }
 }
 
-/// The ranges of consecutive numbers of a set.
-pub(crate) fn ranges_of(set: &RoaringTreemap) -> Vec<Range<u64>> {
-    let mut ranges: Vec<Range<u64>> = Vec::new();
-    for position in set {
-        match ranges.last_mut() {
-            Some(last) if last.end == position => last.end += 1,
-            _ => ranges.push(position..position + 1),
-        }
-    }
-    ranges
-}
-
 impl State {
     pub(crate) fn array(&self, name: &str) -> Result<&Arc<ArrayState>, Problem> {
         self.arrays.get(name).ok_or_else(|| format!("there is no array {name:?}"))
@@ -441,8 +429,8 @@ fn run_change(spec: &ArraySpec, name: String, start: u64, run: &Run) -> Change {
     let index = |row: u64| usize::try_from(row).expect("it is in memory");
     match source {
         Source::Values(bytes) => {
-            let part = &bytes[index(*row) * spec.row_len()..index(row + len) * spec.row_len()];
-            Change::Rows { name, ranges, source: Source::Values(Arc::from(part)), row: 0 }
+            let part = bytes.slice(index(*row) * spec.row_len()..index(row + len) * spec.row_len());
+            Change::Rows { name, ranges, source: Source::Values(part), row: 0 }
         }
         Source::Strings(strings) => {
             let part = (index(*row)..index(row + len)).map(|row| strings.get(row)).collect();

@@ -13,6 +13,7 @@ use crate::change::Change;
 use crate::edit::Editor;
 use crate::error::Error;
 use crate::journal::{Journal, Until, journals};
+use crate::kept::Kept;
 use crate::layer::disk::Disk;
 use crate::layer::{Layer, LayerFile, LockError};
 use crate::names;
@@ -75,6 +76,8 @@ pub(crate) struct Inner {
     /// Segments that were written for changes not committed yet.
     pub(crate) pending: Mutex<BTreeSet<u64>>,
     pub(crate) indexes: Mutex<crate::ids::Indexes>,
+    /// Memory for rows that the journal keeps.
+    pub(crate) kept: Mutex<Kept>,
     /// The process that opened it.
     process: u32,
 }
@@ -211,6 +214,7 @@ impl Store {
                 next_segment: AtomicU64::new(next_segment),
                 pending: Mutex::default(),
                 indexes: Mutex::default(),
+                kept: Mutex::default(),
                 process: std::process::id(),
             }),
         }
@@ -692,7 +696,7 @@ impl Inner {
 
     /// Gives up segments whose changes were never committed.
     pub(crate) fn give_up(&self, numbers: &[u64]) {
-        if self.check_process().is_err() {
+        if numbers.is_empty() || self.check_process().is_err() {
             return;
         }
         for number in numbers {

@@ -24,6 +24,8 @@ pub enum Durability {
 
 /// Zeros that a journal is made longer by.
 const STEP: u64 = 256 << 10;
+/// Zeros that are written at a time.
+const ZEROS_LEN: u64 = 64 << 10;
 
 /// A journal that was replaced and is kept for its commits.
 #[derive(Debug)]
@@ -72,6 +74,7 @@ pub(crate) struct Writer {
     /// Whether a sync failed.
     unknown: bool,
     record: Vec<u8>,
+    zeros: Vec<u8>,
     _lock: Box<dyn Any + Send + Sync>,
 }
 
@@ -108,6 +111,7 @@ impl Writer {
             unclean: false,
             unknown: false,
             record: Vec::new(),
+            zeros: Vec::new(),
             _lock: lock,
         })
     }
@@ -169,6 +173,7 @@ impl Writer {
             unclean: journal.cut.is_some() || journal.checked || journal.flagged > journal.durable,
             unknown: false,
             record: Vec::new(),
+            zeros: Vec::new(),
             _lock: lock,
         })
     }
@@ -301,15 +306,17 @@ impl Writer {
         if end > self.allocated {
             // Behind a short file there may be nothing; the zeros begin where the file ends.
             let to = end.next_multiple_of(STEP);
-            // Zeros that are on the disk make a sync cheap later; without one they would only be written twice.
-            let grown = if synced {
-                let zeros = vec![0; usize::try_from(to - self.allocated).expect("it is in memory")];
-                self.file.write_at(self.allocated, &zeros)
-            } else {
-                self.file.grow(to)
-            };
-            grown.map_err(Error::io(path(), "cannot be made longer"))?;
-            self.allocated = to;
+            // Memory for many pages of the file at once costs the system much less than page after page, and zeros that
+            // are on the disk make a sync cheap later.
+            self.zeros.resize(usize::try_from(ZEROS_LEN).expect("64 KiB"), 0);
+            while self.allocated < to {
+                let len = ZEROS_LEN - self.allocated % ZEROS_LEN;
+                let zeros = &self.zeros[..usize::try_from(len).expect("it is in memory")];
+                self.file
+                    .write_at(self.allocated, zeros)
+                    .map_err(Error::io(path(), "cannot be made longer"))?;
+                self.allocated += len;
+            }
         }
         if let Err(error) = self.file.write_at(self.end, record) {
             self.unclean = true;

@@ -54,11 +54,23 @@ impl Known {
                 if random.below(3) == 0 { Durability::Synced } else { open.options().durability };
             let mut after = self.model.clone();
             op.apply(&mut after);
-            self.tried = Some(after.clone());
+            let failed = self.tried.replace(after.clone());
+            if matches!(op, Op::Reopen) && failed.is_some() {
+                self.tried.clone_from(&failed);
+            }
             if matches!(op, Op::Reopen) {
                 let options = open.options();
                 *store = None;
-                *store = Some(Store::open_on(memory.layer(), options)?);
+                let open = store.insert(Store::open_on(memory.layer(), options)?);
+                let snapshot = open.snapshot();
+                if snapshot.commit() > self.commit {
+                    // The record of a commit whose sync failed was there after all.
+                    self.model = failed.expect("nothing else makes commits");
+                    self.commit = snapshot.commit();
+                    self.states.insert(self.commit, self.model.clone());
+                    assert_eq!(model_of(&snapshot), self.model, "opened after a failure");
+                }
+                self.tried = None;
                 continue;
             }
             op.run(open, durability)?;

@@ -384,6 +384,69 @@ fn a_journal_that_may_be_in_place_is_not_forgotten() {
     }
 }
 
+#[test]
+fn a_refresh_that_fails_leaves_nothing_half_taken() {
+    for replaced in [false, true] {
+        let memory = Memory::new(3);
+        let store = Store::create_on(memory.layer(), small()).unwrap();
+        store.save("a", &f32s("raw"), matrix(&counted(0..100))).unwrap();
+        let reader = Store::open_read_only_on(memory.layer()).unwrap();
+        let commit = reader.snapshot().commit();
+        store.append("a", matrix(&counted(0..2))).unwrap();
+        store.save("b", &f32s("raw"), matrix(&counted(0..80))).unwrap();
+        store.append("a", matrix(&counted(2..3))).unwrap();
+        if replaced {
+            store.checkpoint().unwrap();
+        }
+        memory.set_unopened("seg-", u64::MAX);
+        for _ in 0..3 {
+            assert!(matches!(reader.refresh(), Err(Error::Io { .. })), "replaced {replaced}");
+            assert_eq!(reader.snapshot().commit(), commit);
+            assert_eq!(reader.names(), ["a"]);
+            assert_eq!(reader.array("a").unwrap().read::<f32>(..).unwrap(), counted(0..100));
+        }
+        memory.set_unopened("", 0);
+        assert!(reader.refresh().unwrap());
+        assert_eq!(reader.snapshot().commit(), store.snapshot().commit());
+        let expected = [counted(0..100), counted(0..3)].concat();
+        assert_eq!(reader.array("a").unwrap().read::<f32>(..).unwrap(), expected);
+        assert_eq!(reader.array("b").unwrap().read::<f32>(..).unwrap(), counted(0..80));
+        assert!(!reader.refresh().unwrap());
+    }
+}
+
+#[test]
+fn an_older_journal_that_cannot_be_read_once_keeps_what_it_needs() {
+    let memory = Memory::new(4);
+    let store = Store::create_on(memory.layer(), small()).unwrap();
+    store.keep_commits(1000).unwrap();
+    let early = store.save("a", &f32s("raw"), matrix(&counted(0..100))).unwrap();
+    store.save("a", &f32s("raw"), matrix(&counted(5..90))).unwrap();
+    store.checkpoint().unwrap();
+    store.append("a", matrix(&counted(0..1))).unwrap();
+    drop(store);
+    let before: Vec<String> = memory.files().into_keys().collect();
+    let oldest = before.iter().find(|name| name.starts_with("journal-")).unwrap().clone();
+    memory.set_unopened(&oldest, 1);
+    let store = Store::open_on(memory.layer(), small()).unwrap();
+    store.append("a", matrix(&counted(1..2))).unwrap();
+    // Nobody knows what the first journal needs, so even who wants to forget it all removes nothing.
+    store.prune(0).unwrap();
+    let now: Vec<String> = memory.files().into_keys().collect();
+    assert!(before.iter().all(|name| now.contains(name)), "{before:?}, {now:?}");
+    assert_eq!(
+        store.snapshot_at(early).unwrap().array("a").unwrap().read::<f32>(..).unwrap(),
+        counted(0..100)
+    );
+    drop(store);
+    let store = Store::open_on(memory.layer(), small()).unwrap();
+    store.prune(0).unwrap();
+    assert_eq!(count(&memory, "journal-"), 1);
+    assert!(store.snapshot_at(early).is_err());
+    let expected = [counted(5..90), counted(0..2)].concat();
+    assert_eq!(store.array("a").unwrap().read::<f32>(..).unwrap(), expected);
+}
+
 fn count(memory: &Memory, prefix: &str) -> usize {
     memory.files().keys().filter(|name| name.starts_with(prefix)).count()
 }

@@ -12,7 +12,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("cvc", &["cvc-format", "cvc-codec", "cvc-cpu", "cvc-cuda", "cvc-wgpu"]),
     ("cvc-search", &["cvc"]),
     ("cvc-store", &["cvc"]),
-    ("cvc-cli", &["cvc", "cvc-search", "cvc-store"]),
+    ("cvc-search", &["cvc"]),
+    ("cvc-report", &["cvc", "cvc-search"]),
+    ("cvc-store", &["cvc"]),
+    ("cvc-cli", &["cvc", "cvc-report", "cvc-search", "cvc-store"]),
     ("cvc-python", &["cvc", "cvc-search", "cvc-store"]),
     // Unpublished; it tests what it likes.
     ("cvc-conformance", &["cvc-format", "cvc-codec", "cvc-cpu", "cvc"]),

@@ -257,7 +257,7 @@ fn help_goes_to_standard_output_and_says_what_the_statuses_mean() {
         help.stdout()
             .contains("Exit status: 0 done, 1 the file is damaged or the work failed, 2 the call is wrong")
     );
-    for command in ["pack", "unpack", "info", "verify", "repair", "upgrade", "devices"] {
+    for command in ["pack", "unpack", "info", "verify", "report", "repair", "upgrade", "devices"] {
         assert!(help.stdout().contains(command));
         assert!(folder.cvc(&[command, "--help"]).ok().stdout().contains("--json"), "{command}");
     }

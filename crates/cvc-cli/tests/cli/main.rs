@@ -13,6 +13,7 @@ mod inputs;
 mod json;
 mod larger;
 mod native;
+mod page;
 mod salvage;
 mod sample;
 mod sections;

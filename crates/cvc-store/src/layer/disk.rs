@@ -221,8 +221,11 @@ impl LayerFile for DiskFile {
         Ok(())
     }
 
-    fn grow(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
+    #[cfg(target_os = "linux")]
+    fn expect(&self, len: u64) {
+        use rustix::fs::{FallocateFlags, fallocate};
+        // Where it cannot be done, or there is no room, writing says so.
+        let _ = fallocate(&self.0, FallocateFlags::KEEP_SIZE, 0, len);
     }
 
     fn sync(&self) -> io::Result<()> {

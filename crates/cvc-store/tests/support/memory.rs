@@ -59,6 +59,8 @@ struct Disk {
     locked: bool,
     /// Nothing can be opened.
     no_handles: bool,
+    /// How often files whose names begin so cannot be opened.
+    unopened: (String, u64),
     boot: u64,
     clock: u64,
     random: Random,
@@ -81,6 +83,7 @@ impl Memory {
             dead: false,
             locked: false,
             no_handles: false,
+            unopened: (String::new(), 0),
             boot: 1,
             clock: 1_000_000,
             random: Random(seed),
@@ -98,6 +101,11 @@ impl Memory {
     /// From now on nothing can be opened, or again everything.
     pub(crate) fn set_no_handles(&self, none: bool) {
         self.0.lock().unwrap().no_handles = none;
+    }
+
+    /// Files whose names begin so cannot be opened, so often.
+    pub(crate) fn set_unopened(&self, prefix: &str, times: u64) {
+        self.0.lock().unwrap().unopened = (prefix.into(), times);
     }
 
     /// Calls that write, so far.
@@ -243,6 +251,15 @@ impl Disk {
         }
     }
 
+    fn may_be_opened(&mut self, name: &str) -> io::Result<()> {
+        let (prefix, times) = &mut self.unopened;
+        if *times == 0 || !name.starts_with(prefix.as_str()) {
+            return Ok(());
+        }
+        *times -= 1;
+        Err(io::Error::other("too many open files"))
+    }
+
     fn file(&self, name: &str) -> io::Result<u64> {
         self.names.get(name).copied().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
@@ -289,20 +306,6 @@ impl LayerFile for Open {
             content.now.resize(content.now.len().max(offset + len), 0);
             content.now[offset..offset + len].copy_from_slice(&bytes[..len]);
             content.writes.push((offset, bytes[..len].to_vec()));
-        }
-        result(step)
-    }
-
-    fn grow(&self, len: u64) -> io::Result<()> {
-        let mut disk = self.memory.0.lock().unwrap();
-        let step = disk.step(true)?;
-        if disk.does_it(&step)
-            && let Some(content) = disk.files.get_mut(&self.file)
-        {
-            let old = content.now.len();
-            content.now.resize(usize::try_from(len).unwrap(), 0);
-            let zeros = content.now[old..].to_vec();
-            content.writes.push((old, zeros));
         }
         result(step)
     }
@@ -367,12 +370,14 @@ impl Layer for Memory {
         if self.0.lock().unwrap().no_handles {
             return Err(io::Error::other("too many open files"));
         }
+        self.0.lock().unwrap().may_be_opened(name)?;
         let file = self.0.lock().unwrap().file(name)?;
         Ok(Box::new(Open { memory: self.clone(), file }))
     }
 
     fn segment(&self, name: &str) -> io::Result<Box<dyn ReadAt>> {
-        let disk = self.0.lock().unwrap();
+        let mut disk = self.0.lock().unwrap();
+        disk.may_be_opened(name)?;
         Ok(Box::new(disk.files[&disk.file(name)?].now.clone()))
     }
 

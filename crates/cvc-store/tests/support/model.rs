@@ -19,6 +19,9 @@ pub(crate) type Model = BTreeMap<String, Rows>;
 /// Two values of f32 say which row it is; as strings it is its number.
 const CODECS: [&str; 5] = ["raw", "lossless", "int8", "fp16", "utf8"];
 
+/// Ids, and the array of the rows that have them.
+const IDS: (&str, &str) = ("k", "v");
+
 /// One thing to do.
 #[derive(Clone, Debug)]
 pub(crate) enum Op {
@@ -29,6 +32,10 @@ pub(crate) enum Op {
     Delete(String),
     Rename(String, String),
     Clone(String, String),
+    /// Rows of `v` under ids that `k` has: distinct ones, and as many rows.
+    Upsert(Vec<u32>, Vec<u32>),
+    /// The same rows of `k` and `v`.
+    DeleteIds(Vec<i64>),
     Batch(Vec<Op>, Durability),
     Compact,
     Checkpoint,
@@ -51,9 +58,25 @@ impl Op {
     pub(crate) fn random(random: &mut Random, model: &Model, nested: bool) -> Op {
         let name = |random: &mut Random| ["a", "b", "c"][random.index(3)].to_owned();
         let existing = |random: &mut Random| {
-            let names: Vec<&String> = model.keys().collect();
+            // Those are changed together or not at all.
+            let names: Vec<&String> =
+                model.keys().filter(|name| **name != IDS.0 && **name != IDS.1).collect();
             if names.is_empty() { None } else { Some(names[random.index(names.len())].clone()) }
         };
+        if random.below(6) == 0 {
+            let rows = model.get(IDS.0).map_or(0, |ids| ids.rows.len());
+            if rows > 0 && random.below(3) == 0 {
+                let rows = i64::try_from(rows).unwrap();
+                let count = random.index(4);
+                let which = (0..count).map(|_| i64::try_from(random.index(usize::MAX >> 1)).unwrap() % rows);
+                return Op::DeleteIds(which.collect());
+            }
+            let mut ids = numbers(random, 20);
+            ids.sort_unstable();
+            ids.dedup();
+            let rows = numbers(random, ids.len());
+            return Op::Upsert(ids, rows);
+        }
         let Some(of) = existing(random) else {
             let codec = CODECS[random.index(CODECS.len())];
             let count = random.index(60);
@@ -146,6 +169,25 @@ impl Op {
                 let array = model[from].clone();
                 model.insert(to.clone(), array);
             }
+            Op::Upsert(ids, rows) => {
+                let empty = |codec| Rows { codec, rows: Vec::new() };
+                let mut known = model.remove(IDS.0).unwrap_or(empty("ids"));
+                let values = model.entry(IDS.1.into()).or_insert(empty("raw"));
+                for (id, row) in ids.iter().zip(rows) {
+                    match known.rows.iter().position(|other| other == id) {
+                        Some(at) => values.rows[at] = *row,
+                        None => {
+                            known.rows.push(*id);
+                            values.rows.push(*row);
+                        }
+                    }
+                }
+                model.insert(IDS.0.into(), known);
+            }
+            Op::DeleteIds(which) => {
+                Op::DeleteRows(IDS.0.into(), which.clone()).apply(model);
+                Op::DeleteRows(IDS.1.into(), which.clone()).apply(model);
+            }
             Op::Batch(ops, _) => ops.iter().for_each(|op| op.apply(model)),
             Op::Compact | Op::Checkpoint | Op::Sync | Op::Reopen => {}
         }
@@ -169,6 +211,11 @@ impl Op {
 
     fn run_alone(&self, store: &Store) -> Result<(), Error> {
         let done = match self {
+            Op::Upsert(..) | Op::DeleteIds(_) => {
+                let mut batch = store.batch()?;
+                self.put(&mut batch)?;
+                batch.commit()
+            }
             Op::Save(name, "utf8", rows) => store.save(name, &spec("utf8"), &strings(rows)),
             Op::Save(name, codec, rows) => store.save(name, &spec(codec), slice(&values(rows))),
             Op::Append(name, rows) if is_text(&store.snapshot(), name) => store.append(name, &strings(rows)),
@@ -200,6 +247,21 @@ impl Op {
             Op::Delete(name) => batch.delete(name),
             Op::Rename(from, to) => batch.rename(from, to),
             Op::Clone(from, to) => batch.clone_array(from, to),
+            Op::Upsert(ids, rows) => {
+                let (ids, values): (Vec<u64>, _) =
+                    (ids.iter().map(|id| (*id).into()).collect(), values(rows));
+                let ids = RowSlice::new(&ids, 1).unwrap();
+                if batch.snapshot().has(IDS.0) {
+                    batch.upsert(IDS.0, ids, &[(IDS.1, slice(&values).into())])
+                } else {
+                    batch.save(IDS.0, &ArraySpec::values(DType::U64, &[], "raw").unique(), ids)?;
+                    batch.save(IDS.1, &spec("raw"), slice(&values))
+                }
+            }
+            Op::DeleteIds(which) => {
+                batch.delete_rows(IDS.0, which)?;
+                batch.delete_rows(IDS.1, which)
+            }
             _ => unreachable!(),
         }
     }
@@ -233,7 +295,10 @@ pub(crate) fn model_of(snapshot: &Snapshot) -> Model {
     let mut model = Model::new();
     for name in snapshot.names() {
         let array = snapshot.array(&name).unwrap();
-        let rows = if array.spec().dtype().is_none() {
+        let rows = if array.spec().is_unique() {
+            let read = array.read::<u64>(Selection::All).unwrap();
+            Rows { codec: "ids", rows: read.into_iter().map(|id| id.try_into().unwrap()).collect() }
+        } else if array.spec().dtype().is_none() {
             let read = array.read_strings(Selection::All).unwrap();
             let number = |string: &str| string.rsplit(' ').next().unwrap().parse().unwrap();
             Rows { codec: "utf8", rows: read.iter().map(number).collect() }

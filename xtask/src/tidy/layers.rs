@@ -11,8 +11,6 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("cvc-wgpu", &["cvc-codec"]),
     ("cvc", &["cvc-format", "cvc-codec", "cvc-cpu", "cvc-cuda", "cvc-wgpu"]),
     ("cvc-search", &["cvc"]),
-    ("cvc-store", &["cvc"]),
-    ("cvc-search", &["cvc"]),
     ("cvc-report", &["cvc", "cvc-search"]),
     ("cvc-store", &["cvc"]),
     ("cvc-cli", &["cvc", "cvc-report", "cvc-search", "cvc-store"]),

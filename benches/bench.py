@@ -1,7 +1,7 @@
 """Runs benches: rivals and ourselves on the same work in the same run. `cargo xtask bench [NAME]` makes what this needs and
 calls it.
 
-    python bench.py --cvc PROGRAM --engine PROGRAM [NAME]...
+    python bench.py --cvc PROGRAM --engine PROGRAM --search PROGRAM --python-2x PYTHON [NAME]...
 
 A bench is a file in definitions/: data, read by this one program. Of the kind `engines`, it
 
@@ -18,10 +18,8 @@ The wall clock is the engine's own, around the one call that is measured. Proces
 
 import argparse
 import csv
-import datetime
 import json
 import os
-import platform
 import re
 import shutil
 import statistics
@@ -36,18 +34,10 @@ import numpy as np
 
 import data
 import plot
+import search
+from harness import FOLDER, HERE, Failed, Missing, Others, Process, call, cpu_seconds, crc32_of, engines_of
+from harness import machine, memory_of, peak_rss, print_goals, ratio, spread
 from rivals import RIVALS
-
-HERE = Path(__file__).resolve().parent
-FOLDER = HERE / ".data"
-
-
-class Failed(Exception):
-    """A bench cannot be done, or an answer is wrong."""
-
-
-class Missing(Exception):
-    """What a bench needs is not on this machine, and nothing can make it."""
 
 
 def main():
@@ -55,8 +45,10 @@ def main():
     parser = argparse.ArgumentParser(description="Runs benches.")
     parser.add_argument("--cvc", required=True, help="the `cvc` program")
     parser.add_argument("--engine", required=True, help="the example `bench_engine`")
+    parser.add_argument("--search", required=True, help="the example `bench_search` of `cvc-search`")
     parser.add_argument("--python-2x", required=True, help="a Python with `decompressed` 2.x, which 0.1.0 excludes")
     parser.add_argument("--rounds", type=int, help="instead of what the definition says; nothing is recorded")
+    parser.add_argument("--rows", type=int, help="search: only the first so many rows; nothing is recorded")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(names)}; all if none is given")
     args = parser.parse_args()
     unknown = [name for name in args.names if name not in names]
@@ -68,17 +60,17 @@ def main():
         if args.rounds:
             definition["rounds"] = args.rounds
         try:
-            run = {"engines": run_engines, "memory": run_memory, "recall": run_recall}[definition["kind"]]
+            run = KINDS[definition["kind"]]
             about, rows = run(name, definition, args)
         except Missing as error:
             print(f"skipped: {error}")
             continue
         except Failed as error:
             sys.exit(f"error: bench {name}: {error}")
-        if not args.rounds:
+        if not (args.rounds or args.rows):
             path = record(name, about, rows)
-            if definition.get("plot"):
-                plot.draw(path, definition, HERE.parent / "docs" / "benchmarks" / f"{name}.svg")
+            for part in definition.get("parts", [{}]) if definition.get("plot") else []:
+                plot.draw(path, definition, HERE.parent / "docs" / "benchmarks" / f"{part.get('plot', name)}.svg", part)
 
 
 # Benches of the kind `engines`.
@@ -107,16 +99,15 @@ def run_engines(name, definition, args):
             engine.stop()
         output(definition).unlink(missing_ok=True)
     print_engines(definition, rows)
-    print_goals(definition, rows)
+    print_goals(definition.get("goal", []), rows)
     print(f"Other work on the machine kept {about['cores busy with other work during the run']} cores busy meanwhile.")
     return about, rows
 
 
-class Engine:
+class Engine(Process):
     """One way to do the work, in a process of its own."""
 
     def __init__(self, spec, definition, original, lists, args):
-        self.name = spec["name"]
         self.answer = spec["answer"]
         # What is measured may be the same work several times over; figures are of one.
         self.times = max(1, len(lists))
@@ -131,28 +122,13 @@ class Engine:
         self.request = request
         script = str(HERE / "engine.py")
         workers = {"cvc": [args.engine], "python": [sys.executable, script], "python 2.x": [args.python_2x, script]}
-        command = workers[spec["worker"]]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        super().__init__(spec["name"], workers[spec["worker"]])
         try:
             hello = self.ask(dict(request, do="hello"))
         except Failed:
             self.stop()
             raise
         self.version = f"{hello['engine']} {hello['detail']}".strip()
-
-    def ask(self, request):
-        try:
-            self.process.stdin.write(json.dumps(request) + "\n")
-            self.process.stdin.flush()
-        except BrokenPipeError:
-            pass  # What follows finds that it has ended.
-        line = self.process.stdout.readline()
-        if not line:
-            raise Failed(f"{self.name}: the engine ended")
-        answer = json.loads(line)
-        if "error" in answer:
-            raise Failed(f"{self.name}: {answer['error']}")
-        return answer
 
     def check(self, answers):
         """Compares the answer with what it must be: the f32 values of a load, the bytes of a packed file."""
@@ -193,10 +169,6 @@ class Engine:
 
     def release(self):
         self.ask({"do": "release"})
-
-    def stop(self):
-        self.process.stdin.close()
-        self.process.wait()
 
 
 def output(definition):
@@ -289,29 +261,6 @@ def print_engines(definition, rows):
     print(f"The rival is {rival_is}." if rival_is else "")
 
 
-def print_goals(definition, rows):
-    """What the definition wants of the figures. Times decide nothing: other work on the machine can make them bad."""
-    by_engine = engines_of(rows)
-    for goal in definition.get("goal", []):
-        # Of several rivals the best.
-        rivals = goal["rival"] if isinstance(goal["rival"], list) else [goal["rival"]]
-        own, key = by_engine[goal["engine"]], goal["key"]
-        if own[0][key] == "":
-            continue
-        others = {name: statistics.median(row[key] for row in by_engine[name]) for name in rivals}
-        best = min(others, key=others.get)
-        found = statistics.median(row[key] for row in own) / others[best]
-        said = "met" if found <= goal["at_most"] else "MISSED"
-        print(f"goal: {key} of {goal['engine']} / {best}: {found:.3f}, at most {goal['at_most']}: {said}")
-
-
-def engines_of(rows):
-    by_engine = {}
-    for row in rows:
-        by_engine.setdefault(row["engine"], []).append(row)
-    return by_engine
-
-
 def count_reads(definition, engines):
     """How many bytes of a file the first list of rows costs; this does not depend on the machine."""
     about = {}
@@ -329,17 +278,6 @@ def count_reads(definition, engines):
         if times > spec["at_most"]:
             raise Failed(f"{engine.name}: that is more than {spec['at_most']} times")
     return about
-
-
-def spread(rows, key, scale):
-    values = [row[key] * scale for row in rows]
-    return f"{statistics.median(values):.3f} ({min(values):.3f}..{max(values):.3f})"
-
-
-def ratio(rows, others, key):
-    medians = [statistics.median(row[key] for row in part) for part in (rows, others)]
-    by_round = statistics.median(a[key] / b[key] for a, b in zip(rows, others))
-    return f"{medians[0] / medians[1]:.2f} ({by_round:.2f})"
 
 
 # The files that engines read.
@@ -430,20 +368,6 @@ def scales_of(path, codec, row_count):
         scales.append((slice(row, row + chunk["rows"]), chunk.get("scale")))
         row += chunk["rows"]
     return scales
-
-
-def call(command):
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode != 0:
-        raise Failed(f"{Path(command[0]).name} {command[1]}: {done.stderr.strip()}")
-
-
-def crc32_of(path):
-    crc32 = 0
-    with open(path, "rb") as file:
-        while piece := file.read(1 << 24):
-            crc32 = zlib.crc32(piece, crc32)
-    return f"{crc32:08x}"
 
 
 def flush(path):
@@ -580,83 +504,6 @@ def unit(rows):
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-# The machine, from outside the engines.
-
-
-def cpu_seconds(pid):
-    """Processor time of all threads of a process, user and system; nothing where the system cannot say."""
-    if sys.platform != "linux":
-        return None
-    # clock_getcpuclockid(3), which Python does not have, makes this number.
-    return time.clock_gettime((~pid << 3) | 2)
-
-
-class Others:
-    """How much of the machine went to work that is not ours: what says whether a run was quiet enough."""
-
-    def __init__(self, engines):
-        self.pids = [os.getpid()] + [engine.process.pid for engine in engines]
-        self.before = self.now()
-
-    def now(self):
-        if sys.platform != "linux":
-            return None
-        # user, nice, system, idle, iowait, irq, softirq, steal
-        ticks = [int(word) for word in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
-        busy = (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK")
-        return time.monotonic(), busy - sum(cpu_seconds(pid) for pid in self.pids)
-
-    def cores(self):
-        if self.before is None:
-            return "an unknown number of"
-        (start, before), (end, after) = self.before, self.now()
-        return f"{max(0.0, (after - before) / (end - start)):.2f}"
-
-
-def memory_of(pid):
-    """The sizes in /proc/PID/status, in bytes."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return {}
-    sizes = (line.split() for line in lines if line.endswith(" kB"))
-    return {words[0].rstrip(":"): int(words[1]) * 1024 for words in sizes}
-
-
-def peak_rss(pid):
-    return memory_of(pid).get("VmHWM", "")
-
-
-def machine():
-    """What a figure depends on."""
-
-    def said(*command):
-        return subprocess.run(command, capture_output=True, text=True, cwd=HERE, check=True).stdout.strip()
-
-    def found(path, key):
-        try:
-            lines = Path(path).read_text().splitlines()
-        except OSError:
-            return ""
-        return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(key)), "")
-
-    changed = said("git", "status", "--porcelain", "--untracked-files=no")
-    huge = Path("/sys/kernel/mm/transparent_hugepage/enabled")
-    return {
-        "date": datetime.date.today().isoformat(),
-        "cpu": found("/proc/cpuinfo", "model name") or platform.processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "memory": found("/proc/meminfo", "MemTotal"),
-        "system": f"{platform.system()} {platform.release().split('-')[0]} {platform.machine()}",
-        "transparent huge pages": huge.read_text().strip() if huge.exists() else "",
-        "load average before": f"{os.getloadavg()[0]:.2f}" if hasattr(os, "getloadavg") else "",
-        "rustc": said("rustc", "--version"),
-        "commit": said("git", "rev-parse", "HEAD") + (" and changes" if changed else ""),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-    }
-
-
 def record(name, about, rows):
     path = HERE / "record" / f"{about['date']}-{name}.csv"
     path.parent.mkdir(exist_ok=True)
@@ -668,6 +515,16 @@ def record(name, about, rows):
         table.writerows(rows)
     print(f"recorded in benches/record/{path.name}")
     return path
+
+
+KINDS = {
+    "engines": run_engines,
+    "memory": run_memory,
+    "recall": run_recall,
+    "search": search.run_search,
+    "search recall": search.run_recall,
+    "search limited": search.run_limited,
+}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The rivals of rivals.py as engines of the benches: reads requests from standard input, one JSON object a line, and answers
+"""The rivals of rivals.py and searchers.py as engines of the benches: reads requests from standard input, one JSON object a line, and answers
 each on standard output. README.md has the protocol.
 """
 
@@ -11,6 +11,7 @@ import zlib
 import numpy as np
 
 from rivals import RIVALS
+from searchers import SEARCHERS, Opened
 
 
 class Engine:
@@ -19,9 +20,28 @@ class Engine:
         self.input = (None, None)
         self.array = None
         self.lists = []
+        self.opened = None
 
     def hello(self, request):
-        return {"engine": RIVALS[request["rival"]].version(request), "detail": ""}
+        rivals = SEARCHERS if request.get("kind") == "search" else RIVALS
+        return {"engine": rivals[request["rival"]].version(request), "detail": ""}
+
+    def open_search(self, request):
+        """Keeps the rows in the way that the rival wants them."""
+        self.opened = Opened(request)
+        return {"opened": True, "scanned_bytes": self.opened.scanned_bytes}
+
+    def search(self, request):
+        """Answers `count` queries from the one numbered `first` on."""
+        opened, first = self.opened, request.get("first", 0)
+        queries = opened.queries[first : first + request["count"]]
+        started = time.perf_counter()
+        rows = opened.searcher.search(queries, opened.k)
+        wall = time.perf_counter() - started
+        answer = {"wall_s": wall, "queries": len(queries)}
+        if request.get("answer"):
+            answer["indices"] = np.asarray(rows).tolist()
+        return answer
 
     def load(self, request):
         self.values = None
@@ -97,7 +117,7 @@ def main():
         try:
             request = json.loads(line)
             do = request["do"]
-            if do not in ("hello", "load", "open", "rows", "pack", "release"):
+            if do not in ("hello", "load", "open", "rows", "pack", "open_search", "search", "release"):
                 raise ValueError(f"cannot do `{do}`")
             answer = getattr(engine, do)(request)
         except Exception as error:  # Whatever a rival throws is its answer.

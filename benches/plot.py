@@ -13,10 +13,14 @@ def shown(value):
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def draw(record, definition, path):
+def draw(record, definition, path, part):
+    """All of a record, or the rows of a part of it that has a title of its own."""
     engines = {}
+    where = {key: str(value) for key, value in part.get("where", {}).items()}
     with open(record, encoding="utf-8") as file:
         for row in csv.DictReader(line for line in file if not line.startswith("#")):
+            if any(row[key] != value for key, value in where.items()):
+                continue
             engines.setdefault(row["engine"], []).append(float(row["wall_s"]) * 1e3)
     order = [spec["name"] for spec in definition["engine"] if spec["name"] in engines]
     limits = set(definition.get("copies", [])) | set(definition.get("bounds", []))
@@ -29,7 +33,7 @@ def draw(record, definition, path):
     out = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" font-size="13">',
         f'<rect width="{WIDTH}" height="{height}" fill="white"/>',
-        f'<text x="12" y="24" font-size="15" font-weight="bold">{html.escape(definition["title"])}</text>',
+        f'<text x="12" y="24" font-size="15" font-weight="bold">{html.escape(part.get("title", definition["title"]))}</text>',
         f'<text x="{WIDTH - 12}" y="24" text-anchor="end" fill="#555">wall clock, ms; the line spans all rounds</text>',
     ]
     for at, name in enumerate(order):

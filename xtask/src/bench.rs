@@ -15,11 +15,13 @@ pub(crate) fn run(name: Option<&str>) -> Result<()> {
     // The features that the `cvc` program has.
     let features = ["--package", "cvc", "--features", "input,mmap,rayon", "--example", "bench_engine"];
     let engine = repo::build_program(&features, "bench_engine")?;
+    let features = ["--package", "cvc-search", "--features", "rayon", "--example", "bench_search"];
+    let search = repo::build_program(&features, "bench_search")?;
     let interpreter = environment("")?;
     python::install_for_benches(&interpreter)?;
     let mut bench = Command::new(interpreter);
     bench.arg("benches/bench.py").current_dir(repo::root());
-    bench.args(["--cvc", &program, "--engine", &engine]);
+    bench.args(["--cvc", &program, "--engine", &engine, "--search", &search]);
     bench.arg("--python-2x").arg(environment("-2x")?).args(name);
     let status = bench.status().context("cannot start the Python of benches/.venv")?;
     if !status.success() {

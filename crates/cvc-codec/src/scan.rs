@@ -107,15 +107,19 @@ impl Metric {
     /// The two are not of one length, or the metric is of bits.
     #[inline(always)]
     pub fn score<T: Element>(self, query: &[f32], row: &[T]) -> f32 {
+        self.score_of(query, square(query), row)
+    }
+
+    /// The same, given the sum of the squares of the query.
+    #[inline(always)]
+    fn score_of<T: Element>(self, query: &[f32], of_query: f64, row: &[T]) -> f32 {
         assert_eq!(query.len(), row.len(), "as many values");
         let score = match self {
             Metric::Dot => sum(query, row, |q, x| q * x),
             Metric::L2sq => sum(query, row, |q, x| (q - x) * (q - x)),
             Metric::L2 => sum(query, row, |q, x| (q - x) * (q - x)).sqrt(),
             Metric::Cosine => {
-                let dot = sum(query, row, |q, x| q * x);
-                let of_query = sum(query, query, |q, _| q * q);
-                let of_row = sum(query, row, |_, x| x * x);
+                let [dot, of_row] = sums(query, row, |q, x| [q * x, x * x]);
                 if of_query == 0.0 || of_row == 0.0 { 0.0 } else { dot / (of_query.sqrt() * of_row.sqrt()) }
             }
             Metric::Kl => sum(query, row, |q, x| if x < 0.0 { f64::NAN } else { divergence(q, x) }),
@@ -169,19 +173,40 @@ fn divergence(p: f64, q: f64) -> f64 {
 
 /// The sum of `term` over pairs of values, in the order of [`LANES`].
 #[inline(always)]
-fn sum<Q: Element, T: Element>(query: &[Q], row: &[T], term: impl Fn(f64, f64) -> f64) -> f64 {
-    let mut sums = [0.0; LANES];
+fn sum<T: Element>(query: &[f32], row: &[T], term: impl Fn(f64, f64) -> f64) -> f64 {
+    let [sum] = sums(query, row, |q, x| [term(q, x)]);
+    sum
+}
+
+/// Some such sums of the same pairs.
+#[inline(always)]
+fn sums<T: Element, const N: usize>(
+    query: &[f32],
+    row: &[T],
+    terms: impl Fn(f64, f64) -> [f64; N],
+) -> [f64; N] {
+    let mut lanes = [[0.0; LANES]; N];
+    let mut add = |lane: usize, q: f32, x: T| {
+        for (lanes, term) in lanes.iter_mut().zip(terms(f64::from(q), x.as_f64())) {
+            lanes[lane] += term;
+        }
+    };
     let (blocks, rest) = query.as_chunks::<LANES>();
     let (of_row, rest_of_row) = row.as_chunks::<LANES>();
     for (query, row) in blocks.iter().zip(of_row) {
-        for ((sum, q), x) in sums.iter_mut().zip(query).zip(row) {
-            *sum += term(q.as_f64(), x.as_f64());
+        for lane in 0..LANES {
+            add(lane, query[lane], row[lane]);
         }
     }
-    for ((sum, q), x) in sums.iter_mut().zip(rest).zip(rest_of_row) {
-        *sum += term(q.as_f64(), x.as_f64());
+    for (lane, (q, x)) in rest.iter().zip(rest_of_row).enumerate() {
+        add(lane, *q, *x);
     }
-    sums.iter().sum()
+    lanes.map(|lanes| lanes.iter().sum())
+}
+
+/// The sum of the squares of a query, in the same order.
+fn square(query: &[f32]) -> f64 {
+    sum(query, query, |q, _| q * q)
 }
 
 impl fmt::Display for Metric {
@@ -211,6 +236,8 @@ pub struct Queries<'a> {
     dim: u32,
     count: usize,
     values: QueryValues<'a>,
+    /// The sum of the squares of each query of floats.
+    squares: Vec<f64>,
 }
 
 #[derive(Clone, Debug)]
@@ -242,6 +269,7 @@ impl<'a> Queries<'a> {
         } else {
             return Err(QueryError::Dtype { metric, dtype });
         };
+        let mut squares = Vec::new();
         if let QueryValues::Floats(values) = &values {
             let negative = matches!(metric, Metric::Kl | Metric::Js);
             let bad = |value: &f32| !value.is_finite() || negative && *value < 0.0;
@@ -249,8 +277,13 @@ impl<'a> Queries<'a> {
                 let (query, column) = (at / dim as usize, at % dim as usize);
                 return Err(QueryError::Value { metric, query, column, value: values[at] });
             }
+            // Queries of no values have none to sum.
+            squares = match dim {
+                0 => vec![0.0; count],
+                _ => values.chunks_exact(dim as usize).map(square).collect(),
+            };
         }
-        Ok(Queries { metric, dim, count, values })
+        Ok(Queries { metric, dim, count, values, squares })
     }
 
     /// The metric.
@@ -295,7 +328,8 @@ impl<'a> Queries<'a> {
         match &self.values {
             QueryValues::Bits(bits) => self.metric.score_of_bits(&bits[at], row.bytes()),
             QueryValues::Floats(values) => {
-                with_values!(row, row => self.metric.score(&values[at], row))
+                let of_query = self.squares[query];
+                with_values!(row, row => self.metric.score_of(&values[at], of_query, row))
             }
         }
     }

@@ -403,16 +403,19 @@ impl Scanned<'_> {
             worker.sums.resize(rows.len() * columns.width(), 0.0);
             columns.products(level, codes, &mut worker.sums, &mut worker.code_sums);
             worker.terms.clear();
-            for (row, sums) in rows.clone().zip(&worker.code_sums) {
-                let (scale, min) = match plan.load() {
-                    Load::AffineU8(Affine::Chunk { scale, min }) => (*scale, *min),
-                    _ => {
-                        let of_row = row..row + 1;
-                        let min = row_parameter(sources.rows_of(1, of_row.clone()), row, "minimum")?;
-                        (row_parameter(sources.rows_of(2, of_row), row, "scale")?, min)
+            let term = |scale, min, sums: &CodeSums| RowTerms::of_codes(metric, dim, scale, min, *sums);
+            match plan.load() {
+                Load::AffineU8(Affine::Chunk { scale, min }) => {
+                    worker.terms.extend(worker.code_sums.iter().map(|sums| term(*scale, *min, sums)));
+                }
+                _ => {
+                    let of_rows = |source| sources.rows_of(source, rows.clone()).as_chunks::<4>().0;
+                    let parameters = of_rows(2).iter().zip(of_rows(1)).zip(&worker.code_sums);
+                    for (row, ((scale, min), sums)) in rows.clone().zip(parameters) {
+                        let min = row_parameter(min, row, "minimum")?;
+                        worker.terms.push(term(row_parameter(scale, row, "scale")?, min, sums));
                     }
-                };
-                worker.terms.push(RowTerms::of_codes(metric, dim, scale, min, *sums));
+                }
             }
             self.closely(rows, &queries.offset, queries, worker, |row, values| {
                 let (row, out) = (row..row + 1, bytemuck::cast_slice_mut(values));
@@ -457,8 +460,9 @@ impl Scanned<'_> {
             }
             worker.terms.clear();
             let of_rows = worker.code_sums.iter().zip(worker.along_centre.as_chunks().0);
-            for (row, (sums, along)) in rows.clone().zip(of_rows) {
-                let scale = row_parameter(sources.rows_of(1, row..row + 1), row, "scale")?;
+            let scales = sources.rows_of(1, rows.clone()).as_chunks::<4>().0;
+            for ((row, scale), (sums, along)) in rows.clone().zip(scales).zip(of_rows) {
+                let scale = row_parameter(scale, row, "scale")?;
                 let scale = f64::from(scale) * rotation.block() as f64;
                 let terms = RowTerms::of_levels(metric, dim, line, scale, *sums, &of_chunk.centre, *along);
                 worker.terms.push(terms);

@@ -38,6 +38,7 @@ pub fn affine_u8_dims(src: &[u8], scale: &[f32], min: &[f32], dst: &mut [f32]) {
 ///
 /// # Panics
 /// These are not four bytes.
+#[inline]
 pub fn row_parameter(bytes: &[u8], row: u32, what: &'static str) -> Result<f32, PayloadError> {
     let value = f32::from_le_bytes(bytes.try_into().expect("four bytes"));
     if value.is_finite() {

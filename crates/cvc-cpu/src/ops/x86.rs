@@ -39,7 +39,7 @@ pub(crate) fn load_256(bytes: &[u8; 32]) -> __m256i {
 /// Loads 8 values.
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(super) fn load_f32x8(values: &[f32; 8]) -> __m256 {
+pub(crate) fn load_f32x8(values: &[f32; 8]) -> __m256 {
     // SAFETY: the reference is good for 8 f32, and the load needs no alignment.
     unsafe { _mm256_loadu_ps(values.as_ptr()) }
 }

@@ -106,12 +106,14 @@ impl RowTerms {
                 spread: 0.0,
                 slack: error * length,
                 length,
+                inverse: 1.0 / length,
                 length_error: error,
             },
         )
     }
 
     /// Of a row of `dim` codes that decode to `scale * code + min`.
+    #[inline]
     pub(super) fn of_codes(metric: Metric, dim: usize, scale: f32, min: f32, sums: CodeSums) -> RowTerms {
         let (d, s, m) = (dim as f64, f64::from(scale), f64::from(min));
         let (sum, squares) = (f64::from(sums.sum), f64::from(sums.squares));
@@ -125,13 +127,17 @@ impl RowTerms {
         }
         let largest = (s.abs() * 255.0 + m.abs()) * root;
         let length = (s * s * squares + 2.0 * s * m * sum + d * m * m).max(0.0).sqrt();
-        // Decoding rounds; and where the three terms cancel, so does f64.
-        let length_error = largest / length / f64::from(1u32 << 22);
         if metric != Metric::Dot && (length < largest / 1024.0 || length == 0.0) {
             return RowTerms::UNKNOWN;
         }
+        let inverse = 1.0 / length;
+        // Decoding rounds; and where the three terms cancel, so does f64.
+        let length_error = largest * inverse / f64::from(1u32 << 22);
         let slack = magnitude / f64::from(1u32 << 19);
-        terms(metric, Parts { product: s, offset: m, spread: s.abs() * around, slack, length, length_error })
+        terms(
+            metric,
+            Parts { product: s, offset: m, spread: s.abs() * around, slack, length, inverse, length_error },
+        )
     }
 }
 
@@ -223,17 +229,20 @@ struct Parts {
     spread: f64,
     slack: f64,
     length: f64,
+    /// One over the length.
+    inverse: f64,
     /// As a part of the length.
     length_error: f64,
 }
 
+#[inline]
 #[expect(clippy::cast_possible_truncation, reason = "the slack covers what is rounded")]
 fn terms(metric: Metric, parts: Parts) -> RowTerms {
-    let Parts { product, offset, spread, slack, length, length_error } = parts;
+    let Parts { product, offset, spread, slack, length, inverse, length_error } = parts;
     let (by, more, fixed) = match metric {
         Metric::Dot => (1.0, 0.0, 0.0),
         // The product is at most `|q| |x|`, so that is what an error of the length makes of it.
-        Metric::Cosine => (1.0 / length, 2.0 * length_error + 1e-6, 0.0),
+        Metric::Cosine => (inverse, 2.0 * length_error + 1e-6, 0.0),
         _ => {
             let square = length * length;
             (2.0, 0.0, -square + square * (2.0 * length_error + 2e-6))

@@ -217,7 +217,15 @@ impl RowTerms {
         let slack = magnitude / f64::from(1u32 << 17);
         terms(
             metric,
-            Parts { product: f, offset: 1.0, spread: f.abs() * levels, slack, length, length_error },
+            Parts {
+                product: f,
+                offset: 1.0,
+                spread: f.abs() * levels,
+                slack,
+                length,
+                inverse: 1.0 / length,
+                length_error,
+            },
         )
     }
 }

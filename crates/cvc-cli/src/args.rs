@@ -64,7 +64,7 @@ pub(crate) struct PackArgs {
     /// The file to write. It appears whole or not at all, and replaces one of that name.
     #[arg(short, long, value_name = "OUT.cvc")]
     pub(crate) output: PathBuf,
-    /// How to encode the inputs: raw, fp16, bf16, int8, zstd, gzip, lossless (layout native); fp16, int8 (v0, v1, v2),
+    /// How to encode the inputs: raw, fp16, bf16, int8, int4, bit1, zstd, gzip, lossless (layout native); fp16, int8 (v0, v1, v2),
     /// lossless (v1), none (v2). By default fp16 for floats, and raw for anything else (v2: none; v0, v1: fp16).
     /// ARRAY=CODEC is for an array of --add, which is stored exactly unless that says otherwise.
     #[arg(long, value_name = "[ARRAY=]CODEC", value_parser = NonEmptyStringValueParser::new())]
@@ -76,7 +76,7 @@ pub(crate) struct PackArgs {
     /// Which values share a range in codec int8: those of a row (the default), of a dim or of a chunk.
     #[arg(long, value_enum)]
     pub(crate) scope: Option<ScopeArg>,
-    /// What becomes of values that the codec cannot represent (NaN and infinities for int8, overflow for fp16): by
+    /// What becomes of values that the codec cannot represent (NaN and infinities for int8, int4 and bit1, overflow for fp16): by
     /// default they are refused.
     #[arg(long, value_enum)]
     pub(crate) nonfinite: Option<NonFiniteArg>,

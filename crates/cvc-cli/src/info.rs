@@ -47,6 +47,7 @@ pub(crate) fn describe(reader: &Reader) -> Value {
             "block_rows": block_rows(index),
             "stored_len": index.stored_len(),
             "ratio": decoded_len(array).and_then(|len| ratio(index.stored_len(), len)),
+            "bytes_per_value": bytes_per_value(array),
             "loss": array.loss().map(loss_json),
             "provenance": index.provenance.as_ref().map(strict),
         })
@@ -72,6 +73,14 @@ pub(crate) fn describe(reader: &Reader) -> Value {
 fn decoded_len(array: Array<'_>) -> Option<u64> {
     let size = array.dtype().ok()?.size() as u64;
     Some(array.rows().saturating_mul(u64::from(array.dim())).saturating_mul(size))
+}
+
+/// What a value takes in the file, parameters, heads and padding included, to three digits after the point; `None` for strings, and
+/// where there are no values.
+fn bytes_per_value(array: Array<'_>) -> Option<f64> {
+    array.dtype().ok()?;
+    let values = array.rows().saturating_mul(u64::from(array.dim()));
+    (values > 0).then(|| (array.index().stored_len() as f64 / values as f64 * 1e3).round() / 1e3)
 }
 
 fn params(array: &ArrayIndex) -> Value {
@@ -173,6 +182,9 @@ fn describe_array(reader: &Reader, array: Array<'_>) -> Vec<String> {
     }
     if let Some(len) = decoded_len(array).filter(|len| *len > 0) {
         stored += &format!(", {}", compared(index.stored_len(), len));
+        if let Some(bytes) = bytes_per_value(array) {
+            stored += &format!(", {bytes} bytes a value");
+        }
     }
     let mut lines = vec![format!("{what}, {codec}"), stored];
     match array.loss() {

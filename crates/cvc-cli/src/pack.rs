@@ -164,7 +164,8 @@ fn check_layout(args: &PackArgs, layout: Layout) -> Result<(), Failure> {
 
 /// What the library is to write.
 fn write_options(args: &PackArgs, layout: Layout, sources: &[Source]) -> Result<WriteOptions, Failure> {
-    let is_lossy = |source: &Source| ["int8", "fp16", "bf16"].contains(&source.codec.as_str());
+    let is_lossy =
+        |source: &Source| ["int8", "int4", "bit1", "fp16", "bf16"].contains(&source.codec.as_str());
     if let Some(scope) = args.scope
         && sources.iter().all(|source| source.codec != "int8")
     {
@@ -174,7 +175,8 @@ fn write_options(args: &PackArgs, layout: Layout, sources: &[Source]) -> Result<
     if let Some(nonfinite) = args.nonfinite
         && !sources.iter().any(is_lossy)
     {
-        let problem = "only codecs int8, fp16 and bf16 cannot represent every value; leave it out";
+        let problem =
+            "only codecs int8, int4, bit1, fp16 and bf16 cannot represent every value; leave it out";
         return Err(wrong("--nonfinite", nonfinite.name(), problem));
     }
     let mut options = WriteOptions::new(layout).metadata(object("--meta", &args.meta)?)?;

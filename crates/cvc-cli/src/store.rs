@@ -58,7 +58,7 @@ enum StoreCommand {
         store: PathBuf,
         array: String,
         input: PathBuf,
-        /// raw, lossless, fp16, bf16, int8, zstd or gzip.
+        /// raw, lossless, fp16, bf16, int8, int4, bit1, zstd or gzip.
         #[arg(long, default_value = "raw")]
         codec: String,
         /// Which values share their scale (codec int8).

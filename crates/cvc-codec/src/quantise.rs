@@ -44,6 +44,10 @@ pub struct Quantiser<'a> {
 pub struct Scratch {
     before: Vec<[f32; ROWS]>,
     after: Vec<[f32; ROWS]>,
+    /// One row, its levels and its codes.
+    row: Vec<f32>,
+    levels: Vec<f32>,
+    codes: Vec<u8>,
 }
 
 /// Magnitudes of levels, and the thresholds between them.
@@ -82,36 +86,27 @@ pub fn quantise(
     let factors = exponents.map(|exponent| f32::from_bits((254 - exponent) << 23));
     rotate(rotation, factors, scratch);
 
-    let values = &scratch.after[..];
-    let dim = f64_of(dim);
-    let (products, squares, thresholds) = match quantiser.codes {
-        RotatedCodes::Bit1 => (sums(values, |a| f64::from(a.abs())), [dim; ROWS], [[0.0; ROWS]; THRESHOLDS]),
-        RotatedCodes::Int4 => {
-            let squares = sums(values, |value| f64::from(value) * f64::from(value));
-            let start =
-                squares.map(|square| if square > 0.0 { (square / dim).sqrt() / INT4_UNIT } else { 1.0 });
-            let mut thresholds = thresholds_of(start);
-            let mut fitted = fit(values, &thresholds);
-            for _ in 0..2 {
-                thresholds = thresholds_of(core::array::from_fn(|row| match fitted.0[row] {
-                    0.0 => 1.0,
-                    product => product / fitted.1[row],
-                }));
-                fitted = fit(values, &thresholds);
-            }
-            (fitted.0, fitted.1, thresholds)
-        }
-    };
-    let block_log = u64::from(rotation.block().trailing_zeros());
-    for (row, scale) in scales.iter_mut().enumerate() {
-        // 2^(e - 2k), a normal f64.
-        let power = f64::from_bits((u64::from(exponents[row]) + 1023 - 127 - 2 * block_log) << 52);
-        *scale = round_f32(products[row] / squares[row] * power);
-    }
+    let Scratch { after, row, levels, codes: of_row, .. } = scratch;
     let width = codes.len() / scales.len();
-    match quantiser.codes {
-        RotatedCodes::Int4 => write_nibbles(values, &thresholds, codes, width),
-        RotatedCodes::Bit1 => write_bits(values, codes, width),
+    let block_log = u64::from(rotation.block().trailing_zeros());
+    for (at, (scale, codes)) in scales.iter_mut().zip(codes.chunks_exact_mut(width)).enumerate() {
+        row.clear();
+        row.extend(after.iter().map(|values| values[at]));
+        let ratio = match quantiser.codes {
+            RotatedCodes::Bit1 => {
+                write_bits(row, codes);
+                sum(row, |value| f64::from(value.abs())) / f64_of(dim)
+            }
+            RotatedCodes::Int4 => {
+                let (ratio, thresholds) = fit(row, levels);
+                of_row.resize(dim, 0);
+                write_nibbles(row, &thresholds, of_row, codes);
+                ratio
+            }
+        };
+        // 2^(e - 2k), a normal f64.
+        let power = f64::from_bits((u64::from(exponents[at]) + 1023 - 127 - 2 * block_log) << 52);
+        *scale = round_f32(ratio * power);
     }
     most.iter().take(scales.len()).position(|most| most.is_infinite())
 }
@@ -142,7 +137,7 @@ fn differences(rows: [&[f32]; ROWS], centre: &[f32], into: &mut Vec<PerRow<f32>>
 /// [`Rotation::rotate`] without the division, of rows that are multiplied by `factors` first: from `before` to `after`.
 #[inline(always)]
 fn rotate(rotation: &Rotation, factors: PerRow<f32>, scratch: &mut Scratch) {
-    let Scratch { before, after } = scratch;
+    let Scratch { before, after, .. } = scratch;
     after.resize(before.len(), [0.0; ROWS]);
     for (values, sign) in before.iter_mut().zip(rotation.signs(0)) {
         for row in 0..ROWS {
@@ -155,119 +150,119 @@ fn rotate(rotation: &Rotation, factors: PerRow<f32>, scratch: &mut Scratch) {
     after.chunks_exact_mut(rotation.block()).for_each(hadamard);
 }
 
-/// The sums of what `of` makes of the values of each row.
+/// The sum of what `of` makes of the values of a row.
 #[inline(always)]
-fn sums(values: &[PerRow<f32>], of: impl Fn(f32) -> f64) -> PerRow<f64> {
-    let mut lanes = [[0.0; ROWS]; LANES];
-    let (fours, rest) = values.as_chunks::<LANES>();
-    let mut add = |lane: usize, values: &PerRow<f32>| {
-        for row in 0..ROWS {
-            lanes[lane][row] += of(values[row]);
-        }
-    };
+fn sum(row: &[f32], of: impl Fn(f32) -> f64) -> f64 {
+    let mut lanes = [0.0; LANES];
+    let (fours, rest) = row.as_chunks::<LANES>();
     for four in fours {
-        for (lane, values) in four.iter().enumerate() {
-            add(lane, values);
+        for lane in 0..LANES {
+            lanes[lane] += of(four[lane]);
         }
     }
-    for (lane, values) in rest.iter().enumerate() {
-        add(lane, values);
+    for (lane, value) in lanes.iter_mut().zip(rest) {
+        *lane += of(*value);
     }
-    total(&lanes)
+    total(lanes)
 }
 
 #[inline(always)]
-fn total(lanes: &[PerRow<f64>; LANES]) -> PerRow<f64> {
-    core::array::from_fn(|row| (lanes[0][row] + lanes[2][row]) + (lanes[1][row] + lanes[3][row]))
+fn total(lanes: [f64; LANES]) -> f64 {
+    (lanes[0] + lanes[2]) + (lanes[1] + lanes[3])
 }
 
-/// The thresholds in units of f, which is rounded.
+/// The quotient of the sum of |y * l| and the sum of l * l for the last levels of a row, and the thresholds that gave those.
 #[inline(always)]
-fn thresholds_of(units: PerRow<f64>) -> [PerRow<f32>; THRESHOLDS] {
-    let units = units.map(round_f32);
-    core::array::from_fn(|at| {
-        let (lower, upper) = (INT4_LEVELS[MAGNITUDES + at], INT4_LEVELS[MAGNITUDES + at + 1]);
-        let threshold = (f32::from(lower) + f32::from(upper)) / 2.0;
-        units.map(|unit| threshold * unit)
-    })
+fn fit(row: &[f32], levels: &mut Vec<f32>) -> (f64, [f32; THRESHOLDS]) {
+    levels.resize(row.len(), 0.0);
+    let squares = sum(row, |value| f64::from(value) * f64::from(value));
+    let mut unit = (squares / f64_of(row.len())).sqrt() / INT4_UNIT;
+    let mut thresholds = [0.0; THRESHOLDS];
+    for _ in 0..3 {
+        thresholds = thresholds_of(unit);
+        magnitudes(row, &thresholds, levels);
+        let (product, square) = products(row, levels);
+        unit = product / square;
+    }
+    (unit, thresholds)
 }
 
-/// For each row the sum of |y * l| and the sum of l * l, which is exact in any order.
+/// The thresholds in units of `unit`, which is rounded.
 #[inline(always)]
-fn fit(values: &[PerRow<f32>], thresholds: &[PerRow<f32>; THRESHOLDS]) -> (PerRow<f64>, PerRow<f64>) {
-    let (mut products, mut squares) = ([[0.0; ROWS]; LANES], [0f64; ROWS]);
-    let mut add = |lane: usize, values: &PerRow<f32>| {
-        let magnitudes = values.map(f32::abs);
-        let mut levels = [f32::from(INT4_LEVELS[MAGNITUDES]); ROWS];
-        for (at, thresholds) in thresholds.iter().enumerate() {
-            let (lower, upper) = (INT4_LEVELS[MAGNITUDES + at], INT4_LEVELS[MAGNITUDES + at + 1]);
-            let step = f32::from(upper) - f32::from(lower);
-            for row in 0..ROWS {
-                levels[row] += if magnitudes[row] >= thresholds[row] { step } else { 0.0 };
-            }
+fn thresholds_of(unit: f64) -> [f32; THRESHOLDS] {
+    let unit = if unit == 0.0 { 1.0 } else { round_f32(unit) };
+    core::array::from_fn(|at| (magnitude(at) + magnitude(at + 1)) / 2.0 * unit)
+}
+
+/// The magnitudes of levels, which ascend.
+#[inline(always)]
+fn magnitude(at: usize) -> f32 {
+    f32::from(INT4_LEVELS[MAGNITUDES + at])
+}
+
+/// The magnitude of the level of each value.
+#[inline(always)]
+fn magnitudes(row: &[f32], thresholds: &[f32; THRESHOLDS], levels: &mut [f32]) {
+    for (value, level) in row.iter().zip(levels) {
+        let mut sum = magnitude(0);
+        for (at, threshold) in thresholds.iter().enumerate() {
+            sum += if value.abs() >= *threshold { magnitude(at + 1) - magnitude(at) } else { 0.0 };
         }
-        for row in 0..ROWS {
-            products[lane][row] += f64::from(magnitudes[row]) * f64::from(levels[row]);
-            squares[row] += f64::from(levels[row] * levels[row]);
+        *level = sum;
+    }
+}
+
+/// The sum of |y * l|, and that of l * l, which is exact in any order.
+#[inline(always)]
+fn products(row: &[f32], levels: &[f32]) -> (f64, f64) {
+    let (mut products, mut squares) = ([0.0; LANES], [0.0; LANES]);
+    let (values, values_rest) = row.as_chunks::<LANES>();
+    let (levels, levels_rest) = levels.as_chunks::<LANES>();
+    let mut add = |values: [f64; LANES], levels: [f64; LANES]| {
+        for lane in 0..LANES {
+            products[lane] += values[lane].abs() * levels[lane];
+        }
+        for lane in 0..LANES {
+            squares[lane] += levels[lane] * levels[lane];
         }
     };
-    let (fours, rest) = values.as_chunks::<LANES>();
-    for four in fours {
-        for (lane, values) in four.iter().enumerate() {
-            add(lane, values);
-        }
+    for (values, levels) in values.iter().zip(levels) {
+        add(values.map(f64::from), levels.map(f64::from));
     }
-    for (lane, values) in rest.iter().enumerate() {
-        add(lane, values);
+    // Zeros change no sum.
+    let (mut values, mut levels) = ([0.0; LANES], [0.0; LANES]);
+    for (lane, (value, level)) in values_rest.iter().zip(levels_rest).enumerate() {
+        (values[lane], levels[lane]) = (f64::from(*value), f64::from(*level));
     }
-    (total(&products), squares)
+    add(values, levels);
+    (total(products), total(squares))
 }
 
-/// Writes codes of four bits, rows of `width` bytes.
+/// Writes codes of four bits.
 #[inline(always)]
-fn write_nibbles(
-    values: &[PerRow<f32>],
-    thresholds: &[PerRow<f32>; THRESHOLDS],
-    codes: &mut [u8],
-    width: usize,
-) {
-    let nibbles = |values: &PerRow<f32>| {
-        let mut above = [0u32; ROWS];
-        for thresholds in thresholds {
-            for row in 0..ROWS {
-                above[row] += u32::from(values[row].abs() >= thresholds[row]);
-            }
+fn write_nibbles(row: &[f32], thresholds: &[f32; THRESHOLDS], of_row: &mut [u8], codes: &mut [u8]) {
+    for (value, code) in row.iter().zip(&mut *of_row) {
+        let mut above = 0u32;
+        for threshold in thresholds {
+            above += u32::from(value.abs() >= *threshold);
         }
-        let code = |row: usize| if values[row] >= 0.0 { 8 + above[row] } else { 7 - above[row] };
-        core::array::from_fn::<u32, ROWS, _>(code)
-    };
-    for (at, pair) in values.chunks(2).enumerate() {
-        let mut bytes = nibbles(&pair[0]);
-        if let Some(upper) = pair.get(1) {
-            let upper = nibbles(upper);
-            for row in 0..ROWS {
-                bytes[row] |= upper[row] << 4;
-            }
-        }
-        for (row, byte) in codes.chunks_exact_mut(width).zip(bytes) {
-            row[at] = byte.to_le_bytes()[0];
-        }
+        *code = if *value >= 0.0 { 8 + above } else { 7 - above }.to_le_bytes()[0];
+    }
+    let (pairs, rest) = of_row.as_chunks::<2>();
+    for ([lower, upper], byte) in pairs.iter().zip(&mut *codes) {
+        *byte = lower | upper << 4;
+    }
+    if let ([last], Some(byte)) = (rest, codes.last_mut()) {
+        *byte = *last;
     }
 }
 
-/// Writes codes of one bit, rows of `width` bytes.
+/// Writes codes of one bit.
 #[inline(always)]
-fn write_bits(values: &[PerRow<f32>], codes: &mut [u8], width: usize) {
-    for (at, eight) in values.chunks(8).enumerate() {
-        let mut bytes = [0u32; ROWS];
-        for (bit, values) in eight.iter().enumerate() {
-            for row in 0..ROWS {
-                bytes[row] |= u32::from(values[row] >= 0.0) << bit;
-            }
-        }
-        for (row, byte) in codes.chunks_exact_mut(width).zip(bytes) {
-            row[at] = byte.to_le_bytes()[0];
-        }
+fn write_bits(row: &[f32], codes: &mut [u8]) {
+    for (values, byte) in row.chunks(8).zip(codes) {
+        let bits = (0..).zip(values).map(|(bit, value)| u8::from(*value >= 0.0) << bit);
+        *byte = bits.fold(0, |byte, bit| byte | bit);
     }
 }
 

@@ -363,7 +363,7 @@ impl CpuBackend {
             Load::Rotated { codes, rotation, centre } => {
                 let work = ops::rotated::Work { codes: *codes, rotation, centre };
                 let (codes, out) = ((source(0), source(1)), cast_slice_mut(out));
-                ops::rotated::rotated(self.level, stores, work, rows.start, codes, dims, rotated, out)?;
+                ops::rotated::rotated(self.level, work, rows.start, codes, dims, rotated, out)?;
             }
             _ if plan.rows_are_alike() && dims.len() == stride => {
                 let values = 0..rows.len() * stride;

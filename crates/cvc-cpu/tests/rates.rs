@@ -513,3 +513,51 @@ fn large_chunks(rows: u32, dim: u32) -> Vec<LargeChunk> {
     };
     kinds.map(chunk).into()
 }
+
+/// What `ops/rotated.rs` quotes: decoding and encoding of `int4` and `bit1`.
+#[test]
+#[ignore = "it measures"]
+fn rates_of_rotated_rows() {
+    use cvc_codec::ops::rotated::RotatedCodes;
+    use cvc_codec::quantise::{self, Quantiser};
+    use cvc_codec::{Loops, Rotation};
+    use cvc_cpu::CpuLoops;
+
+    for codes in [RotatedCodes::Int4, RotatedCodes::Bit1] {
+        for dim in [100, 300, 384, 768, 1536] {
+            let rotation = Rotation::new(dim);
+            let width = usize::try_from(codes.row_len(dim as u64)).unwrap();
+            let centre: Vec<f32> = (0..dim).map(|at| (at as f32 * 0.37).sin()).collect();
+            let mut state = 1u64;
+            let mut byte = || {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                state.to_le_bytes()[5]
+            };
+            for value_count in if dim == 768 { vec![65_536, 25_000_000] } else { vec![65_536] } {
+                let rows = value_count / dim / 16 * 16;
+                let src: Vec<u8> = (0..rows * width).map(|_| byte()).collect();
+                let scales: Vec<u8> = (0..rows).flat_map(|_| 1e-3f32.to_le_bytes()).collect();
+                let work = ops::rotated::Work { codes, rotation: &rotation, centre: &centre };
+                let (mut scratch, mut out) = (ops::rotated::Scratch::default(), vec![1f32; rows * dim]);
+                for level in Level::available() {
+                    let rate = rate(rows * dim, || {
+                        let parts = (&src[..], &scales[..]);
+                        ops::rotated::rotated(level, work, 0, parts, 0..dim, &mut scratch, &mut out).unwrap();
+                    });
+                    println!("{codes:?} {dim} {value_count} {level}: {rate:.2} GB/s of f32");
+                }
+            }
+            let values: Vec<f32> = (0..8 * dim).map(|_| f32::from(byte()) - 128.0).collect();
+            let (mut bytes, mut scales) = (vec![0; 8 * width], [0f32; 8]);
+            for level in Level::available() {
+                let loops = CpuLoops::with_level(level);
+                let mut scratch = quantise::Scratch::default();
+                let quantiser = Quantiser { codes, rotation: &rotation, centre: &centre };
+                let rate = rate(8 * dim, || {
+                    loops.quantise(quantiser, black_box(&values), &mut scratch, &mut bytes, &mut scales);
+                });
+                println!("{codes:?} {dim} encode {level}: {rate:.2} GB/s of f32");
+            }
+        }
+    }
+}

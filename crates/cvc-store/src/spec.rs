@@ -22,7 +22,7 @@ pub struct ArraySpec {
 
 impl ArraySpec {
     /// Rows of values; `inner` is the shape of a row: `[dim]` for a matrix, `[]` for a list of scalars. `codec` is one of those
-    /// of native files: `raw`, `lossless`, `fp16`, `int8`, ...
+    /// of native files: `raw`, `lossless`, `fp16`, `int8`, `int4`, ...
     pub fn values(dtype: DType, inner: &[u32], codec: &str) -> ArraySpec {
         ArraySpec {
             dtype: dtype.into(),

@@ -27,9 +27,9 @@ use crate::buffer::{QUAD, WgpuBuffer};
 use crate::gpu::{Gpu, Mapping, bug, failed};
 use crate::host::{Host, first_error};
 use crate::ops;
-use crate::pipelines::Pipelines;
+use crate::pipelines::{Form, Pipelines, Shader};
 use crate::ring::{Idle, READBACK_LEN, Ring, SLOT_LEN};
-use crate::shaders::frame;
+use crate::shaders::{self, frame};
 use crate::stages::{self, HEADER_LEN, Room, Stage};
 
 /// Bytes that a stage makes at most, unless a row is longer.
@@ -129,10 +129,6 @@ impl Backend for WgpuBackend {
     }
 
     fn supports(&self, plan: &DecodePlan) -> Result<(), Unsupported> {
-        if let Load::Rotated { .. } = plan.load() {
-            let reason = "no shader turns rows back yet: decode on the cpu";
-            return Err(Unsupported::new(DeviceKind::Wgpu, plan.load().name(), reason));
-        }
         let (fixed, row) = ops::need(plan);
         let encoded = HEADER_LEN + fixed + row;
         let decoded = u64::from(plan.dim()) * plan.out().size() as u64;
@@ -176,6 +172,7 @@ impl Backend for WgpuBackend {
                 dst,
                 ring: Ring::new(&self.gpu, &self.idle, room.slot_len),
                 damage: None,
+                turned: None,
                 host: Host::default(),
             };
             let outcome = stages.iter().try_for_each(|stage| run.stage(stage));
@@ -281,6 +278,8 @@ struct Run<'r> {
     dst: &'r WgpuBuffer,
     ring: Ring<'r>,
     damage: Option<Damage>,
+    /// Integers of rotated rows after each round, and bytes of each.
+    turned: Option<(u64, [wgpu::Buffer; 2])>,
     host: Host,
 }
 
@@ -310,33 +309,51 @@ impl Run<'_> {
         if matches!(stage.pieces[0].plan.load(), Load::DictPlanes) {
             self.damage.get_or_insert_with(|| Damage::new(&gpu.device));
         }
-        let entries: Vec<_> = shader
-            .bindings
-            .iter()
-            .map(|binding| {
-                let (buffer, offset, len) = match binding.name {
-                    "encoded" => (&slot.encoded, 0, used),
-                    "decoded" => (self.dst.buffer(), place.offset, place.len),
-                    "damaged" => {
-                        let damage = self.damage.as_ref().expect("made for the only op that binds it");
-                        (&damage.flag, 0, Damage::LEN)
-                    }
-                    other => unreachable!("no shader binds {other}"),
-                };
-                let resource = wgpu::BufferBinding { buffer, offset, size: NonZero::new(len) };
-                wgpu::BindGroupEntry {
-                    binding: binding.number,
-                    resource: wgpu::BindingResource::Buffer(resource),
-                }
-            })
-            .collect();
-        let bind_group = gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
-            label: Some(shader.name),
-            layout: &pipeline.get_bind_group_layout(0),
-            entries: &entries,
-        });
+        let is_rotated = matches!(stage.pieces[0].plan.load(), Load::Rotated { .. });
+        if is_rotated && self.turned.as_ref().is_none_or(|(len, _)| *len < stage.len) {
+            // As long as what is read for any stage but that of one long row, see `ops::need`.
+            let len = stage.len.max(self.backend.room().slot_len).next_multiple_of(4);
+            self.turned = Some((len, [(); 2].map(|()| turned_buffer(&gpu.device, len))));
+        }
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
         encoder.copy_buffer_to_buffer(&slot.upload, 0, &slot.encoded, 0, used);
+        if let (true, Some((len, turned))) = (is_rotated, &self.turned) {
+            let most = self.backend.limits.max_compute_workgroups_per_dimension;
+            for (round, before, after) in [(0, &turned[1], &turned[0]), (1, &turned[0], &turned[1])] {
+                let shader = &shaders::UNROTATE;
+                let form =
+                    Form { op: shader.name, unit_bits: 32, narrow_to: 0, planes: 0, round: Some(round) };
+                let pipeline = self.backend.pipelines.get(&gpu.device, shader, form);
+                let of_name = |name: &str| match name {
+                    "encoded" => (&slot.encoded, 0, used),
+                    "before" => (before, 0, *len),
+                    "after" => (after, 0, *len),
+                    other => unreachable!("no shader binds {other}"),
+                };
+                let bind_group = bind(&gpu.device, shader, &pipeline, of_name);
+                let mut pass = encoder.begin_compute_pass(&Default::default());
+                pass.set_pipeline(&pipeline);
+                pass.set_bind_group(0, &bind_group, &[]);
+                // They take turns until all is done.
+                let groups =
+                    u32::try_from((stage.len / (4 * u64::from(ops::TURN))).max(1)).unwrap_or(u32::MAX);
+                pass.dispatch_workgroups(groups.min(most), 1, 1);
+            }
+        }
+        let of_name = |name: &str| match name {
+            "encoded" => (&slot.encoded, 0, used),
+            "decoded" => (self.dst.buffer(), place.offset, place.len),
+            "damaged" => {
+                let damage = self.damage.as_ref().expect("made for the only op that binds it");
+                (&damage.flag, 0, Damage::LEN)
+            }
+            "turned" => {
+                let (len, turned) = self.turned.as_ref().expect("made for the only op that binds it");
+                (&turned[1], 0, *len)
+            }
+            other => unreachable!("no shader binds {other}"),
+        };
+        let bind_group = bind(&gpu.device, shader, &pipeline, of_name);
         {
             let mut pass = encoder.begin_compute_pass(&Default::default());
             pass.set_pipeline(&pipeline);
@@ -349,6 +366,42 @@ impl Run<'_> {
         self.ring.submitted(slot, submission);
         Ok(())
     }
+}
+
+/// Binds what `of_name` says to each binding of a shader: a buffer, an offset and a length.
+fn bind<'b>(
+    device: &wgpu::Device,
+    shader: &Shader,
+    pipeline: &wgpu::ComputePipeline,
+    of_name: impl Fn(&str) -> (&'b wgpu::Buffer, u64, u64),
+) -> wgpu::BindGroup {
+    let entries: Vec<_> = shader
+        .bindings
+        .iter()
+        .map(|binding| {
+            let (buffer, offset, len) = of_name(binding.name);
+            let resource = wgpu::BufferBinding { buffer, offset, size: NonZero::new(len) };
+            wgpu::BindGroupEntry {
+                binding: binding.number,
+                resource: wgpu::BindingResource::Buffer(resource),
+            }
+        })
+        .collect();
+    device.create_bind_group(&wgpu::BindGroupDescriptor {
+        label: Some(shader.name),
+        layout: &pipeline.get_bind_group_layout(0),
+        entries: &entries,
+    })
+}
+
+/// A buffer of integers that stays on the device.
+fn turned_buffer(device: &wgpu::Device, len: u64) -> wgpu::Buffer {
+    device.create_buffer(&wgpu::BufferDescriptor {
+        label: Some("cvc turned"),
+        size: len.next_multiple_of(4),
+        usage: BufferUsages::STORAGE,
+        mapped_at_creation: false,
+    })
 }
 
 /// Where shaders say that a payload is damaged.

@@ -30,7 +30,7 @@ impl Host {
         view: wgpu::BufferViewMut,
         src: &dyn Payloads,
     ) -> Result<u64, DecodeError> {
-        let mut packer = Packer::new(view, stage.pieces.len());
+        let mut packer = Packer::new(view, &stage.pieces);
         let mut order: Vec<(usize, u32)> = Vec::with_capacity(stage.pieces.len());
         let mut units_before = 0;
         for (index, piece) in stage.pieces.iter().enumerate() {

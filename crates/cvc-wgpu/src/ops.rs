@@ -22,7 +22,7 @@ pub(crate) fn shader(load: &Load) -> &'static Shader {
         Load::WidenBf16 => &shaders::WIDEN_BF16,
         Load::AffineU8(Affine::Chunk { .. } | Affine::Dim { .. } | Affine::Row) => &shaders::AFFINE_U8,
         Load::LutU8(_) => &shaders::LUT_U8,
-        Load::Rotated { .. } => unreachable!("`supports` refuses it"),
+        Load::Rotated { .. } => &shaders::ROTATED,
         Load::JoinPlanes { .. } => &shaders::JOIN_PLANES,
         Load::DictPlanes => &shaders::DICT_PLANES,
     }
@@ -46,7 +46,7 @@ pub(crate) fn form(plan: &DecodePlan) -> Form {
         | Load::DictPlanes => 0,
     };
     let unit_bits = u8::try_from(unit_len(plan) * 8).expect("at most 32");
-    Form { op: shader(plan.load()).name, unit_bits, narrow_to, planes }
+    Form { op: shader(plan.load()).name, unit_bits, narrow_to, planes, round: None }
 }
 
 /// Bytes of a unit of the destination: of a value, or of a part of a longer one.
@@ -61,18 +61,23 @@ pub(crate) fn need(plan: &DecodePlan) -> (u64, u64) {
         Load::AffineU8(Affine::Chunk { .. }) => 8,
         Load::AffineU8(Affine::Dim { .. }) => 8 * dim,
         Load::LutU8(_) => 4 * 256,
+        // The centre, signs of two rounds, and what values are padded by.
+        Load::Rotated { .. } => 4 * stored_dim + 8 * stored_dim.div_ceil(32) + 4 * u64::from(TURN),
         // Dictionaries, and codes that begin within a byte.
         Load::DictPlanes => 4 * (256 + 4),
         Load::AffineU8(Affine::Row)
         | Load::Copy(_)
         | Load::WidenF16
         | Load::WidenBf16
-        | Load::Rotated { .. }
         | Load::JoinPlanes { .. } => 0,
     };
     let row = match plan.load() {
         // Codes have 8 bits at most.
         Load::DictPlanes => 4 * stored_dim,
+        // Integers of all values are in buffers of their own, which are as long as the slot.
+        Load::Rotated { .. } => {
+            plan.widths().iter().map(|width| u64::from(*width)).sum::<u64>() + 4 * stored_dim
+        }
         _ => plan.widths().iter().map(|width| u64::from(*width)).sum(),
     };
     let padding = 4 * plan.widths().len() as u64;
@@ -85,15 +90,33 @@ pub(crate) struct Packer {
     /// Where the next bytes go; a multiple of 4.
     at: usize,
     records: Vec<[u32; frame::PIECE_WORDS]>,
+    /// Where the integers of each piece begin, if it has rotated rows: in the order of the pieces, each at a multiple of [`TURN`].
+    turned: Vec<u32>,
     /// Where the tables of a plan were put, by its address.
     tables: HashMap<*const DecodePlan, (u32, u32)>,
 }
 
 impl Packer {
-    /// A packer of so many pieces.
-    pub(crate) fn new(view: BufferViewMut, pieces: usize) -> Self {
-        let at = 4 * (frame::HEADER_WORDS + pieces * frame::PIECE_WORDS);
-        Packer { view, at, records: vec![[0; frame::PIECE_WORDS]; pieces], tables: HashMap::new() }
+    /// A packer of these pieces.
+    pub(crate) fn new(view: BufferViewMut, pieces: &[Piece<'_>]) -> Self {
+        let at = 4 * (frame::HEADER_WORDS + pieces.len() * frame::PIECE_WORDS);
+        let mut next = 0;
+        let starts =
+            pieces.iter().filter(|piece| matches!(piece.plan.load(), Load::Rotated { .. })).map(|piece| {
+                let start = next;
+                let values = u64::from(piece.plan.shape().dim) * piece.rows.len() as u64;
+                // All of them fit a buffer as long as the slot: `need`.
+                next += u32::try_from(values.next_multiple_of(u64::from(TURN))).expect("within a slot");
+                start
+            });
+        let turned = starts.collect();
+        Packer {
+            view,
+            at,
+            records: vec![[0; frame::PIECE_WORDS]; pieces.len()],
+            turned,
+            tables: HashMap::new(),
+        }
     }
 
     /// Writes header and records, and says how many bytes of the slot are used: a multiple of 4.
@@ -194,7 +217,22 @@ impl Packer {
                 }
                 self.record(index, units_before, &words);
             }
-            Load::Rotated { .. } => unreachable!("`supports` refuses it"),
+            Load::Rotated { codes, rotation, centre } => {
+                for (row, scale) in piece.rows.clone().zip(rows_of(1).chunks_exact(4)) {
+                    row_parameter(scale, row, "scale")?;
+                }
+                let (rows, scales) = (self.put(rows_of(0)), self.put(rows_of(1)) / 4);
+                let (centre, signs) = self.tables(plan, || {
+                    let signs = [0, 1].into_iter().flat_map(|round| sign_words(rotation.signs(round)));
+                    [floats(centre), words(&signs.collect::<Vec<_>>())]
+                });
+                let block = u32::try_from(rotation.block()).expect("at most 256");
+                let count = u32::try_from(piece.rows.len()).expect("rows of a chunk");
+                // All pieces of a stage are of one op.
+                let (dim, start) = (plan.shape().dim, self.turned[index]);
+                let words = [rows, width(0), scales, centre, signs, dim, block, codes.bits(), start, count];
+                self.record(index, units_before, &words);
+            }
             Load::DictPlanes => unreachable!("it has no sources"),
         }
         Ok(())
@@ -223,6 +261,16 @@ impl Packer {
         }
         self.record(index, units_before, &words);
     }
+}
+
+/// Integers that a workgroup of `unrotate` takes at a time.
+pub(crate) const TURN: u32 = 256;
+
+/// Signs as bits, 1 for plus.
+fn sign_words(signs: &[i16]) -> impl Iterator<Item = u32> {
+    signs
+        .chunks(32)
+        .map(|signs| (0..).zip(signs).fold(0, |word, (bit, sign)| word | u32::from(*sign > 0) << bit))
 }
 
 /// Words as the device reads them.

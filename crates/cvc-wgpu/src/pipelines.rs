@@ -41,6 +41,8 @@ pub(crate) struct Form {
     pub(crate) narrow_to: u8,
     /// Planes of `join_planes`; otherwise 0.
     pub(crate) planes: u8,
+    /// The round of `unrotate`; of an op none.
+    pub(crate) round: Option<u8>,
 }
 
 /// The pipelines made so far.
@@ -99,6 +101,10 @@ fn make(device: &wgpu::Device, shader: &Shader, form: Form) -> wgpu::ComputePipe
         vec![("UNIT_BITS", f64::from(form.unit_bits)), ("NARROW_TO", f64::from(form.narrow_to))];
     if form.planes > 0 {
         constants.push(("PLANES", f64::from(form.planes)));
+    }
+    if let Some(round) = form.round {
+        // It has no frame.
+        constants = vec![("ROUND", f64::from(round))];
     }
     device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
         label,

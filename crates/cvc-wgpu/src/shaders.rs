@@ -58,6 +58,30 @@ pub(crate) static LUT_U8: Shader = Shader {
     ],
 };
 
+pub(crate) static ROTATED: Shader = Shader {
+    name: "rotated",
+    source: include_str!("shaders/rotated.wgsl"),
+    entry: "main",
+    workgroup: [256, 1, 1],
+    bindings: &[
+        Binding { number: 0, name: "encoded", access: Access::Read },
+        Binding { number: 1, name: "decoded", access: Access::ReadWrite },
+        Binding { number: 2, name: "turned", access: Access::Read },
+    ],
+};
+
+pub(crate) static UNROTATE: Shader = Shader {
+    name: "unrotate",
+    source: include_str!("shaders/unrotate.wgsl"),
+    entry: "main",
+    workgroup: [256, 1, 1],
+    bindings: &[
+        Binding { number: 0, name: "encoded", access: Access::Read },
+        Binding { number: 1, name: "before", access: Access::Read },
+        Binding { number: 2, name: "after", access: Access::ReadWrite },
+    ],
+};
+
 pub(crate) static WIDEN_BF16: Shader = Shader {
     name: "widen_bf16",
     source: include_str!("shaders/widen_bf16.wgsl"),

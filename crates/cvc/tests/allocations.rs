@@ -654,6 +654,13 @@ fn metadata_that_lies_is_refused() {
         refused(codec, &array(codec, "f32", "5,2"), "do not lie in the fields and streams that");
     }
     refused("int8", &array("int8", "f32", "5,2"), "codec int8 needs min and scale for each row");
+    for codec in ["int4", "bit1"] {
+        refused(
+            codec,
+            &array(codec, "f32", "5,2"),
+            &format!("codec {codec} needs a centre of four bytes a dim"),
+        );
+    }
     refused(
         "lossless",
         &array("lossless", "f32", "5,2"),
@@ -779,6 +786,41 @@ fn crowded_metadata_costs_a_multiple_of_its_length() {
     assert!(earned("arrays", &by_hand(&[], &format!("{{\"arrays\":[{}]}}", arrays.join(",")))).is_none());
     let too_many = format!("{{\"arrays\":[{}]}}", many("0"));
     refused("arrays", &by_hand(&[], &too_many), "the file's array count is 65537, above the limit of 1024");
+}
+
+#[test]
+fn parameters_of_rotated_rows_that_are_not_finite_are_refused() {
+    let _turn = turn();
+    let floats = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
+    for codec in ["int4", "bit1"] {
+        let file = |params: &[u8], fields: &[(u32, Vec<u8>)]| {
+            by_hand(&[(5, 2, 0, chunk_by_hand(params, fields, &[], 3))], &one_array(codec, "f32", "5,2"))
+        };
+        let codes = || (1, vec![0; 5]);
+        let centre = floats(&[1.0, -2.0]);
+        let scales = |scales: &[f32]| (4, floats(scales));
+        assert!(earned("rows", &file(&centre, &[codes(), scales(&[1.0; 5])])).is_none());
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let lies = file(&centre, &[codes(), scales(&[1.0, 1.0, 1.0, bad, 1.0])]);
+            refused("a scale", &lies, "chunk 0: the payload is damaged: the scale of row 3 is");
+            // Rows before it are what they are.
+            assert!(Reader::from_bytes(lies).unwrap().vectors().unwrap().read::<f32>(0..3).is_ok());
+            let lies = file(&floats(&[1.0, bad]), &[codes(), scales(&[1.0; 5])]);
+            refused("a centre", &lies, "needs a finite centre");
+        }
+        for params in [1, 4, 7, 9, 12, 24] {
+            let lies = file(&vec![0; params], &[codes(), scales(&[1.0; 5])]);
+            refused("parameters", &lies, "needs a centre of four bytes a dim");
+        }
+        refused("no scales", &file(&centre, &[codes()]), "streams that rotated needs");
+        refused(
+            "wide codes",
+            &file(&centre, &[(2, vec![0; 10]), scales(&[1.0; 5])]),
+            "streams that rotated needs",
+        );
+        let lies = file(&centre, &[codes(), scales(&[1.0; 5]), scales(&[1.0; 5])]);
+        refused("three fields", &lies, "streams that rotated needs");
+    }
 }
 
 #[test]

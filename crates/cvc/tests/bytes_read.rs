@@ -99,13 +99,15 @@ const ROWS: usize = 20_000;
 const DIM: usize = 96;
 
 /// How a native file may keep them.
-const KINDS: [(&str, Scope); 9] = [
+const KINDS: [(&str, Scope); 11] = [
     ("raw", Scope::Row),
     ("fp16", Scope::Row),
     ("bf16", Scope::Row),
     ("int8", Scope::Row),
     ("int8", Scope::Dim),
     ("int8", Scope::Chunk),
+    ("int4", Scope::Row),
+    ("bit1", Scope::Row),
     ("lossless", Scope::Row),
     ("zstd", Scope::Row),
     ("gzip", Scope::Row),

@@ -299,19 +299,22 @@ fn single_rows_come_back_in_the_order_asked_for() {
 }
 
 /// The native files of format 1.0. Once released, one is only ever added.
-const NATIVE: [&str; 15] = [
+const NATIVE: [&str; 18] = [
     "bf16",
+    "bit1",
     "dtypes",
     "empty",
     "fp16",
     "from_v1",
     "gzip",
+    "int4",
     "int8_chunk",
     "int8_dim",
     "int8_row",
     "lossless",
     "raw",
     "saturate",
+    "saturate_rotated",
     "strings",
     "table",
     "zstd",
@@ -323,12 +326,13 @@ fn native_file(name: &str) -> Vec<u8> {
     match name {
         "empty" => Writer::in_memory(native()).unwrap().finish_bytes().unwrap(),
         "raw" | "lossless" | "zstd" | "gzip" => values_file(name, &floats, Scope::Row, true),
-        "fp16" | "bf16" => values_file(name, &floats, Scope::Row, false),
+        "fp16" | "bf16" | "int4" | "bit1" => values_file(name, &floats, Scope::Row, false),
         "int8_row" => values_file("int8", &floats, Scope::Row, false),
         "int8_dim" => values_file("int8", &floats, Scope::Dim, false),
         "int8_chunk" => values_file("int8", &floats, Scope::Chunk, false),
         "dtypes" => values_file("raw", &DType::ALL, Scope::Row, true),
-        "saturate" => saturate_file(),
+        "saturate" => saturate_file(&["fp16", "bf16", "int8"]),
+        "saturate_rotated" => saturate_file(&["int4", "bit1"]),
         "strings" => strings_file(),
         "table" => table_file(),
         "from_v1" => {
@@ -400,7 +404,7 @@ fn values_file(codec: &str, dtypes: &[DType], scope: Scope, odd: bool) -> Vec<u8
 }
 
 /// What codecs make of values that they cannot represent.
-fn saturate_file() -> Vec<u8> {
+fn saturate_file(codecs: &[&str]) -> Vec<u8> {
     let values = [
         1.0,
         f32::NAN,
@@ -416,12 +420,12 @@ fn saturate_file() -> Vec<u8> {
         1e-45,
     ];
     let mut options = native();
-    for codec in ["fp16", "bf16", "int8"] {
-        let array = ArrayOptions::values(codec, DType::F32, &[3], codec).nonfinite(NonFinite::Saturate);
+    for codec in codecs {
+        let array = ArrayOptions::values(*codec, DType::F32, &[3], *codec).nonfinite(NonFinite::Saturate);
         options = options.with_array(array).unwrap();
     }
     let mut writer = Writer::in_memory(options).unwrap();
-    writer.write(&[RowSlice::new(&values, 3).unwrap(); 3]).unwrap();
+    writer.write(&vec![RowSlice::new(&values, 3).unwrap(); codecs.len()]).unwrap();
     writer.finish_bytes().unwrap()
 }
 
@@ -512,8 +516,8 @@ fn every_native_file_loads_to_the_expected_bits() {
         }
     }
     assert_eq!(files.iter().map(|file| file.name.as_str()).collect::<Vec<_>>(), NATIVE);
-    // Nine files of four floats, one of every dtype, three of several arrays, one converted; each read twice.
-    assert_eq!(arrays, 2 * (9 * 4 + 15 + 3 + 3 + 5 + 1));
+    // Eleven files of four floats, one of every dtype, four of several arrays, one converted; each read twice.
+    assert_eq!(arrays, 2 * (11 * 4 + 15 + 3 + 2 + 3 + 5 + 1));
 }
 
 #[test]

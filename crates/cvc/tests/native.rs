@@ -61,7 +61,7 @@ fn blocked(chunk: &ChunkEntry) -> BlockedChunk {
 #[test]
 fn unknown_codecs_are_refused_with_the_known_ones() {
     let codec = |name| native().vectors(DType::F32, 2, name);
-    let known = "layout native has the codecs raw, fp16, bf16, int8, lossless, zstd, gzip";
+    let known = "layout native has the codecs raw, fp16, bf16, int8, int4, bit1, lossless, zstd, gzip";
     // The names of upstream's codecs are not those of native files, nor the other way round.
     for name in ["none", "cvcf.int8", "int9", "", "RAW"] {
         usage(codec(name), &[&format!("codec = {name}"), known]);
@@ -75,7 +75,7 @@ fn unknown_codecs_are_refused_with_the_known_ones() {
 
 #[test]
 fn codecs_for_floats_refuse_other_values_and_say_what_takes_them() {
-    for codec in ["fp16", "bf16", "int8", "lossless"] {
+    for codec in ["fp16", "bf16", "int8", "int4", "bit1", "lossless"] {
         for dtype in DType::ALL.into_iter().filter(|dtype| !dtype.is_float()) {
             let mut writer = Writer::in_memory(native().array("a", dtype, 1, codec).unwrap()).unwrap();
             let bytes = [0u64; 2];
@@ -126,8 +126,8 @@ fn by_default_chunks_are_sixteen_mib_and_blocks_what_their_codecs_say() {
         let reader = Reader::from_bytes(file(options, &[rows(&values, 96).into()])).unwrap();
         blocked(&reader.vectors().unwrap().index().chunks[0]).block_rows
     };
-    // 4 KiB or more of 384, 192 or 96 encoded bytes; 16 KiB or more of 384 decoded ones.
-    assert_eq!(["raw", "fp16", "bf16", "int8"].map(block_rows), [16, 32, 32, 64]);
+    // 4 KiB or more of 384, 192, 96, 48 or 12 encoded bytes; 16 KiB or more of 384 decoded ones.
+    assert_eq!(["raw", "fp16", "bf16", "int8", "int4", "bit1"].map(block_rows), [16, 32, 32, 64, 128, 512]);
     assert_eq!(["lossless", "zstd", "gzip"].map(block_rows), [64; 3]);
     let titles: Strings = (0..3000).map(|number| format!("title {number:04}")).collect();
     let options = native().with_array(ArrayOptions::strings("titles", "zstd")).unwrap();
@@ -570,7 +570,7 @@ fn files_without_arrays_rows_or_values_go_round() {
     assert!(reader.arrays().len() == 0 && reader.verify().unwrap().is_ok());
     usage(reader.vectors(), &["array = vectors"]);
 
-    for codec in ["raw", "fp16", "bf16", "int8", "lossless", "zstd", "gzip"] {
+    for codec in ["raw", "fp16", "bf16", "int8", "int4", "bit1", "lossless", "zstd", "gzip"] {
         for (count, inner) in [(0, vec![2]), (3, vec![0]), (0, vec![0]), (3, vec![2, 0, 5])] {
             let options = native().with_array(ArrayOptions::values("a", DType::F32, &inner, codec)).unwrap();
             let dim = inner.iter().product::<u32>() as usize;

@@ -36,7 +36,7 @@ const fn kind(layout: Layout, codec: &'static str) -> Kind {
 }
 
 /// All layouts and codecs that take f32 rows.
-const ALL: [Kind; 17] = [
+const ALL: [Kind; 19] = [
     kind(Layout::V0, "fp16"),
     kind(Layout::V0, "int8"),
     kind(Layout::V1, "fp16"),
@@ -54,6 +54,8 @@ const ALL: [Kind; 17] = [
     kind(Layout::Native, "int8"),
     (Layout::Native, "int8", Scope::Dim),
     (Layout::Native, "int8", Scope::Chunk),
+    kind(Layout::Native, "int4"),
+    kind(Layout::Native, "bit1"),
 ];
 
 /// Those that return every bit.
@@ -723,7 +725,7 @@ proptest! {
 }
 
 /// The codecs of native files.
-const CODECS: [&str; 7] = ["raw", "zstd", "gzip", "lossless", "fp16", "bf16", "int8"];
+const CODECS: [&str; 9] = ["raw", "zstd", "gzip", "lossless", "fp16", "bf16", "int8", "int4", "bit1"];
 
 /// A native file: columns with as many rows each.
 #[derive(Clone, Debug)]

@@ -26,7 +26,7 @@ def pack(
     `data` is an array of rows, a dict of named arrays with as many rows each, or a list of pairs `(rows, metadata)`,
     which become sections. Rows may be anything that NumPy or DLPack understands, or a list of strings.
 
-    `codec` is `"fp16"` (the default for floats), `"int8"`, `"bf16"`, `"lossless"`, `"zstd"`, `"gzip"` or `"raw"` (the
+    `codec` is `"fp16"` (the default for floats), `"int8"`, `"int4"`, `"bit1"`, `"bf16"`, `"lossless"`, `"zstd"`, `"gzip"` or `"raw"` (the
     default for all else), or a dict of these by array. `sections` lists `(start, stop, metadata)`. All other options
     are those of `Writer`. Without a path the file is returned as bytes.
     """

@@ -199,7 +199,7 @@ class _Editing:
     def save(self, arrays: Mapping[str, ArrayLike], codec: str | Mapping[str, str] | None = None) -> None:
         """Saves whole arrays, those of the same names are replaced. One commit.
 
-        `codec` is for arrays that are made: `raw` by default, which keeps every bit; `fp16`, `int8`, `lossless`, ...
+        `codec` is for arrays that are made: `raw` by default, which keeps every bit; `fp16`, `int8`, `int4`, `lossless`, ...
         No other thread may change the rows meanwhile: what is written would not be what was hashed, and could not be read.
         """
         of = codec.get if isinstance(codec, Mapping) else lambda _: codec

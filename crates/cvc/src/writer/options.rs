@@ -173,7 +173,7 @@ pub struct ArrayOptions {
 
 impl ArrayOptions {
     /// Rows of values; `inner` is the shape of a row: `[dim]` for a matrix, `[]` for a list of scalars. `codec` is one of
-    /// the names of the layout: `raw`, `fp16`, `int8`, ... in native files, `fp16`, `int8`, `lossless`, `none` in CVCF.
+    /// the names of the layout: `raw`, `fp16`, `int8`, `int4`, ... in native files, `fp16`, `int8`, `lossless`, `none` in CVCF.
     pub fn values(name: impl Into<String>, dtype: DType, inner: &[u32], codec: impl Into<String>) -> Self {
         ArrayOptions {
             name: name.into(),

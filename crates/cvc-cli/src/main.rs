@@ -11,9 +11,12 @@ mod json;
 mod lines;
 mod pack;
 mod progress;
+mod queries;
+mod recall;
 mod repair;
 mod report;
 mod rows;
+mod search;
 mod store;
 mod unpack;
 mod upgrade;
@@ -37,6 +40,8 @@ fn main() -> ExitCode {
         Command::Verify(args) => (verify::run(args), Some(args.file.as_path())),
         Command::Repair(args) => (repair::run(args), Some(args.file.as_path())),
         Command::Upgrade(args) => (upgrade::run(args), Some(args.file.as_path())),
+        Command::Search(args) => (search::run(args), Some(args.file.as_path())),
+        Command::Recall(args) => (recall::run(args), Some(args.file.as_path())),
         Command::Devices(args) => (devices::run(args), None),
         Command::Store(args) => (store::run(args), None),
     };

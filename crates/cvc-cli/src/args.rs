@@ -8,6 +8,7 @@ use std::str::FromStr;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Parser, Subcommand, ValueEnum};
 use cvc::{Condition, DType, DeviceChoice, Json, Layout, NonFinite, OnDamage, Scope};
+use cvc_search::Metric;
 
 use crate::report::{Failure, wrong};
 use crate::store::StoreArgs;
@@ -25,6 +26,7 @@ Example:
   cvc pack vectors.npy -o vectors.cvc
   cvc info vectors.cvc
   cvc verify vectors.cvc
+  cvc search vectors.cvc queries.npy -k 10
   cvc unpack vectors.cvc -o back.npy --rows 0..1000"
 )]
 pub(crate) struct Args {
@@ -41,6 +43,8 @@ pub(crate) enum Command {
     Report(ReportArgs),
     Repair(RepairArgs),
     Upgrade(UpgradeArgs),
+    Search(SearchArgs),
+    Recall(RecallArgs),
     Devices(DevicesArgs),
     Store(StoreArgs),
 }
@@ -269,6 +273,99 @@ pub(crate) struct UpgradeArgs {
     /// Print one JSON object and nothing else.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// What a search is asked for, whether its answer is wanted or how good it is.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Searched {
+    /// How many rows to find for each query.
+    #[arg(short, value_name = "K", default_value_t = 10, allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) k: u32,
+    /// What near means: cosine, dot (the largest is best), l2, l2sq, kl, js (the smallest is best); hamming, jaccard, of rows of bits.
+    #[arg(long, default_value = "cosine", value_name = "METRIC")]
+    pub(crate) metric: Metric,
+    /// The array, in a file that has several. By default the one named vectors.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) array: Option<String>,
+    /// Search in two stages: the best candidates of the array are scored again by this one, which holds the same rows in a better
+    /// codec.
+    #[arg(long, value_name = "ARRAY")]
+    pub(crate) rescore: Option<String>,
+    /// How many candidates to score again for each query: by default ten for each row wanted, and a hundred at least.
+    #[arg(long, value_name = "N", requires = "rescore", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) candidates: Option<u32>,
+    /// Only the first N values of rows and queries.
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) dims: Option<u32>,
+    /// The array to take from QUERIES, where that is an .npz or a .cvc file that holds several.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) member: Option<String>,
+    /// The device to search on, as `cvc unpack` takes it. What auto passes over is said.
+    #[arg(long, default_value = "auto", value_name = "KIND[:DEVICE]", value_parser = device)]
+    pub(crate) device: DeviceChoice,
+    /// Print one JSON object and nothing else.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Find the rows of a .cvc file that are nearest to some queries.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Scores are exact: those of the rows as they are read back. Of equal ones the lower row comes first; rows with
+NaN are never found. With --rescore, what is no candidate is not found.
+
+Examples:
+  cvc search vectors.cvc queries.npy -k 10
+  cvc search all.cvc queries.fvecs --metric l2 --where source=wiki --json
+  cvc search all.cvc queries.npy --ids names                      names beside the numbers of rows
+  cvc search all.cvc queries.npy --array coarse --rescore vectors
+  cvc search all.cvc queries.npy -k 100 -o found.npz              numpy.load has indices and scores")]
+pub(crate) struct SearchArgs {
+    /// The file to search.
+    pub(crate) file: PathBuf,
+    /// The queries, one in each row: .npy, .npz, .fvecs, .bvecs, .ivecs, or another .cvc file. A list of numbers is one query.
+    pub(crate) queries: PathBuf,
+    #[command(flatten)]
+    pub(crate) searched: Searched,
+    /// Only among rows of sections (or chunks) whose metadata has this value; all conditions must hold. A value is JSON if
+    /// it parses, else a string.
+    #[arg(long = "where", value_name = "KEY=VALUE")]
+    pub(crate) conditions: Vec<KeyValue>,
+    /// Only among these rows, or those of any such range; either end may be left out.
+    #[arg(long, value_name = "A..B", allow_hyphen_values = true)]
+    pub(crate) rows: Vec<RowRange>,
+    /// An array of strings or whole numbers, to show what it has for the rows that were found.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) ids: Option<String>,
+    /// Write the answer to a file: an .npz of indices (int64) and scores (float32), K for each query, with -1 and NaN where there
+    /// was no other row; or an .npy of the indices alone. It appears whole or not at all, and replaces one of that name.
+    #[arg(short, long, value_name = "OUT")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+/// Measure how many of the rows that are truly nearest a search finds.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Without --against, a row that was found counts if its number is among the first K of the truth. With it, a row
+counts if it is as near, by the originals, as the farthest of these: of rows that are equally near any will do.
+
+Examples:
+  cvc recall vectors.cvc truth.npy queries.npy
+  cvc recall vectors.cvc truth.ivecs queries.fvecs --metric l2 --against base.fvecs
+  cvc recall all.cvc truth.npy queries.npy --array coarse --rescore vectors --candidates 200")]
+pub(crate) struct RecallArgs {
+    /// The file to search.
+    pub(crate) file: PathBuf,
+    /// For each query the numbers of its true rows, the nearest first: .npy, .npz or .ivecs of integers, K or more for each query;
+    /// -1 where there was no other row.
+    pub(crate) truth: PathBuf,
+    /// The queries, as `cvc search` takes them.
+    pub(crate) queries: PathBuf,
+    #[command(flatten)]
+    pub(crate) searched: Searched,
+    /// The original rows, to compare distances rather than numbers of rows.
+    #[arg(long, value_name = "ORIGINAL")]
+    pub(crate) against: Option<PathBuf>,
 }
 
 /// List the devices that can decode, and which one is taken.

@@ -12,9 +12,12 @@ mod lines;
 mod pack;
 mod page;
 mod progress;
+mod queries;
+mod recall;
 mod repair;
 mod report;
 mod rows;
+mod search;
 mod store;
 mod unpack;
 mod upgrade;
@@ -39,6 +42,8 @@ fn main() -> ExitCode {
         Command::Report(args) => (page::run(args), Some(args.file.as_path())),
         Command::Repair(args) => (repair::run(args), Some(args.file.as_path())),
         Command::Upgrade(args) => (upgrade::run(args), Some(args.file.as_path())),
+        Command::Search(args) => (search::run(args), Some(args.file.as_path())),
+        Command::Recall(args) => (recall::run(args), Some(args.file.as_path())),
         Command::Devices(args) => (devices::run(args), None),
         Command::Store(args) => (store::run(args), None),
     };

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use cvc::Error;
@@ -15,6 +15,10 @@ pub(crate) enum Failure {
     Error(Error),
     /// What the library of stores says.
     Store(cvc_store::Error),
+    /// What the library of searches says of queries, of a truth, or of what was asked for.
+    Search(cvc_search::Error),
+    /// What is wrong with a file beside the one that is worked on.
+    Elsewhere(PathBuf, Box<Error>),
     /// The caller stopped the work.
     Interrupted,
     /// Already printed: the file is damaged.
@@ -62,9 +66,19 @@ impl Failure {
             (Failure::Error(error) | Failure::Lost(error) | Failure::NothingToSave(error), _) => {
                 error.to_string()
             }
+            (Failure::Elsewhere(other, error), _) => format!("{}: {error}", other.display()),
             (Failure::Store(error), _) => error.to_string(),
+            (Failure::Search(error), _) => error.to_string(),
             (Failure::Interrupted, _) => "interrupted; nothing was written".into(),
             (Failure::Damaged, _) => "the file is damaged".into(),
+        }
+    }
+
+    /// What a search failed with. What is wrong with the file is said as ever.
+    pub(crate) fn of_search(error: cvc_search::Error) -> Failure {
+        match error {
+            cvc_search::Error::Read(error) => Failure::Error(error),
+            error => Failure::Search(error),
         }
     }
 
@@ -73,6 +87,7 @@ impl Failure {
         match self {
             Failure::Error(error) if error.is_usage() => ExitCode::from(2),
             Failure::Store(error) if error.is_usage() => ExitCode::from(2),
+            Failure::Search(error) if error.is_usage() => ExitCode::from(2),
             _ => ExitCode::FAILURE,
         }
     }
@@ -97,6 +112,8 @@ fn option(argument: &str) -> &str {
         "dims" => "--dims",
         "layout" => "--layout",
         "metadata" => "--meta",
+        "metric" => "--metric",
+        "queries" => "QUERIES",
         "section" => "--sections",
         "where" => "--where",
         other => other,

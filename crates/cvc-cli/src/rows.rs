@@ -7,7 +7,7 @@ use std::path::Path;
 use cvc::input::{Matrix, Options};
 use cvc::{AlignedBytes, Array, Condition, DType, Reader, Rows};
 
-use crate::args::{KeyValue, UnpackArgs};
+use crate::args::{KeyValue, RowRange, UnpackArgs};
 use crate::lines::has_extension;
 use crate::report::{Failure, io_failed, wrong};
 
@@ -28,30 +28,46 @@ pub(crate) fn chosen(
     }
     let within = match args.rows {
         None => 0..rows,
-        Some(range) => {
-            let within = range.start..range.end.unwrap_or(rows);
-            if within.start > within.end || within.end > rows {
-                return Err(wrong("--rows", range, format!("the array has rows 0..{rows}")));
-            }
-            within
-        }
+        Some(range) => within(range, rows)?,
     };
     if args.conditions.is_empty() {
         return Ok(vec![within]);
     }
-    let conditions: Vec<Condition> = args.conditions.iter().map(Condition::from).collect();
-    let matching = reader.find(&conditions)?.resolve(rows)?;
-    let asked = args.conditions.iter().map(KeyValue::to_string).collect::<Vec<_>>().join(" --where ");
-    if matching.is_empty() {
-        return Err(wrong("--where", asked, "no section matches; `cvc info` lists the metadata there is"));
-    }
+    let matching = matching(&args.conditions, reader)?.resolve(rows)?;
     let chosen = common(&matching, &[within]);
     match args.rows {
-        Some(range) if chosen.is_empty() => {
-            Err(wrong("--rows", range, format!("no section with {asked} has a row of it")))
-        }
+        Some(range) if chosen.is_empty() => Err(wrong(
+            "--rows",
+            range,
+            format!("no section with {} has a row of it", asked(&args.conditions)),
+        )),
         _ => Ok(chosen),
     }
+}
+
+/// A range of an array of `rows` rows.
+pub(crate) fn within(range: RowRange, rows: u64) -> Result<Range<u64>, Failure> {
+    let within = range.start..range.end.unwrap_or(rows);
+    if within.start > within.end || within.end > rows {
+        return Err(wrong("--rows", range, format!("the array has rows 0..{rows}")));
+    }
+    Ok(within)
+}
+
+/// The rows of sections that meet all conditions; one does.
+pub(crate) fn matching(conditions: &[KeyValue], reader: &Reader) -> Result<Rows, Failure> {
+    let of_library: Vec<Condition> = conditions.iter().map(Condition::from).collect();
+    let matching = reader.find(&of_library)?;
+    let of_first = reader.arrays().next().map_or(0, |array| array.rows());
+    if matching.resolve(of_first)?.is_empty() {
+        let problem = "no section matches; `cvc info` lists the metadata there is";
+        return Err(wrong("--where", asked(conditions), problem));
+    }
+    Ok(matching)
+}
+
+fn asked(conditions: &[KeyValue]) -> String {
+    conditions.iter().map(KeyValue::to_string).collect::<Vec<_>>().join(" --where ")
 }
 
 /// What ranges, in any order, have in common with others that are sorted and do not overlap: in the order of the former.
@@ -125,8 +141,8 @@ fn from_matrix(path: &Path, rows: u64) -> Result<Vec<u64>, Failure> {
     Ok(numbers)
 }
 
-/// A value in native byte order; `None` if it is negative.
-fn number(dtype: DType, bytes: &[u8]) -> Option<u64> {
+/// A whole number in native byte order; `None` if it is negative.
+pub(crate) fn number(dtype: DType, bytes: &[u8]) -> Option<u64> {
     let mut wide = [0; 8];
     if cfg!(target_endian = "little") {
         wide[..bytes.len()].copy_from_slice(bytes);

@@ -106,17 +106,26 @@ struct Done {
     filled_with: &'static str,
 }
 
-/// The array named, or the one that goes without saying.
-fn chosen_array<'r>(args: &UnpackArgs, reader: &'r Reader) -> Result<Array<'r>, Failure> {
-    let array = match &args.array {
-        Some(name) => reader.array(name)?,
+/// The array of a file that is named, or the one that goes without saying.
+pub(crate) fn array_of<'r>(
+    reader: &'r Reader,
+    name: Option<&str>,
+    file: &Path,
+) -> Result<Array<'r>, Failure> {
+    match name {
+        Some(name) => Ok(reader.array(name)?),
         None => reader.vectors().map_err(|_| {
             let names: Vec<String> = reader.array_names().map(|name| format!("{name:?}")).collect();
             let problem =
                 format!("it has {} arrays; choose one with --array: {}", names.len(), names.join(", "));
-            wrong("FILE", args.file.display(), problem)
-        })?,
-    };
+            wrong("FILE", file.display(), problem)
+        }),
+    }
+}
+
+/// The array to unpack, if it can go into the output.
+fn chosen_array<'r>(args: &UnpackArgs, reader: &'r Reader) -> Result<Array<'r>, Failure> {
+    let array = array_of(reader, args.array.as_deref(), &args.file)?;
     let name = &array.index().name;
     let strings = array.index().dtype == ArrayDType::Utf8;
     let (txt, json) = (has_extension(&args.output, "txt"), has_extension(&args.output, "json"));

@@ -15,7 +15,8 @@ use crate::errors::{detached, is_of_class, of_class, raised};
 use crate::file::{Handle, no_such_array};
 use crate::memory::Memory;
 use crate::numpy::Numpy;
-use crate::rows::{Picked, pick, wanted};
+use crate::rows::{Picked, Selection, pick, wanted};
+use crate::search::{Asked, search};
 use crate::{dlpack, dtype, json};
 
 /// Bytes that are decoded before Python is asked whether somebody pressed Ctrl-C, and told how far it is.
@@ -278,7 +279,7 @@ pub(crate) fn windows(ranges: &[Range<u64>], most: u64) -> Vec<Vec<Range<u64>>> 
 }
 
 /// The backend of this name, opened once: a card takes its time to open.
-fn backend(py: Python<'_>, name: &str) -> PyResult<Option<Arc<AnyBackend>>> {
+pub(crate) fn backend(py: Python<'_>, name: &str) -> PyResult<Option<Arc<AnyBackend>>> {
     static OPEN: Mutex<Vec<(String, Arc<AnyBackend>)>> = Mutex::new(Vec::new());
     if name == "cpu" || name == "auto" {
         // To memory of the host the processor is the shortest way: a card would send decoded rows over the bus.
@@ -492,6 +493,39 @@ impl Array {
         }
         let wanted = Wanted { rows, prefix: dims, dtype, out, backend: opened.as_deref(), progress };
         read(py, &reader, self.position, &wanted)
+    }
+
+    /// The `k` nearest rows for each query, exactly: a `cvc.SearchResult` of indices and scores.
+    ///
+    /// `queries` is an array of a row for each query, or one query. `metric` is `cosine`, `dot`, `l2`, `l2sq`, `kl`, `js`, `hamming` or
+    /// `jaccard`. `where` (a dict of metadata) and `rows` (all that stands in brackets) narrow the search. `rescore` names a better array of the
+    /// same file, which scores the best `candidates` again. `dims` looks at the first values of each row only. `device` is `cpu`, `auto` or one that
+    /// `cvc.devices()` lists.
+    #[pyo3(signature = (queries, k=10, *, metric="cosine", r#where=None, rows=None, rescore=None, candidates=None, dims=None, device="cpu"))]
+    #[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
+    pub(crate) fn search<'py>(
+        &self,
+        py: Python<'py>,
+        queries: &Bound<'py, PyAny>,
+        k: usize,
+        metric: &str,
+        r#where: Option<&Bound<'py, PyDict>>,
+        rows: Option<&Bound<'py, PyAny>>,
+        rescore: Option<&str>,
+        candidates: Option<usize>,
+        dims: Option<u32>,
+        device: &str,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let reader = self.handle.reader()?;
+        let mut narrowed = Vec::new();
+        if let Some(conditions) = r#where {
+            narrowed.push(Selection::find(py, &self.handle, Some(conditions), None)?.rows);
+        }
+        if rows.is_some() {
+            narrowed.push(wanted(rows, of(&reader, self.position).rows())?);
+        }
+        let asked = Asked { k, metric, rows: narrowed, rescore, candidates, dims, device };
+        search(py, &reader, self.position, queries, asked)
     }
 
     /// Those of `rows` whose bytes are damaged, as ranges. Every block of them is read.

@@ -163,6 +163,15 @@ fn store_exception<'py>(
     errors.getattr(class)?.call1((error.to_string(),))
 }
 
+/// The exception for what a search says.
+pub(crate) fn raised_by_search(py: Python<'_>, error: cvc_search::Error) -> PyErr {
+    match error {
+        cvc_search::Error::Read(error) => raised(py, error),
+        error if error.is_usage() => of_class(py, "ArgumentError", error.to_string()),
+        error => of_class(py, "CvcError", error.to_string()),
+    }
+}
+
 /// Runs `work` on a store without the interpreter.
 pub(crate) fn detached_store<T: Send>(
     py: Python<'_>,

@@ -211,6 +211,26 @@ impl File {
         Selection::find(py, &self.handle, conditions, more)
     }
 
+    /// The `k` nearest rows of the only array, or of the one named `vectors`: `Array.search`.
+    #[pyo3(signature = (queries, k=10, *, metric="cosine", r#where=None, rows=None, rescore=None, candidates=None, dims=None, device="cpu"))]
+    #[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
+    fn search<'py>(
+        &self,
+        py: Python<'py>,
+        queries: &Bound<'py, PyAny>,
+        k: usize,
+        metric: &str,
+        r#where: Option<&Bound<'py, PyDict>>,
+        rows: Option<&Bound<'py, PyAny>>,
+        rescore: Option<&str>,
+        candidates: Option<usize>,
+        dims: Option<u32>,
+        device: &str,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let array = self.vectors(py)?;
+        array.search(py, queries, k, metric, r#where, rows, rescore, candidates, dims, device)
+    }
+
     /// Compares every byte with its checksum. Returns what is damaged: an empty list if nothing is.
     fn verify<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let reader = self.handle.reader()?;

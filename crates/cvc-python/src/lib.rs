@@ -21,6 +21,7 @@ mod memory;
 mod numpy;
 mod rows;
 mod s4;
+mod search;
 mod source;
 mod store;
 mod writer;
@@ -42,6 +43,7 @@ fn _cvc(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<store::StoredArray>()?;
     module.add_function(wrap_pyfunction!(file::open, module)?)?;
     module.add_function(wrap_pyfunction!(array::devices, module)?)?;
+    module.add_function(wrap_pyfunction!(search::recall, module)?)?;
     module.add_function(wrap_pyfunction!(store::unpack_store, module)?)?;
     module.add_function(wrap_pyfunction!(store::package_info, module)?)?;
     module.add_class::<device::DeviceArray>()?;

@@ -109,6 +109,28 @@ impl Selection {
         Bound::new(py, array)?.as_any().call_method("read", PyTuple::new(py, [slf])?, options)
     }
 
+    /// The `k` nearest of these rows, of the array `vectors`, of the only one, or of `array`: `Array.search`.
+    #[pyo3(signature = (queries, k=10, *, array=None, metric="cosine", rescore=None, candidates=None, dims=None, device="cpu"))]
+    #[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
+    fn search<'py>(
+        slf: &Bound<'py, Self>,
+        py: Python<'py>,
+        queries: &Bound<'py, PyAny>,
+        k: usize,
+        array: Option<&str>,
+        metric: &str,
+        rescore: Option<&str>,
+        candidates: Option<usize>,
+        dims: Option<u32>,
+        device: &str,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let array = match array {
+            Some(name) => crate::array::Array::named(py, &slf.get().handle, name)?,
+            None => crate::array::Array::vectors(py, &slf.get().handle)?,
+        };
+        array.search(py, queries, k, metric, None, Some(slf.as_any()), rescore, candidates, dims, device)
+    }
+
     /// Arrow: these rows of all arrays that have as many as the first, as record batches that are decoded as they are asked for.
     /// `requested_schema` is not heeded,
     /// which the interface allows.

@@ -13,7 +13,7 @@ import cvc
 ROOT = Path(__file__).parents[3]
 
 
-@pytest.mark.parametrize("page", ["crates/cvc-python/README.md", "README.md"])
+@pytest.mark.parametrize("page", ["crates/cvc-python/README.md", "README.md", "docs/search.md"])
 def test_the_examples_of_a_page_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE)
     assert blocks

@@ -1,7 +1,10 @@
 //! What can go wrong.
 
+use cvc::codec::Unsupported;
 use cvc::codec::scan::QueryError;
 use thiserror::Error;
+
+use crate::recall::TruthError;
 
 /// Why there is no answer.
 #[derive(Debug, Error)]
@@ -32,6 +35,20 @@ pub enum Error {
         /// Its values of a row.
         rescore_dim: u32,
     },
+    /// The caller said not to go on.
+    #[error("the search was stopped before its end")]
+    Stopped,
+    /// More answers than can be held.
+    #[error("{k} rows for each of {queries} queries are more than fit in memory: ask for fewer of either")]
+    Answers {
+        /// How many queries.
+        queries: usize,
+        /// Rows wanted for each.
+        k: usize,
+    },
+    /// What is said to be true makes no sense.
+    #[error(transparent)]
+    Truth(#[from] TruthError),
 }
 
 impl Error {
@@ -39,7 +56,16 @@ impl Error {
     pub fn is_usage(&self) -> bool {
         match self {
             Error::Read(error) => error.is_usage(),
-            Error::Query(_) | Error::Rescore { .. } => true,
+            Error::Query(_) | Error::Rescore { .. } | Error::Answers { .. } | Error::Truth(_) => true,
+            Error::Stopped => false,
+        }
+    }
+
+    /// What the device cannot do, if that is what is wrong: another one may.
+    pub fn unsupported(&self) -> Option<&Unsupported> {
+        match self {
+            Error::Read(error) => error.unsupported(),
+            _ => None,
         }
     }
 }

@@ -38,8 +38,9 @@
 #![forbid(unsafe_code)]
 
 mod error;
+pub mod recall;
 mod search;
 
 pub use cvc::codec::scan::{Hit, Metric, Queries, QueryError, UnknownMetric};
 pub use error::Error;
-pub use search::{Answer, Search};
+pub use search::{Answer, Search, Table, first_values, scores_of};

@@ -136,13 +136,42 @@ pub fn devices() -> Vec<DeviceReport> {
 /// # Errors
 /// The device that was asked for cannot be had.
 pub fn choose(choice: &DeviceChoice) -> Result<Chosen, Error> {
+    choose_for(choice, |_| Ok(()), Error::unsupported).map(|(chosen, ())| chosen)
+}
+
+/// Takes a device and has `work` done on it. If the choice is automatic, a device that cannot do this work is passed over like one
+/// that cannot be had, and the next is asked; another choice never falls back.
+///
+/// `unsupported` says of what `work` failed with whether the device cannot do it; for [`Error`] it is [`Error::unsupported`].
+///
+/// # Errors
+/// The device that was asked for cannot be had, or the work failed.
+pub fn choose_for<T, E: From<Error>>(
+    choice: &DeviceChoice,
+    work: impl FnMut(&AnyBackend) -> Result<T, E>,
+    unsupported: impl Fn(&E) -> Option<&Unsupported>,
+) -> Result<(Chosen, T), E> {
     match choice {
-        DeviceChoice::Auto => choose_among(choice, |kind| match not_worth_probing(kind) {
-            Some(reason) => vec![Candidate::none(kind, reason)],
-            None => probe(kind),
-        }),
-        _ => choose_among(choice, probe),
+        DeviceChoice::Auto => {
+            let worth_it = |kind| match not_worth_probing(kind) {
+                Some(reason) => vec![Candidate::none(kind, reason)],
+                None => probe(kind),
+            };
+            choose_automatically(worth_it, work, unsupported)
+        }
+        _ => choose_explicitly(choice, probe, work),
     }
+}
+
+/// [`choose_for`] for a choice that is not automatic, whatever there is to choose among.
+fn choose_explicitly<T, E: From<Error>>(
+    choice: &DeviceChoice,
+    probe: impl Fn(DeviceKind) -> Vec<Candidate>,
+    mut work: impl FnMut(&AnyBackend) -> Result<T, E>,
+) -> Result<(Chosen, T), E> {
+    let chosen = choose_among(choice, probe)?;
+    let done = work(&chosen.backend)?;
+    Ok((chosen, done))
 }
 
 /// [`choose`], whatever there is to choose among.
@@ -151,7 +180,9 @@ fn choose_among(
     probe: impl Fn(DeviceKind) -> Vec<Candidate>,
 ) -> Result<Chosen, Error> {
     let (kind, wanted): (_, &dyn Fn(&DeviceReport) -> bool) = match choice {
-        DeviceChoice::Auto => return choose_automatically(probe),
+        DeviceChoice::Auto => {
+            return choose_automatically(probe, |_| Ok(()), Error::unsupported).map(|(chosen, ())| chosen);
+        }
         DeviceChoice::Only(kind) => (*kind, &|_| true),
         DeviceChoice::Nth(kind, number) => (*kind, &|report| report.number == Some(*number)),
         DeviceChoice::Named(kind, text) => (*kind, &|report| {
@@ -177,14 +208,26 @@ fn choose_among(
     Ok(Chosen { backend, report, passed_over: Vec::new() })
 }
 
-/// The first candidate that automatic choice may take and that can be opened.
-fn choose_automatically(probe: impl Fn(DeviceKind) -> Vec<Candidate>) -> Result<Chosen, Error> {
+/// The first candidate that automatic choice may take, that can be opened, and that can do the work.
+fn choose_automatically<T, E: From<Error>>(
+    probe: impl Fn(DeviceKind) -> Vec<Candidate>,
+    mut work: impl FnMut(&AnyBackend) -> Result<T, E>,
+    unsupported: impl Fn(&E) -> Option<&Unsupported>,
+) -> Result<(Chosen, T), E> {
     let mut passed_over = Vec::new();
     // One kind after another: what is not needed is not even looked for.
     for Candidate { mut report, open } in KINDS.into_iter().flat_map(probe) {
         if report.available && report.automatic {
             match open() {
-                Ok(backend) => return Ok(Chosen { backend, report, passed_over }),
+                Ok(backend) => match work(&backend) {
+                    Ok(done) => return Ok((Chosen { backend, report, passed_over }, done)),
+                    Err(error) => match unsupported(&error) {
+                        Some(Unsupported { step, reason, .. }) => {
+                            report.reason = format!("it cannot do {step}: {reason}");
+                        }
+                        None => return Err(error),
+                    },
+                },
                 Err(reason) => {
                     report.available = false;
                     report.reason = reason;
@@ -193,7 +236,8 @@ fn choose_automatically(probe: impl Fn(DeviceKind) -> Vec<Candidate>) -> Result<
         }
         passed_over.push(report);
     }
-    Err(Error::Device { device: DeviceChoice::Auto.to_string(), reason: "no device can be used".into() })
+    let reason = "no device can be used".into();
+    Err(Error::Device { device: DeviceChoice::Auto.to_string(), reason }.into())
 }
 
 /// A device that could be taken, or the report on a kind of which there is none.
@@ -489,6 +533,42 @@ mod tests {
             assert!(chosen.passed_over.iter().find(of_kind).is_some(), "{kind}");
             assert!(devices().iter().any(|report| report.kind == kind), "{kind}");
         }
+    }
+
+    /// A card, and the processor.
+    fn machine_with_a_card(kind: DeviceKind) -> Vec<Candidate> {
+        match kind {
+            DeviceKind::Cuda => vec![candidate(kind, 0, "New Card", [true, true, true])],
+            DeviceKind::Cpu => vec![candidate(kind, 0, "processor", [true, true, true])],
+            _ => vec![Candidate::none(kind, "no driver: install one")],
+        }
+    }
+
+    #[test]
+    fn a_device_that_cannot_do_the_work_is_passed_over_and_only_by_automatic_choice() {
+        let cannot = || Error::from(Unsupported::new(DeviceKind::Cuda, "search", "it has no kernels"));
+        let mut asked = 0;
+        let work = |_: &AnyBackend| {
+            asked += 1;
+            if asked == 1 { Err(cannot()) } else { Ok(asked) }
+        };
+        let (chosen, done) = choose_automatically(machine_with_a_card, work, Error::unsupported).unwrap();
+        assert_eq!((chosen.report.kind, done), (DeviceKind::Cpu, 2));
+        let passed_over: Vec<String> = chosen.passed_over.iter().map(ToString::to_string).collect();
+        assert_eq!(passed_over[0], "cuda New Card: it cannot do search: it has no kernels");
+
+        let cuda = "cuda".parse().unwrap();
+        let error = choose_explicitly(&cuda, machine_with_a_card, |_| Err::<(), _>(cannot())).unwrap_err();
+        assert!(
+            error.unsupported().is_some() && error.to_string().contains("choose another device"),
+            "{error}"
+        );
+
+        // Anything else that goes wrong is not for another device to mend.
+        let broken = || Error::argument("rows", "9..8", "backwards");
+        let work = |_: &AnyBackend| Err::<(), _>(broken());
+        let error = choose_automatically(machine_with_a_card, work, Error::unsupported).unwrap_err();
+        assert!(matches!(error, Error::Argument { .. }));
     }
 
     #[test]

@@ -168,6 +168,16 @@ impl Error {
         }
     }
 
+    /// What the device cannot do, if that is what is wrong: another one may.
+    pub fn unsupported(&self) -> Option<&Unsupported> {
+        match self {
+            Error::Unsupported(what) | Error::Decode { error: DecodeError::Unsupported(what), .. } => {
+                Some(what)
+            }
+            _ => None,
+        }
+    }
+
     pub(crate) fn io(path: &std::path::Path, action: &'static str) -> impl FnOnce(io::Error) -> Error {
         move |cause| Error::Io { path: path.to_owned(), action, cause }
     }

@@ -88,7 +88,7 @@ pub use cvc_format::{ArrayDType, DType, Json, Layout, Limits, Loss, Section};
 pub use cvc_wgpu::{WgpuBackend, WgpuBuffer};
 
 pub use aligned::AlignedBytes;
-pub use backends::{AnyBackend, Chosen, DeviceChoice, DeviceReport, choose, devices};
+pub use backends::{AnyBackend, Chosen, DeviceChoice, DeviceReport, choose, choose_for, devices};
 pub use checks::Checksums;
 pub use error::Error;
 pub use io::ReadAt;

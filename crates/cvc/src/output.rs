@@ -1,3 +1,5 @@
 //! Files for other programs to read.
 
 pub mod npy;
+#[cfg(feature = "input")]
+pub mod npz;

@@ -9,7 +9,7 @@
 ((400, 64), dtype('float32'))
 """
 
-from ._cvc import Array, DeviceArray, File, Selection, Writer, __version__, devices, open
+from ._cvc import Array, DeviceArray, File, Selection, Writer, __version__, devices, open, recall
 from ._decompressed import *
 from ._errors import (
     ArgumentError,
@@ -33,6 +33,7 @@ from ._errors import (
 from . import _decompressed, codecs, s4
 from ._metadata import Damage, Section
 from ._pack import pack
+from ._search import SearchResult
 from ._store import LazyArray, Store
 
 __all__ = [
@@ -56,6 +57,7 @@ __all__ = [
     "PayloadError",
     "RowError",
     "SourceError",
+    "SearchResult",
     "Section",
     "Selection",
     "Store",
@@ -66,6 +68,7 @@ __all__ = [
     "devices",
     "open",
     "pack",
+    "recall",
 ]
 # Every name of the package `decompressed`.
 __all__ += _decompressed.__all__

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ._metadata import Damage, Section, StoreDamage
 from ._s4 import Entry, Frame, Packed, Totals
+from ._search import SearchResult
 
 __all__ = [
     "Array",
@@ -33,10 +34,12 @@ __all__ = [
     "open_s4",
     "pack_s4",
     "package_info",
+    "recall",
     "unpack_store",
 ]
 __version__: str
 
+_Metric: TypeAlias = Literal["cosine", "dot", "l2", "l2sq", "kl", "js", "hamming", "jaccard"] | str
 _Progress: TypeAlias = Callable[[int, int], object]
 _Key: TypeAlias = int | np.integer[Any] | slice | Sequence[int] | Sequence[bool] | NDArray[Any] | Selection | EllipsisType
 _OfArrays: TypeAlias = Any
@@ -52,6 +55,7 @@ def open(
     max_bytes: int | None = None,
 ) -> File: ...
 def devices() -> list[dict[str, Any]]: ...
+def recall(found: ArrayLike | SearchResult, truth: ArrayLike | SearchResult, k: int | None = None) -> float: ...
 @final
 class File:
     @property
@@ -76,6 +80,19 @@ class File:
     def closed(self) -> bool: ...
     def keys(self) -> list[str]: ...
     def where(self, conditions: dict[str, Any] | None = None, /, **more: Any) -> Selection: ...
+    def search(
+        self,
+        queries: ArrayLike | Any,
+        k: int = 10,
+        *,
+        metric: _Metric = "cosine",
+        where: dict[str, Any] | None = None,
+        rows: _Key | None = None,
+        rescore: str | None = None,
+        candidates: int | None = None,
+        dims: int | None = None,
+        device: str = "cpu",
+    ) -> SearchResult: ...
     def verify(self) -> list[Damage]: ...
     def convert(self, path: str | os.PathLike[str], layout: str = "native", *, overwrite: bool = True) -> None: ...
     def repair(
@@ -133,6 +150,19 @@ class Array:
         on_damage: Literal["raise", "skip", "fill"] = "raise",
         progress: _Progress | None = None,
     ) -> Any: ...
+    def search(
+        self,
+        queries: ArrayLike | Any,
+        k: int = 10,
+        *,
+        metric: _Metric = "cosine",
+        where: dict[str, Any] | None = None,
+        rows: _Key | None = None,
+        rescore: str | None = None,
+        candidates: int | None = None,
+        dims: int | None = None,
+        device: str = "cpu",
+    ) -> SearchResult: ...
     def damaged_rows(self, rows: _Key | None = None) -> list[tuple[int, int]]: ...
     def __len__(self) -> int: ...
     def __getitem__(self, key: _Key | tuple[Any, ...], /) -> Any: ...
@@ -156,6 +186,18 @@ class Selection:
     @property
     def ranges(self) -> list[range]: ...
     def read(self, array: str | None = None, **options: Any) -> Any: ...
+    def search(
+        self,
+        queries: ArrayLike | Any,
+        k: int = 10,
+        *,
+        array: str | None = None,
+        metric: _Metric = "cosine",
+        rescore: str | None = None,
+        candidates: int | None = None,
+        dims: int | None = None,
+        device: str = "cpu",
+    ) -> SearchResult: ...
     def __getitem__(self, key: str, /) -> NDArray[Any]: ...
     def __len__(self) -> int: ...
     def __arrow_c_stream__(self, requested_schema: object = None) -> object: ...

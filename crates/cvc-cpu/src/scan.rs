@@ -494,39 +494,49 @@ impl Scanned<'_> {
                 && plan.dim() == plan.shape().dim;
             if as_they_are { bytemuck::try_cast_slice(sources.rows_of(0, rows)).ok() } else { None }
         };
+        let halves = |rows: Range<u32>| -> Option<&[[u8; 2]]> {
+            let as_they_are = matches!(plan.load(), Load::WidenF16) && plan.dim() == plan.shape().dim;
+            as_they_are.then(|| sources.rows_of(0, rows).as_chunks().0)
+        };
         let mut tile = std::mem::take(&mut worker.tile);
+        let mut rotated = std::mem::take(&mut worker.rotated);
         for rows in self.run.rows.iter().flat_map(|rows| tiles(rows.clone(), tile_rows)) {
+            worker.squares.resize(rows.len(), 0.0);
+            worker.sums.resize(rows.len() * columns.width(), 0.0);
+            let (sums, squares) = (&mut worker.sums, &mut worker.squares);
+            let of_halves = halves(rows.clone())
+                .is_some_and(|halves| columns.products_of_halves(level, halves, sums, squares));
             let values = match in_place(rows.clone()) {
+                _ if of_halves => &[],
                 Some(values) => values,
                 None => {
                     tile.resize(rows.len() * dim, 0.0);
                     let out = bytemuck::cast_slice_mut(&mut tile);
-                    self.backend.load(
-                        plan,
-                        sources,
-                        rows.clone(),
-                        0..dim,
-                        Ordinary,
-                        &mut worker.rotated,
-                        out,
-                    )?;
-                    &tile
+                    self.backend.load(plan, sources, rows.clone(), 0..dim, Ordinary, &mut rotated, out)?;
+                    tile.as_slice()
                 }
             };
-            worker.squares.resize(rows.len(), 0.0);
-            worker.sums.resize(rows.len() * columns.width(), 0.0);
-            columns.products(level, values, &mut worker.sums, &mut worker.squares);
+            if !of_halves {
+                columns.products(level, values, sums, squares);
+            }
             worker.terms.clear();
             let terms = worker.squares.iter().map(|squares| RowTerms::of_floats(metric, *squares, error));
             worker.terms.extend(terms);
             let start = rows.start;
             self.closely(rows, &queries.offset, queries, worker, |row, out| {
                 let at = (row - start) as usize * dim;
-                out.copy_from_slice(&values[at..at + dim]);
+                match values.get(at..at + dim) {
+                    Some(values) => out.copy_from_slice(values),
+                    None => {
+                        let (row, out) = (row..row + 1, bytemuck::cast_slice_mut(out));
+                        self.backend.load(plan, sources, row, 0..dim, Ordinary, &mut rotated, out)?;
+                    }
+                }
                 Ok(())
             })?;
         }
         worker.tile = tile;
+        worker.rotated = rotated;
         Ok(())
     }
 

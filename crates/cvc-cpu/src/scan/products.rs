@@ -72,13 +72,38 @@ impl FloatColumns {
         match level {
             Level::Portable => float_products::<false>(self, rows, sums, squares),
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: the token proves AVX2 and FMA.
+            // SAFETY: the token proves AVX2, FMA and F16C.
             Level::Avx2(_) => unsafe { x86::float_products_avx2(self, rows, sums, squares) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the token proves AVX-512 F, BW and VL, and what they include.
             Level::Avx512(_) => unsafe { x86::float_products_avx512(self, rows, sums, squares) },
             #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
             Level::Neon(_) => float_products::<true>(self, rows, sums, squares),
+        }
+    }
+}
+
+impl FloatColumns {
+    /// [`FloatColumns::products`] of rows of little-endian halves as they are, if there are few columns and instructions for it.
+    /// False if nothing was done.
+    pub(super) fn products_of_halves(
+        &self,
+        level: Level,
+        rows: &[[u8; 2]],
+        sums: &mut [f32],
+        squares: &mut [f32],
+    ) -> bool {
+        assert_eq!(rows.len(), squares.len() * self.dim);
+        assert_eq!(sums.len(), squares.len() * self.width());
+        match level {
+            _ if self.count > FEW => false,
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2(_) | Level::Avx512(_) => {
+                // SAFETY: both tokens prove AVX2, FMA and F16C.
+                unsafe { x86::few_halves(self, rows, sums, squares) };
+                true
+            }
+            _ => false,
         }
     }
 }
@@ -387,43 +412,106 @@ mod x86 {
     use core::arch::x86_64::*;
 
     use super::{CodeColumns, CodeSums, FEW, FloatColumns, PANEL, TOGETHER, Taken, float_panels, take};
-    use crate::ops::x86::{load_256, load_f32x8};
+    use half::f16;
 
-    /// The products of one row with a few columns, and with itself, in as many vectors of sums as hide the latency of adding.
-    ///
-    /// The plain loop over arrays of lanes does the same, but was compiled to single values and spilled: it took three times as long.
-    #[inline]
-    #[target_feature(enable = "avx2,fma")]
-    fn side_by_side<const C: usize, const SUMS: usize>(columns: [&[f32]; C], row: &[f32]) -> ([f32; C], f32) {
-        let zero = _mm256_setzero_ps();
-        let (mut lanes, mut squares) = ([[zero; SUMS]; C], [zero; SUMS]);
-        let (blocks, rest) = row.as_chunks::<8>();
-        let of_columns = columns.map(|column| column.as_chunks::<8>());
-        for of_column in &of_columns {
-            assert!(of_column.0.len() == blocks.len() && of_column.1.len() == rest.len());
-        }
-        let mut add = |at: usize, sum: usize| {
-            let values = load_f32x8(&blocks[at]);
-            squares[sum] = _mm256_fmadd_ps(values, values, squares[sum]);
-            for (lanes, of_column) in lanes.iter_mut().zip(&of_columns) {
-                lanes[sum] = _mm256_fmadd_ps(values, load_f32x8(&of_column.0[at]), lanes[sum]);
+    use crate::ops::x86::{load_128, load_256, load_f32x8};
+
+    /// The loop over a row and a few columns, and what rows of it with columns make, for values that eight of which are loaded so.
+    macro_rules! float_few {
+        ($name:ident, $value:ty, $load:expr, $widen:expr) => {
+            /// Rows with few columns.
+            #[target_feature(enable = "avx2,fma,f16c")]
+            pub(super) fn $name(
+                columns: &FloatColumns,
+                rows: &[$value],
+                sums: &mut [f32],
+                squares: &mut [f32],
+            ) {
+                /// The products of one row with a few columns, and with itself, in as many vectors of sums as hide the latency of
+                /// adding.
+                ///
+                /// The plain loop over arrays of lanes does the same, but was compiled to single values and spilled: it took three
+                /// times as long.
+                #[inline]
+                #[target_feature(enable = "avx2,fma,f16c")]
+                fn side_by_side<const C: usize, const SUMS: usize>(
+                    columns: [&[f32]; C],
+                    row: &[$value],
+                ) -> ([f32; C], f32) {
+                    let zero = _mm256_setzero_ps();
+                    let (mut lanes, mut squares) = ([[zero; SUMS]; C], [zero; SUMS]);
+                    let (blocks, rest) = row.as_chunks::<8>();
+                    let of_columns = columns.map(|column| column.as_chunks::<8>());
+                    for of_column in &of_columns {
+                        assert!(of_column.0.len() == blocks.len() && of_column.1.len() == rest.len());
+                    }
+                    let mut add = |at: usize, sum: usize| {
+                        let values = $load(&blocks[at]);
+                        squares[sum] = _mm256_fmadd_ps(values, values, squares[sum]);
+                        for (lanes, of_column) in lanes.iter_mut().zip(&of_columns) {
+                            lanes[sum] = _mm256_fmadd_ps(values, load_f32x8(&of_column.0[at]), lanes[sum]);
+                        }
+                    };
+                    let whole = blocks.len() / SUMS * SUMS;
+                    for at in (0..whole).step_by(SUMS) {
+                        for sum in 0..SUMS {
+                            add(at + sum, sum);
+                        }
+                    }
+                    // Which sum must be known when it is compiled, or all of them live on the stack.
+                    for at in whole..blocks.len() {
+                        add(at, 0);
+                    }
+                    let mut sums = [0.0; C];
+                    for ((sum, lanes), of_column) in sums.iter_mut().zip(lanes).zip(&of_columns) {
+                        let last = rest.iter().zip(of_column.1);
+                        let last = last.fold(0.0, |sum: f32, (x, q)| f32::mul_add($widen(x), *q, sum));
+                        *sum = across_floats(lanes) + last;
+                    }
+                    let last = rest.iter().map($widen).fold(0.0, |sum: f32, x| x.mul_add(x, sum));
+                    (sums, across_floats(squares) + last)
+                }
+
+                #[inline]
+                #[target_feature(enable = "avx2,fma,f16c")]
+                fn few<const C: usize, const SUMS: usize>(
+                    columns: &FloatColumns,
+                    rows: &[$value],
+                    sums: &mut [f32],
+                    squares: &mut [f32],
+                ) {
+                    let dim = columns.dim;
+                    let flat = core::array::from_fn(|column| &columns.flat[column * dim..(column + 1) * dim]);
+                    let rows = rows.chunks_exact(dim).zip(squares);
+                    for ((row, square), sums) in rows.zip(sums.as_chunks_mut::<C>().0) {
+                        (*sums, *square) = side_by_side::<C, SUMS>(flat, row);
+                    }
+                }
+
+                match columns.count {
+                    1 => few::<1, 4>(columns, rows, sums, squares),
+                    2 => few::<2, 4>(columns, rows, sums, squares),
+                    3 => few::<3, 2>(columns, rows, sums, squares),
+                    FEW => few::<FEW, 2>(columns, rows, sums, squares),
+                    _ => {
+                        for (row, square) in rows.chunks_exact(columns.dim).zip(squares) {
+                            (_, *square) = side_by_side::<0, 4>([], row);
+                        }
+                    }
+                }
             }
         };
-        let whole = blocks.len() / SUMS * SUMS;
-        for at in (0..whole).step_by(SUMS) {
-            for sum in 0..SUMS {
-                add(at + sum, sum);
-            }
-        }
-        for at in whole..blocks.len() {
-            add(at, at - whole);
-        }
-        let mut sums = [0.0; C];
-        for ((sum, lanes), of_column) in sums.iter_mut().zip(lanes).zip(&of_columns) {
-            let last = rest.iter().zip(of_column.1).fold(0.0, |sum: f32, (x, q)| x.mul_add(*q, sum));
-            *sum = across_floats(lanes) + last;
-        }
-        (sums, across_floats(squares) + rest.iter().fold(0.0, |sum: f32, x| x.mul_add(*x, sum)))
+    }
+
+    float_few!(few_floats, f32, load_f32x8, |value: &f32| *value);
+    // Whether a NaN is quieted makes no difference here.
+    float_few!(few_halves, [u8; 2], load_halves, |value: &[u8; 2]| f16::from_le_bytes(*value).to_f32());
+
+    /// Loads 8 halves, widened.
+    #[inline]
+    #[target_feature(enable = "avx2,f16c")]
+    fn load_halves(halves: &[[u8; 2]; 8]) -> __m256 {
+        _mm256_cvtph_ps(load_128(bytemuck::cast_ref(halves)))
     }
 
     /// The sum of some vectors of sums.
@@ -439,64 +527,28 @@ mod x86 {
         _mm_cvtss_f32(_mm_add_ss(pairs, _mm_movehdup_ps(pairs)))
     }
 
-    /// Rows with few columns; false if there are many.
-    #[target_feature(enable = "avx2,fma")]
-    pub(super) fn float_few(
-        columns: &FloatColumns,
-        rows: &[f32],
-        sums: &mut [f32],
-        squares: &mut [f32],
-    ) -> bool {
-        #[inline]
-        #[target_feature(enable = "avx2,fma")]
-        fn few<const C: usize, const SUMS: usize>(
-            columns: &FloatColumns,
-            rows: &[f32],
-            sums: &mut [f32],
-            squares: &mut [f32],
-        ) {
-            let dim = columns.dim;
-            let flat = core::array::from_fn(|column| &columns.flat[column * dim..(column + 1) * dim]);
-            let rows = rows.chunks_exact(dim).zip(squares);
-            for ((row, square), sums) in rows.zip(sums.as_chunks_mut::<C>().0) {
-                (*sums, *square) = side_by_side::<C, SUMS>(flat, row);
-            }
-        }
-        match columns.count {
-            1 => few::<1, 4>(columns, rows, sums, squares),
-            2 => few::<2, 4>(columns, rows, sums, squares),
-            3 => few::<3, 2>(columns, rows, sums, squares),
-            FEW => few::<FEW, 2>(columns, rows, sums, squares),
-            _ => {
-                for (row, square) in rows.chunks_exact(columns.dim).zip(squares) {
-                    (_, *square) = side_by_side::<0, 4>([], row);
-                }
-                return false;
-            }
-        }
-        true
-    }
-
-    #[target_feature(enable = "avx2,fma")]
+    #[target_feature(enable = "avx2,fma,f16c")]
     pub(super) fn float_products_avx2(
         columns: &FloatColumns,
         rows: &[f32],
         sums: &mut [f32],
         squares: &mut [f32],
     ) {
-        if !float_few(columns, rows, sums, squares) {
+        few_floats(columns, rows, sums, squares);
+        if columns.count > FEW {
             float_panels::<true>(columns, rows, sums);
         }
     }
 
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,fma")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,fma,f16c")]
     pub(super) fn float_products_avx512(
         columns: &FloatColumns,
         rows: &[f32],
         sums: &mut [f32],
         squares: &mut [f32],
     ) {
-        if !float_few(columns, rows, sums, squares) {
+        few_floats(columns, rows, sums, squares);
+        if columns.count > FEW {
             float_panels::<true>(columns, rows, sums);
         }
     }
@@ -587,12 +639,20 @@ mod x86 {
                     for column in of_columns {
                         assert_eq!(column.len(), blocks.len());
                     }
-                    for (at, block) in blocks.iter().enumerate() {
-                        let codes = load_256(block);
+                    // Which of the two sums must be known when it is compiled, or both live on the stack.
+                    let mut add = |at: usize, sum: usize| {
+                        let codes = load_256(&blocks[at]);
                         of_row.add(codes);
                         for (lanes, column) in lanes.iter_mut().zip(of_columns) {
-                            lanes[at % 2] = $add(lanes[at % 2], codes, load_256(&column[at]));
+                            lanes[sum] = $add(lanes[sum], codes, load_256(&column[at]));
                         }
+                    };
+                    for at in (0..blocks.len() / 2 * 2).step_by(2) {
+                        add(at, 0);
+                        add(at + 1, 1);
+                    }
+                    if blocks.len() % 2 == 1 {
+                        add(blocks.len() - 1, 0);
                     }
                     let mut sums = [0.0; C];
                     for (sum, [even, odd]) in sums.iter_mut().zip(lanes) {

@@ -83,22 +83,26 @@ pub(crate) struct Queries {
 impl Queries {
     /// Those of a file, for an array: as many values as its rows have, or as many as are looked at.
     pub(crate) fn load(path: &Path, args: &Searched, array: &Array<'_>) -> Result<Queries, Failure> {
-        let mut queries = if has_extension(path, "cvc") {
-            of_file(path, args.member.as_deref()).map_err(|failure| match failure {
-                Failure::Error(error) if !error.is_usage() && !matches!(error, Error::Io { .. }) => {
-                    Failure::Elsewhere(path.to_owned(), Box::new(error))
-                }
-                other => other,
-            })?
-        } else {
-            of_matrix(path, args.member.as_deref(), !array.index().inner.is_empty())?
-        };
+        let mut queries = Queries::of(path, args.member.as_deref(), !array.index().inner.is_empty())?;
         let (dim, whole) = (array.dim() as usize, array.index().dim as usize);
         if args.dims.is_some() && queries.dim == whole {
             queries.bytes = first_values(queries.rows()?, dim);
             queries.dim = dim;
         }
         Ok(queries)
+    }
+
+    /// Those of a file, as they are. A list of numbers may be one query.
+    pub(crate) fn of(path: &Path, member: Option<&str>, list_is_one: bool) -> Result<Queries, Failure> {
+        if !has_extension(path, "cvc") {
+            return of_matrix(path, member, list_is_one);
+        }
+        of_file(path, member).map_err(|failure| match failure {
+            Failure::Error(error) if !error.is_usage() && !matches!(error, Error::Io { .. }) => {
+                Failure::Elsewhere(path.to_owned(), Box::new(error))
+            }
+            other => other,
+        })
     }
 
     pub(crate) fn rows(&self) -> Result<RowSlice<'_>, Failure> {

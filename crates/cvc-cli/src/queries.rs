@@ -8,6 +8,7 @@ use cvc::{
     RowSlice,
 };
 use cvc_search::{Search, first_values};
+use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
 use crate::args::Searched;
@@ -18,10 +19,15 @@ use crate::report::{Failure, to_stderr, wrong};
 use crate::unpack::array_of;
 use crate::watched::Watched;
 
-/// Opens the file, so that Ctrl-C is heeded whenever it is read.
-pub(crate) fn open(path: &Path, interrupt: &Interrupt, quiet: bool) -> Result<Reader, Failure> {
-    let source = Watched::open(path, interrupt, &progress::bytes(quiet))?;
-    Ok(Reader::new(Box::new(source), ReadOptions::default())?)
+/// Opens the file, so that Ctrl-C is heeded whenever it is read; and the bar that shows how much was.
+pub(crate) fn open(
+    path: &Path,
+    interrupt: &Interrupt,
+    quiet: bool,
+) -> Result<(Reader, ProgressBar), Failure> {
+    let bar = progress::bytes(quiet);
+    let source = Watched::open(path, interrupt, &bar)?;
+    Ok((Reader::new(Box::new(source), ReadOptions::default())?, bar))
 }
 
 /// What a search failed with: that it was stopped, if it was.
@@ -171,9 +177,14 @@ pub(crate) fn passed_over(chosen: &Chosen) -> Value {
     json!(chosen.passed_over.iter().map(ToString::to_string).collect::<Vec<String>>())
 }
 
-/// Says what is worth knowing of a search: devices that are there and were not taken, rows that have no score.
+/// Says what is worth knowing of a search: devices that were expected to do it and did not, rows that have no score. A device that is never
+/// taken unless asked for is no news.
 pub(crate) fn warn(chosen: &Chosen, nan_rows: &[u64]) {
-    for report in chosen.passed_over.iter().filter(|report| report.number.is_some()) {
+    for report in chosen
+        .passed_over
+        .iter()
+        .filter(|report| report.number.is_some() && (report.automatic || !report.available))
+    {
         to_stderr(&format!("warning: passed over {report}"));
     }
     if let Some(most) = nan_rows.iter().max().filter(|most| **most > 0) {

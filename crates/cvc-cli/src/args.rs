@@ -56,6 +56,7 @@ Examples:
   cvc pack vectors.npy -o vectors.cvc --codec int8
   cvc pack wiki.npy@source=wiki arxiv.npy@source=arxiv,year=2024 -o all.cvc
   cvc pack vectors.npy -o vectors.cvc --sections sections.json
+  cvc pack vectors.npy -o vectors.cvc --target-recall 0.99
   cvc pack vectors.npy -o all.cvc --add ids=ids.txt --add labels=labels.npy --codec labels=zstd
   cvc pack vectors.npy -o vectors.cvc --provenance model=all-MiniLM-L6-v2
 
@@ -77,6 +78,16 @@ pub(crate) struct PackArgs {
     /// columns).
     #[arg(long, value_enum, default_value_t = LayoutArg::Native)]
     pub(crate) layout: LayoutArg,
+    /// Choose the cheapest codec of the inputs (int4, int8, fp16, lossless, raw) by which a search finds this share of the ten nearest
+    /// rows, from 0 to 1, measured on a sample of the inputs. What was measured is printed.
+    #[arg(long, value_name = "SHARE", value_parser = recall_share, conflicts_with = "scope")]
+    pub(crate) target_recall: Option<f64>,
+    /// Queries to measure with, as `cvc search` takes them. By default some rows of the sample are held out.
+    #[arg(long, value_name = "FILE", requires = "target_recall")]
+    pub(crate) queries: Option<PathBuf>,
+    /// What near means when recall is measured: cosine (the default), dot, l2, ..., as `cvc search` has them.
+    #[arg(long, value_name = "METRIC", requires = "target_recall")]
+    pub(crate) metric: Option<Metric>,
     /// Which values share a range in codec int8: those of a row (the default), of a dim or of a chunk.
     #[arg(long, value_enum)]
     pub(crate) scope: Option<ScopeArg>,
@@ -482,6 +493,12 @@ impl From<DTypeArg> for DType {
             DTypeArg::Bf16 => DType::Bf16,
         }
     }
+}
+
+/// A share of something.
+fn recall_share(text: &str) -> Result<f64, String> {
+    let share = text.parse::<f64>().ok().filter(|share| *share > 0.0 && *share <= 1.0);
+    share.ok_or_else(|| "a number above 0 and not above 1 is needed, like 0.99".into())
 }
 
 /// A device as it is asked for. Clap says which option and which value; the problem is left.

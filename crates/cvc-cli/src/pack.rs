@@ -13,13 +13,16 @@ use cvc::{
     AlignedBytes, ArrayOptions, ArrayRows, DType, Json, Layout, Reader, RowSlice, Scope, Strings,
     WriteOptions, Writer,
 };
-use serde_json::json;
+use cvc_search::Metric;
+use cvc_search::ladder::{self, Ladder};
+use serde_json::{Value, json};
 
 use crate::args::{KeyValue, PackArgs, json_or_string, object};
 use crate::info::describe;
 use crate::interrupt::Interrupt;
 use crate::lines::{Lines, has_extension, is_text};
 use crate::progress;
+use crate::queries::Queries;
 use crate::report::{
     Failure, check_not_input, check_output, compared, io_failed, plural, ratio, size, to_stdout, wrong,
 };
@@ -66,6 +69,10 @@ pub(crate) fn run(args: &PackArgs) -> Result<(), Failure> {
         sections = read_sections(path, rows)?;
     }
 
+    let ladder = match args.target_recall {
+        Some(target) => Some(climb(args, target, layout, &mut sources[0])?),
+        None => None,
+    };
     let options = write_options(args, layout, &sources)?;
     let interrupt = Interrupt::catch();
     let mut writer = Writer::create(&args.output, options)?;
@@ -103,6 +110,9 @@ pub(crate) fn run(args: &PackArgs) -> Result<(), Failure> {
         object["input_len"] = json!(input_len);
         object["ratio"] = json!(ratio(written.file_len, input_len));
         object["seconds"] = json!(seconds);
+        if let Some(ladder) = &ladder {
+            object["target_recall"] = measured(ladder);
+        }
         crate::json::print(&object)
     } else {
         let what = match sources.as_slice() {
@@ -112,8 +122,9 @@ pub(crate) fn run(args: &PackArgs) -> Result<(), Failure> {
                 format!("{} rows ({})", written.rows, arrays.collect::<Vec<_>>().join(", "))
             }
         };
+        let table = ladder.as_ref().map(table).unwrap_or_default();
         to_stdout(&format!(
-            "packed {what} into {}: {}, {} than {}, {} chunk{}, layout {layout}, in {seconds:.2} s",
+            "{table}packed {what} into {}: {}, {} than {}, {} chunk{}, layout {layout}, in {seconds:.2} s",
             args.output.display(),
             size(written.file_len),
             compared(written.file_len, input_len),
@@ -122,6 +133,91 @@ pub(crate) fn run(args: &PackArgs) -> Result<(), Failure> {
             plural(written.chunks),
         ))
     }
+}
+
+/// Chooses the codec of the inputs by measuring recall on a sample of them.
+fn climb(args: &PackArgs, target: f64, layout: Layout, source: &mut Source) -> Result<Ladder, Failure> {
+    let refuse = |problem: String| Err(wrong("--target-recall", target, problem));
+    if layout != Layout::Native {
+        return refuse(format!("layout {layout} has other codecs; use --layout native"));
+    }
+    let own = |codec: &&String| codec.rsplit_once('=').is_none_or(|(array, _)| array == source.name);
+    if let Some(codec) = args.codec.iter().find(own) {
+        return refuse(format!("the codec is chosen already by --codec {codec}; leave out one of the two"));
+    }
+    let Data::Matrices { matrices, .. } = &source.data else { unreachable!("inputs are matrices") };
+    let (dtype, dim, scalar) = (matrices[0].dtype(), matrices[0].dim() as usize, matrices[0].scalar());
+    let queries = args.queries.as_deref().map(|path| Queries::of(path, None, !scalar)).transpose()?;
+    let queries = queries.as_ref().map(Queries::rows).transpose()?;
+    if let (Some(queries), Some(path)) = (queries, &args.queries)
+        && queries.dim() != dim
+    {
+        let problem = format!("it has rows of {} values, the inputs rows of {dim}", queries.dim());
+        return Err(wrong("--queries", path.display(), problem));
+    }
+    let rows = ladder::sample(source.rows, ladder::SAMPLE_ROWS);
+    let mut bytes = AlignedBytes::new();
+    let row_len = dim * dtype.size();
+    bytes.resize(rows.len() * row_len);
+    for (at, row) in rows.iter().enumerate() {
+        let ArrayRows::Values(row) = source.read(*row..*row + 1)? else { unreachable!("values") };
+        bytes.bytes_mut()[at * row_len..(at + 1) * row_len].copy_from_slice(row.bytes());
+    }
+    let sample = RowSlice::from_bytes(dtype, rows.len(), dim, bytes.bytes())?;
+    let (metric, nonfinite) = (args.metric.unwrap_or(Metric::Cosine), args.nonfinite.map(Into::into));
+    let ladder = ladder::measure(sample, queries, metric, target, nonfinite.unwrap_or_default())
+        .map_err(Failure::of_search)?;
+    let Some(chosen) = ladder.chosen else {
+        return refuse(format!("no codec can hold these rows and reaches that:\n{}", table(&ladder)));
+    };
+    ladder.rungs[chosen].codec.clone_into(&mut source.codec);
+    Ok(ladder)
+}
+
+/// What was measured of every codec, for people.
+fn table(ladder: &Ladder) -> String {
+    let mut text = format!(
+        "measured on {} rows for {} queries by {}:\n{:>10} {:>12} {:>10}\n",
+        ladder.rows,
+        ladder.queries,
+        ladder.metric,
+        "codec",
+        "bytes/value",
+        format!("recall@{}", ladder::K)
+    );
+    for (at, rung) in ladder.rungs.iter().enumerate() {
+        let taken = if ladder.chosen == Some(at) { "  taken" } else { "" };
+        text += &match &rung.measured {
+            Ok(rate) => {
+                let recall = rate.recall.share().unwrap_or(f64::NAN);
+                format!("{:>10} {:>12.3} {recall:>10.4}{taken}\n", rung.codec, rate.bytes_per_value)
+            }
+            Err(why) => format!("{:>10} {why}\n", rung.codec),
+        };
+    }
+    text
+}
+
+/// The same for programs.
+fn measured(ladder: &Ladder) -> Value {
+    let rungs = ladder.rungs.iter().map(|rung| match &rung.measured {
+        Ok(rate) => json!({
+            "codec": rung.codec,
+            "recall": rate.recall.share(),
+            "bytes_per_value": rate.bytes_per_value,
+            "refused": null,
+        }),
+        Err(why) => json!({ "codec": rung.codec, "recall": null, "bytes_per_value": null, "refused": why }),
+    });
+    json!({
+        "target": ladder.target,
+        "codec": ladder.chosen.map(|at| ladder.rungs[at].codec),
+        "metric": ladder.metric.name(),
+        "k": ladder::K,
+        "rows": ladder.rows,
+        "queries": ladder.queries,
+        "rungs": rungs.collect::<Vec<Value>>(),
+    })
 }
 
 /// Refuses what the layout has no place for.

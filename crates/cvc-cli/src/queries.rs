@@ -8,6 +8,7 @@ use cvc::{
     RowSlice,
 };
 use cvc_search::{Search, first_values};
+use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
 use crate::args::Searched;
@@ -18,10 +19,15 @@ use crate::report::{Failure, to_stderr, wrong};
 use crate::unpack::array_of;
 use crate::watched::Watched;
 
-/// Opens the file, so that Ctrl-C is heeded whenever it is read.
-pub(crate) fn open(path: &Path, interrupt: &Interrupt, quiet: bool) -> Result<Reader, Failure> {
-    let source = Watched::open(path, interrupt, &progress::bytes(quiet))?;
-    Ok(Reader::new(Box::new(source), ReadOptions::default())?)
+/// Opens the file, so that Ctrl-C is heeded whenever it is read; and the bar that shows how much was.
+pub(crate) fn open(
+    path: &Path,
+    interrupt: &Interrupt,
+    quiet: bool,
+) -> Result<(Reader, ProgressBar), Failure> {
+    let bar = progress::bytes(quiet);
+    let source = Watched::open(path, interrupt, &bar)?;
+    Ok((Reader::new(Box::new(source), ReadOptions::default())?, bar))
 }
 
 /// What a search failed with: that it was stopped, if it was.
@@ -83,22 +89,26 @@ pub(crate) struct Queries {
 impl Queries {
     /// Those of a file, for an array: as many values as its rows have, or as many as are looked at.
     pub(crate) fn load(path: &Path, args: &Searched, array: &Array<'_>) -> Result<Queries, Failure> {
-        let mut queries = if has_extension(path, "cvc") {
-            of_file(path, args.member.as_deref()).map_err(|failure| match failure {
-                Failure::Error(error) if !error.is_usage() && !matches!(error, Error::Io { .. }) => {
-                    Failure::Elsewhere(path.to_owned(), Box::new(error))
-                }
-                other => other,
-            })?
-        } else {
-            of_matrix(path, args.member.as_deref(), !array.index().inner.is_empty())?
-        };
+        let mut queries = Queries::of(path, args.member.as_deref(), !array.index().inner.is_empty())?;
         let (dim, whole) = (array.dim() as usize, array.index().dim as usize);
         if args.dims.is_some() && queries.dim == whole {
             queries.bytes = first_values(queries.rows()?, dim);
             queries.dim = dim;
         }
         Ok(queries)
+    }
+
+    /// Those of a file, as they are. A list of numbers may be one query.
+    pub(crate) fn of(path: &Path, member: Option<&str>, list_is_one: bool) -> Result<Queries, Failure> {
+        if !has_extension(path, "cvc") {
+            return of_matrix(path, member, list_is_one);
+        }
+        of_file(path, member).map_err(|failure| match failure {
+            Failure::Error(error) if !error.is_usage() && !matches!(error, Error::Io { .. }) => {
+                Failure::Elsewhere(path.to_owned(), Box::new(error))
+            }
+            other => other,
+        })
     }
 
     pub(crate) fn rows(&self) -> Result<RowSlice<'_>, Failure> {
@@ -167,9 +177,14 @@ pub(crate) fn passed_over(chosen: &Chosen) -> Value {
     json!(chosen.passed_over.iter().map(ToString::to_string).collect::<Vec<String>>())
 }
 
-/// Says what is worth knowing of a search: devices that are there and were not taken, rows that have no score.
+/// Says what is worth knowing of a search: devices that were expected to do it and did not, rows that have no score. A device that is never
+/// taken unless asked for is no news.
 pub(crate) fn warn(chosen: &Chosen, nan_rows: &[u64]) {
-    for report in chosen.passed_over.iter().filter(|report| report.number.is_some()) {
+    for report in chosen
+        .passed_over
+        .iter()
+        .filter(|report| report.number.is_some() && (report.automatic || !report.available))
+    {
         to_stderr(&format!("warning: passed over {report}"));
     }
     if let Some(most) = nan_rows.iter().max().filter(|most| **most > 0) {

@@ -23,7 +23,7 @@ pub(crate) fn run(args: &RecallArgs) -> Result<(), Failure> {
     let started = Instant::now();
     let asked = &args.searched;
     let interrupt = Interrupt::catch();
-    let reader = open(&args.file, &interrupt, asked.json)?;
+    let (reader, bar) = open(&args.file, &interrupt, asked.json)?;
     let (search, array) = search_of(asked, &args.file, &reader)?;
     let (truth, width) = load_truth(&args.truth, array.rows())?;
     let k = asked.k as usize;
@@ -46,6 +46,7 @@ pub(crate) fn run(args: &RecallArgs) -> Result<(), Failure> {
         }
     };
     let measured = measured.map_err(failed(&interrupt))?;
+    bar.finish_and_clear();
 
     let (answer, seconds) = (&measured.answer, started.elapsed().as_secs_f64());
     let at_k = measured.at.iter().find(|recall| recall.k == k).expect("it was asked for");

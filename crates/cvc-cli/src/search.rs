@@ -35,7 +35,7 @@ pub(crate) fn run(args: &SearchArgs) -> Result<(), Failure> {
         }
     }
     let interrupt = Interrupt::catch();
-    let reader = open(&args.file, &interrupt, asked.json)?;
+    let (reader, bar) = open(&args.file, &interrupt, asked.json)?;
     let (mut search, array) = search_of(asked, &args.file, &reader)?;
     if !args.conditions.is_empty() {
         search = search.rows(matching(&args.conditions, &reader)?);
@@ -51,6 +51,7 @@ pub(crate) fn run(args: &SearchArgs) -> Result<(), Failure> {
     let table = answer.table(asked.k as usize).map_err(Failure::of_search)?;
     let ids = ids.map(|array| ids_of(&array, &answer)).transpose()?;
     interrupt.check()?;
+    bar.finish_and_clear();
     if let Some(output) = &args.output {
         write(output, &table, answer.hits.len() as u64).map_err(Error::Output)?;
     }

@@ -46,6 +46,14 @@ pub enum Error {
         /// Rows wanted for each.
         k: usize,
     },
+    /// Too little to measure on.
+    #[error("recall cannot be measured on {rows} rows and {queries} queries: choose a codec by name")]
+    Sample {
+        /// Rows that would be searched.
+        rows: usize,
+        /// Queries.
+        queries: usize,
+    },
     /// What is said to be true makes no sense.
     #[error(transparent)]
     Truth(#[from] TruthError),
@@ -56,7 +64,11 @@ impl Error {
     pub fn is_usage(&self) -> bool {
         match self {
             Error::Read(error) => error.is_usage(),
-            Error::Query(_) | Error::Rescore { .. } | Error::Answers { .. } | Error::Truth(_) => true,
+            Error::Query(_)
+            | Error::Rescore { .. }
+            | Error::Answers { .. }
+            | Error::Sample { .. }
+            | Error::Truth(_) => true,
             Error::Stopped => false,
         }
     }

@@ -38,6 +38,7 @@
 #![forbid(unsafe_code)]
 
 mod error;
+pub mod ladder;
 pub mod recall;
 mod search;
 

@@ -206,3 +206,26 @@ fn a_stream_that_does_not_wait_is_caught() {
 fn a_host_that_does_not_wait_is_caught() {
     caught("no_event_sync");
 }
+
+#[test]
+fn a_card_that_cannot_search_is_passed_over_by_automatic_choice_alone() {
+    let machine = Machine::new();
+    machine.pack(&[]);
+    let queries = example("minilm2k.queries.npy");
+    let call = ["search", "in.cvc", queries.to_str().unwrap(), "-k", "3", "--json"];
+    let search = |device: &str| machine.cvc(&[call.as_slice(), &["--device", device]].concat(), "");
+    let (auto, on_cpu) = (search("auto").ok().json(), search("cpu").ok().json());
+    assert_eq!((&auto["indices"], &auto["scores"]), (&on_cpu["indices"], &on_cpu["scores"]));
+    let on_card = search("cuda");
+    if on_card.stderr().is_empty() {
+        assert_eq!((&on_card.json()["device"], &auto["device"]), (&"cuda".into(), &"cuda".into()));
+        return;
+    }
+    on_card.refused(1, &["cuda cannot run search", "choose another device"]);
+    assert_eq!(auto["device"], "cpu");
+    let passed_over = auto["passed_over"][0].as_str().unwrap();
+    assert!(passed_over.starts_with("cuda ") && passed_over.contains("cannot do search"), "{passed_over}");
+    // People are told, too.
+    let run = machine.cvc(&call[..5], "").status(0);
+    assert!(run.stderr().starts_with("warning: passed over cuda "), "{}", run.stderr());
+}

@@ -20,5 +20,6 @@ mod sample;
 mod search;
 mod sections;
 mod store;
+mod target_recall;
 mod upgrade;
 mod whole_or_nothing;

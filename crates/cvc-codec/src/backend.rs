@@ -112,6 +112,12 @@ pub trait Payloads: Sync {
     /// The source failed or the bytes are damaged.
     fn read(&self, run: &BlockRun<'_>, into: &mut [u8]) -> Result<(), SourceError>;
 
+    /// Says that the run will be read soon, so that a source that is slow can begin to fetch it. Nothing may be done about it, which
+    /// is the default.
+    fn will_read(&self, run: &BlockRun<'_>) {
+        let _ = run;
+    }
+
     /// All bytes of the chunk without a copy, where they already lie in memory; those of the run are checked.
     ///
     /// Do not copy from here to a device if the memory may be a map: a page fault in a driver stalls it.

@@ -39,6 +39,9 @@ use products::{CodeColumns, CodeSums, FloatColumns};
 /// Runs that are listed at a time: some megabytes of list for half a gigabyte of codes.
 const WINDOW: usize = 4096;
 
+/// Runs that are announced to the source at a time, about a megabyte, as many before they are read.
+const AHEAD: usize = 8;
+
 /// Bytes of a tile of decoded floats: what stays in the L1 cache beside a part of a panel.
 const TILE_LEN: usize = 24 << 10;
 
@@ -65,14 +68,18 @@ impl Scan for CpuBackend {
         let mut runs = runs(batch).peekable();
         while runs.peek().is_some() {
             let window: Vec<Run<'_>> = runs.by_ref().take(WINDOW).collect();
-            for_each(window, |run| {
+            for_each((0..window.len()).collect(), |at: usize| {
+                let run = &window[at];
                 if first_error.is_before(run.first_row()) {
                     return;
                 }
+                // Threads begin far from each other, where the system does not see that each goes straight on.
+                if at.is_multiple_of(AHEAD) {
+                    window[at..].iter().skip(AHEAD).take(AHEAD).for_each(|run| src.will_read(&run.blocks()));
+                }
                 let worker = idle().pop();
                 let mut worker = worker.unwrap_or_else(|| Worker::new(queries.len(), k));
-                let scanned =
-                    Scanned { backend: self, queries, filters: &filters, shared: &shared, run: &run };
+                let scanned = Scanned { backend: self, queries, filters: &filters, shared: &shared, run };
                 if let Err(error) = scanned.scan(src, &mut worker) {
                     first_error.note(run.first_row(), error);
                 }
@@ -117,7 +124,11 @@ struct Run<'p> {
     base: u64,
 }
 
-impl Run<'_> {
+impl<'p> Run<'p> {
+    fn blocks(&self) -> BlockRun<'p> {
+        BlockRun { chunk: self.chunk, parts: self.plan.parts(), blocks: self.blocks.clone() }
+    }
+
     fn first_row(&self) -> u64 {
         self.base + u64::from(self.rows[0].start)
     }
@@ -343,11 +354,11 @@ struct Scanned<'a> {
 
 impl Scanned<'_> {
     fn scan(&self, src: &dyn Payloads, worker: &mut Worker) -> Result<(), DecodeError> {
-        let Run { plan, chunk, blocks, .. } = self.run;
+        let Run { plan, chunk, .. } = self.run;
         if matches!(plan.load(), Load::DictPlanes) {
             return self.decoded(src, worker);
         }
-        let run = BlockRun { chunk: *chunk, parts: plan.parts(), blocks: blocks.clone() };
+        let run = self.run.blocks();
         Kept::lend(|kept| {
             let bytes = run_bytes(&run, src, &mut kept.encoded);
             let bytes = bytes.map_err(|error| DecodeError::Source { chunk: *chunk, error })?;

@@ -240,7 +240,7 @@ pub fn scores_of(
         pairs,
         |(query, _)| *query,
         |(query, place), row, score| {
-            hits[query][place] = Hit { row, score };
+            hits[*query][*place] = Hit { row, score };
         },
     )?;
     Ok(hits)
@@ -275,19 +275,19 @@ fn rescored(array: &Array<'_>, queries: &Queries<'_>, k: usize, coarse: Found) -
         queries,
         pairs,
         |query| *query,
-        |query, row, score| fine.offer(metric, query, row, score),
+        |query, row, score| fine.offer(metric, *query, row, score),
     )?;
     fine.scored += coarse.scored;
     Ok(fine)
 }
 
 /// The exact scores of pairs of a row and something that has a query, by ascending rows, each row read once.
-fn score_pairs<T: Ord>(
+fn score_pairs<T: Ord + Sync>(
     array: &Array<'_>,
     queries: &Queries<'_>,
     mut pairs: Vec<(u64, T)>,
-    query_of: impl Fn(&T) -> usize,
-    mut scored: impl FnMut(T, u64, f32),
+    query_of: impl Fn(&T) -> usize + Sync,
+    mut scored: impl FnMut(&T, u64, f32),
 ) -> Result<(), Error> {
     pairs.sort_unstable();
     let dtype = array.dtype()?;
@@ -297,19 +297,37 @@ fn score_pairs<T: Ord>(
     let at_a_time = (RESCORED_LEN / row_len.max(1)).max(1);
     let mut rows: Vec<u64> = pairs.iter().map(|(row, _)| *row).collect();
     rows.dedup();
-    let mut pairs = pairs.into_iter().peekable();
+    let mut rest = pairs.as_slice();
     for rows in rows.chunks(at_a_time) {
         let values = read(array, rows, dtype)?;
-        for (at, row) in rows.iter().enumerate() {
+        let last = rows.last().expect("chunks are not empty");
+        let (of_rows, after) = rest.split_at(rest.partition_point(|(row, _)| row <= last));
+        rest = after;
+        let scores = in_parallel(of_rows, |(row, of)| {
+            let at = rows.binary_search(row).expect("a row of these");
             let values = &values.bytes()[at * row_len..(at + 1) * row_len];
-            let values = RowSlice::from_bytes(dtype, 1, dim, values).map_err(cvc::Error::from)?;
-            while let Some((_, of)) = pairs.next_if(|(of, _)| of == row) {
-                let score = queries.score(query_of(&of), values);
-                scored(of, *row, score);
-            }
+            let values =
+                RowSlice::from_bytes(dtype, 1, dim, values).expect("one row, aligned as all of them");
+            queries.score(query_of(of), values)
+        });
+        for ((row, of), score) in of_rows.iter().zip(scores) {
+            scored(of, *row, score);
         }
     }
     Ok(())
+}
+
+/// What `work` makes of each item, in order, on all cores.
+#[cfg(feature = "rayon")]
+fn in_parallel<T: Sync>(items: &[T], work: impl Fn(&T) -> f32 + Sync) -> Vec<f32> {
+    use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
+    items.par_iter().map(|item| work(item)).collect()
+}
+
+/// What `work` makes of each item, in order.
+#[cfg(not(feature = "rayon"))]
+fn in_parallel<T>(items: &[T], work: impl Fn(&T) -> f32) -> Vec<f32> {
+    items.iter().map(work).collect()
 }
 
 /// Rows of an array, whatever their dtype.

@@ -41,6 +41,12 @@ pub trait ReadAt: Send + Sync {
         ranges.iter_mut().try_for_each(|(offset, into)| self.read_at(*offset, into))
     }
 
+    /// Says that the bytes of `range` will be read soon, so that a source that is slow can begin to fetch them. Nothing may be
+    /// done about it, which is the default.
+    fn will_need(&self, range: Range<u64>) {
+        let _ = range;
+    }
+
     /// The bytes of `range` without a copy, if they lie in memory. `None` too if the range is not within it.
     fn borrow(&self, range: Range<u64>) -> Option<&[u8]> {
         let _ = range;
@@ -105,6 +111,15 @@ impl ReadAt for FileSource {
             }
         }
         Ok(())
+    }
+
+    #[cfg(target_os = "linux")]
+    fn will_need(&self, range: Range<u64>) {
+        use rustix::fs::{Advice, fadvise};
+        // Of no bytes it would speak of all to the end of the file. A file system that takes no advice says so.
+        if let Some(len) = std::num::NonZeroU64::new(range.end.saturating_sub(range.start)) {
+            let _ = fadvise(&self.file, range.start, Some(len), Advice::WillNeed);
+        }
     }
 }
 

@@ -992,6 +992,13 @@ impl Payloads for ArrayPayloads<'_> {
         unchecked.map_or(Ok(()), |inside| inside.check(run, RunBytes::Ranges(into), start))
     }
 
+    fn will_read(&self, run: &BlockRun<'_>) {
+        let start = self.array.entry(run.chunk).bytes.start;
+        for range in run.ranges() {
+            self.array.reader.source.will_need(start + range.start..start + range.end);
+        }
+    }
+
     fn borrow(&self, run: &BlockRun<'_>) -> Result<Option<&[u8]>, SourceError> {
         let unchecked = self.unchecked(run)?;
         let entry = self.array.entry(run.chunk);

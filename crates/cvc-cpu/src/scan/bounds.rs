@@ -384,9 +384,12 @@ impl QueryTerms {
     #[expect(clippy::cast_possible_truncation, reason = "rounded downwards by more")]
     pub(super) fn threshold(&self, query: usize, goodness: f32) -> f32 {
         let length = self.lengths[query];
-        if !LENGTHS.contains(&length) || !goodness.is_finite() {
-            // Whatever is better than the best is not.
-            return if goodness == f32::INFINITY { f32::INFINITY } else { f32::NEG_INFINITY };
+        if !LENGTHS.contains(&length) || goodness == f32::NEG_INFINITY {
+            return f32::NEG_INFINITY;
+        }
+        // What is as good as infinite may have a lower number, so it must be looked at.
+        if goodness == f32::INFINITY {
+            return f32::MAX;
         }
         let score = f64::from(goodness);
         // A score was rounded to f32 by 2^-24 of it; some more for rounding here.

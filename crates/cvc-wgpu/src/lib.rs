@@ -48,6 +48,7 @@ mod host;
 mod ops;
 mod pipelines;
 mod ring;
+mod scan;
 mod shaders;
 mod stages;
 

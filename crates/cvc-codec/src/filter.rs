@@ -8,7 +8,7 @@
 //! *most*, and it can do that for every row without a value leaving it. So it is a filter. What comes back of a stage is, for each query, a few rows
 //! with the best bounds, and the bound of what was thrown away; then the values of those few rows, which the host gives exact scores.
 //! If what was thrown away may be as good as the worst row that is kept, the host asks for the bounds of all rows of the stage, four bytes each,
-//! and looks at every row that may do. The result is that of the reference, bit for bit, whatever the device.
+//! and looks at every row that may do. Decoded values have the reference's bits on every device, so the result is that of the reference, bit for bit.
 //!
 //! # What a device computes
 //!
@@ -31,7 +31,7 @@
 //! # Why it holds
 //!
 //! Products and sums of `d` values are off by `(d + 2) u |q| |x|` with `u = 2^-24`. A device that flushes loses `2^-126` with each product and each
-//! sum, and as neither length is below `1e-15` that is below `d u |q| |x|`. [`error`] is `(2 d + 32) u` and what roots, quotients and the bound's own sums
+//! sum, and as neither length is below `1e-15` that is below `d u |q| |x|`. The error that is allowed for is `(2 d + 32) u` and what roots, quotients and the bound's own sums
 //! round, and the slack of a cosine is three times as much, as its length is off, too.
 
 use core::ops::Range;

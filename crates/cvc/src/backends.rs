@@ -377,12 +377,11 @@ impl AnyBackend {
     /// The array has a codec that is not known.
     pub fn explain_scan(&self, array: &Array<'_>, metric: Metric) -> Result<String, Error> {
         let name = &self.device().name;
-        Ok(match (self, self.why_not(array, metric)?) {
-            (AnyBackend::Cpu(_), _) => format!("searched on {name}"),
-            (_, None) => {
-                format!("decoded, bounded and the best rows kept on {name}, exact scores on the host")
-            }
-            (_, Some(reason)) => format!("searched on the host, not on {name}: {reason}"),
+        let why_not = self.why_not(array, metric)?;
+        Ok(match why_not {
+            _ if self.device().kind == DeviceKind::Cpu => format!("searched on {name}"),
+            None => format!("decoded, bounded and the best rows kept on {name}, exact scores on the host"),
+            Some(reason) => format!("searched on the host, not on {name}: {reason}"),
         })
     }
 
@@ -415,9 +414,7 @@ impl AnyBackend {
             #[cfg(feature = "wgpu")]
             AnyBackend::Wgpu(backend) => array.scan(&**backend, rows, queries, k),
             #[cfg(feature = "cuda")]
-            AnyBackend::Cuda(_) => {
-                Err(Unsupported::new(self.device().kind, "search", "it has no kernels for that yet").into())
-            }
+            AnyBackend::Cuda(backend) => array.scan(&**backend, rows, queries, k),
         }
     }
 

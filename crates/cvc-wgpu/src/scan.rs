@@ -50,7 +50,10 @@ impl Scan for WgpuBackend {
         for job in batch.jobs() {
             self.supports(job.plan)?;
         }
-        let Ok(filter) = Filter::new(queries, batch.dtype()) else {
+        // What goes with a query must be bound with it; a row and what goes with that is shorter by a little.
+        let query_len = 4 * (scan::ASKED_WORDS as u64 + 2 + u64::from(batch.dim()));
+        let filter = Filter::new(queries, batch.dtype()).ok().filter(|_| query_len <= self.binding_len());
+        let Some(filter) = filter else {
             return ReferenceBackend::default().scan(batch, src, queries, k);
         };
         if batch.jobs().iter().all(|job| job.rows.is_empty()) {
@@ -61,8 +64,7 @@ impl Scan for WgpuBackend {
             decoded_len: within(DECODED_LEN),
             keys_len: within(KEYS_LEN),
             best_len: within(READBACK_LEN),
-            queries_len: within(QUERIES_LEN).max(self.binding_len().min(4 * u64::from(batch.dim()) + 64))
-                - 4 * scan::ASKED_WORDS as u64,
+            queries_len: within(QUERIES_LEN.max(query_len)) - 4 * scan::ASKED_WORDS as u64,
         };
         let room = Room::new(&filter, k, most);
         let mut search = Search::new(self, src, &filter, room, batch)?;

@@ -1,6 +1,6 @@
 //! `cargo xtask shaders`: from `shaders` to what ships inside `cvc-wgpu`.
 //!
-//! A shader of an op is its own file after the files that all ops share. Each is validated here, so that a mistake is found
+//! A shader of an op is its own file after the files that all ops share; those of searching stand alone. Each is validated here, so that a mistake is found
 //! where there is no GPU, and written to a copy inside the crate, which is published without the rest of the repository.
 //! Beside the copies comes a table in Rust, of what the validator found in them: nobody writes a binding number twice.
 
@@ -20,6 +20,9 @@ const CRATE: &str = "crates/cvc-wgpu/src";
 
 /// The files that stand before each op's.
 const SHARED: [&str; 3] = ["frame", "narrow", "sum"];
+
+/// What shaders of searching begin with in their names.
+const OF_SEARCH: &str = "scan_";
 
 pub(crate) fn run(check: bool) -> Result<()> {
     let sources = read_sources(&repo::root().join(SOURCES))?;
@@ -73,22 +76,33 @@ fn make(sources: &BTreeMap<String, String>) -> Result<BTreeMap<PathBuf, String>>
     }
     let mut made = BTreeMap::new();
     let mut table = String::from(HEAD);
-    let mut constants = BTreeMap::new();
+    let (mut of_frame, mut of_search) = (BTreeMap::new(), BTreeMap::new());
     for (op, text) in sources.iter().filter(|(name, _)| !SHARED.contains(&name.as_str())) {
         // One with an entry of its own prepares what the frame of an op then finds.
         let source = if text.contains("@compute") { text.clone() } else { shared.clone() + text };
         let module = validated(op, &source)?;
         table += &described(op, &module)?;
-        if constants.is_empty() {
-            constants = constants_of(&module);
+        if op.starts_with(OF_SEARCH) {
+            of_search.extend(constants_of(&module));
+        } else if of_frame.is_empty() {
+            of_frame = constants_of(&module);
         }
         made.insert(PathBuf::from(format!("shaders/{op}.wgsl")), source);
     }
-    table += "\n/// The constants of the frame.\npub(crate) mod frame {\n";
-    for (name, value) in constants {
-        writeln!(table, "    pub(crate) const {name}: usize = {value};")?;
+    for (name, what, constants) in [("frame", "the frame", of_frame), ("scan", "searching", of_search)] {
+        if constants.is_empty() {
+            continue;
+        }
+        let unused = match name {
+            "scan" => "#[expect(dead_code, reason = \"some are for the shaders alone\")]\n",
+            _ => "",
+        };
+        writeln!(table, "\n/// The constants of {what}.\n{unused}pub(crate) mod {name} {{")?;
+        for (name, value) in constants {
+            writeln!(table, "    pub(crate) const {name}: usize = {value};")?;
+        }
+        table += "}\n";
     }
-    table += "}\n";
     made.insert(PathBuf::from("shaders.rs"), table);
     Ok(made)
 }

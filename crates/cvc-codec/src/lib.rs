@@ -21,6 +21,7 @@
 pub mod backend;
 pub mod codec;
 pub mod codecs;
+pub mod filter;
 pub mod first_error;
 pub mod job;
 pub mod loops;

@@ -2,12 +2,13 @@
 
 use cvc_codec::ops::rotated::RotatedCodes;
 use cvc_codec::{
-    ChunkId, ChunkShape, DType, DecodeError, DecodePlan, Found, Load, Metric, Queries, ReferenceBackend,
-    RowSlice, Scan, ScanBatch, ScanJob,
+    ChunkId, ChunkShape, DType, DecodeError, DecodePlan, DeviceKind, Found, Load, Metric, Queries,
+    ReferenceBackend, RowSlice, Scan, ScanBatch, ScanJob,
 };
 
 use crate::chunks::{Content, Kind, Random, kinds};
 use crate::payloads::MemoryPayloads;
+use crate::subject::Device;
 
 /// Makes a `#[test]` of each case, for a backend (`Some`) or for none where its device is absent.
 #[macro_export]
@@ -33,10 +34,35 @@ macro_rules! scan_conformance {
         #[test]
         fn $case() {
             if let Some(backend) = $backend {
-                $crate::scan::$case(&backend);
+                $crate::scan::$case($crate::scan::Lent::lent(&backend));
             }
         }
     )*};
+}
+
+/// A backend, or a device that tests share.
+pub trait Lent {
+    /// The backend.
+    type Backend: Scan;
+
+    /// Lends it.
+    fn lent(&self) -> &Self::Backend;
+}
+
+impl<S: Scan> Lent for S {
+    type Backend = S;
+
+    fn lent(&self) -> &S {
+        self
+    }
+}
+
+impl<S: Scan> Lent for &Device<S> {
+    type Backend = S;
+
+    fn lent(&self) -> &S {
+        &self.0
+    }
 }
 
 const OF_FLOATS: [Metric; 4] = [Metric::Cosine, Metric::Dot, Metric::L2, Metric::L2sq];
@@ -80,7 +106,9 @@ fn check(
         let batch = ScanBatch::new(jobs(chunks, rows), dim, out).expect("jobs that fit");
         let src = MemoryPayloads::new(&payloads);
         let expected = ReferenceBackend::default().scan(&batch, &src, &queries, k).expect("sound payloads");
-        for borrowing in [false, true] {
+        // Devices always read.
+        let can_borrow = backend.device().kind == DeviceKind::Cpu;
+        for borrowing in [false, true].into_iter().take(1 + usize::from(can_borrow)) {
             let src = MemoryPayloads::new(&payloads).borrowing(borrowing);
             let found = backend.scan(&batch, &src, &queries, k).expect("sound payloads");
             let ops: Vec<&str> = chunks.iter().map(|(plan, _)| plan.load().name()).collect();
@@ -363,4 +391,26 @@ pub fn a_damaged_block_is_an_error(backend: &impl Scan) {
         other => panic!("not the damage: {other:?}"),
     }
     check(backend, &chunks, &all(&chunks), &[Metric::Dot], rows_of(&values, 32), 3);
+}
+
+/// More rows than a device keeps at a time, of which hardly any is looked at closely. Not in the list of [`scan_conformance!`]: how many
+/// these are is for each to say.
+pub fn more_rows_than_a_stage(backend: &impl Scan, rows: u32) {
+    let mut random = Random::new();
+    let dim = 8;
+    let params: Vec<(f32, f32)> = (0..rows).map(|_| (0.01, -1.28)).collect();
+    let chunk = |random: &mut Random, rows: u32| {
+        let codes = random.bytes(rows as usize * dim);
+        let shape = ChunkShape { rows, dim: width(dim) };
+        Content::row_affine(shape, codes, &params[..rows as usize]).blocked(64, DType::F32)
+    };
+    let chunks = [chunk(&mut random, rows / 3), chunk(&mut random, rows - rows / 3)];
+    let queries = floats(&mut random, 3 * dim);
+    let queries = rows_of(&queries, dim);
+    check(backend, &chunks, &all(&chunks), &[Metric::Cosine, Metric::L2], queries, 20);
+    let payloads: Vec<Vec<u8>> = chunks.iter().map(|(_, payload)| payload.clone()).collect();
+    let queries = Queries::new(Metric::Dot, queries).unwrap();
+    let batch = ScanBatch::new(jobs(&chunks, &all(&chunks)), width(dim), DType::F32).unwrap();
+    let found = backend.scan(&batch, &MemoryPayloads::new(&payloads), &queries, 20).unwrap();
+    assert!(found.scored < u64::from(rows) / 100, "{} pairs were looked at", found.scored);
 }

@@ -11,6 +11,7 @@
 //! | that every access is inside an allocation and aligned | speed, coalescing, occupancy |
 //! | arguments, launch geometry, loading and unloading | the memory model of a real card |
 //! | the order of work on streams and events | what NVIDIA's driver does otherwise |
+//! | that all threads of a block come to its barriers, and most that are missing | every order in which threads of a block can run |
 //!
 //! - `memory.rs`: allocations that know their ends and when they may be used.
 //! - `ptx.rs`: reads modules; refuses what it does not know, and floats that a compiler may contract.

@@ -6,7 +6,12 @@
 //!
 //! Threads are taken [`LANES`] at a time, and an instruction is run for all of them whose place it is, so that finding out
 //! what it does is paid once. Of threads that have parted the ones furthest behind go first, and so they meet again.
-//! (Kernels with barriers would need more; there are none.)
+//!
+//! Where a kernel has barriers, [`LANES`] threads run until all of them wait, then the next ones do, and when all threads of the block wait, at one barrier, they go on.
+//! So what a thread reads that another of its block has yet to write is not there, unless there is a barrier between the two; what is overwritten too
+//! early is found only if it is the later threads that read it.
+
+use core::ops::Range;
 
 use crate::memory::{Fault, Memory};
 use crate::ptx::{Compare, Double2, Instruction, Kernel, Op, Special, Word2, Word3};
@@ -18,6 +23,12 @@ type Doubles = [u64; LANES];
 
 /// Where a thread is that has returned.
 const RETURNED: usize = usize::MAX;
+
+/// What is added to the place of a thread that waits at a barrier, where it will go on.
+const WAITING: usize = 1 << 40;
+
+/// What memory of a block holds before anything is written.
+const POISON: u8 = 0xcd;
 
 /// A launch: its number, which device it is on, what it was given.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +48,7 @@ pub(crate) fn run(kernel: &Kernel, launch: Launch<'_>, memory: &mut Memory) -> R
     let mut machine = Machine {
         words: vec![[0; LANES]; kernel.words],
         doubles: vec![[0; LANES]; kernel.doubles],
+        shared: Vec::new(),
         kernel,
         launch,
         memory,
@@ -48,25 +60,77 @@ pub(crate) fn run(kernel: &Kernel, launch: Launch<'_>, memory: &mut Memory) -> R
         machine.doubles[*register] = [*value; LANES];
     }
     for block in 0..launch.grid {
+        machine.shared.clear();
+        machine.shared.resize(kernel.shared_len, POISON);
+        if kernel.has_barriers {
+            machine.run_together(block)?;
+            continue;
+        }
         for first in (0..launch.block).step_by(LANES) {
-            machine.run(block, first)?;
+            machine.begin(block, first);
+            machine.go_on(&mut places(launch.block - first))?;
         }
     }
     Ok(())
 }
 
+/// The places of as many threads as there are lanes, of those that are left, before they begin.
+fn places(left: u32) -> [usize; LANES] {
+    core::array::from_fn(|lane| if lane < left as usize { 0 } else { RETURNED })
+}
+
 struct Machine<'a> {
     words: Vec<Words>,
     doubles: Vec<Doubles>,
+    /// Memory of the block.
+    shared: Vec<u8>,
     kernel: &'a Kernel,
     launch: Launch<'a>,
     memory: &'a mut Memory,
 }
 
 impl Machine<'_> {
-    /// Runs the threads of a block from `first` on.
-    fn run(&mut self, block: u32, first: u32) -> Result<(), Fault> {
-        let threads = LANES.min((self.launch.block - first) as usize);
+    /// Runs the threads of a block that wait for each other.
+    fn run_together(&mut self, block: u32) -> Result<(), Fault> {
+        let mut groups: Vec<_> = (0..self.launch.block)
+            .step_by(LANES)
+            .map(|first| {
+                self.begin(block, first);
+                (self.words.clone(), self.doubles.clone(), places(self.launch.block - first))
+            })
+            .collect();
+        loop {
+            for (words, doubles, places) in &mut groups {
+                core::mem::swap(&mut self.words, words);
+                core::mem::swap(&mut self.doubles, doubles);
+                let went = self.go_on(places);
+                core::mem::swap(&mut self.words, words);
+                core::mem::swap(&mut self.doubles, doubles);
+                went?;
+            }
+            let count = self.launch.block as usize;
+            let mut places = groups.iter_mut().flat_map(|(_, _, places)| places).take(count);
+            let first = places.next().expect("a block has threads");
+            let at = *first;
+            if at == RETURNED && places.all(|place| *place == RETURNED) {
+                return Ok(());
+            }
+            *first = at.wrapping_sub(WAITING);
+            for place in places {
+                if *place != at || at == RETURNED {
+                    let text = format!(
+                        "{}: threads wait at different barriers, or for threads that have returned",
+                        self.kernel.name
+                    );
+                    return Err(Fault::Illegal(text));
+                }
+                *place -= WAITING;
+            }
+        }
+    }
+
+    /// Sets what differs from thread to thread, for those of a block from `first` on.
+    fn begin(&mut self, block: u32, first: u32) {
         for (register, special) in &self.kernel.specials {
             self.words[*register] = match special {
                 Special::ThreadX => {
@@ -77,16 +141,18 @@ impl Machine<'_> {
                 Special::GridDimX => [self.launch.grid; LANES],
             };
         }
-        let mut places = [RETURNED; LANES];
-        places[..threads].fill(0);
+    }
+
+    /// Runs threads until all of them wait or have returned.
+    fn go_on(&mut self, places: &mut [usize; LANES]) -> Result<(), Fault> {
         loop {
             let place = places.iter().copied().min().expect("there are lanes");
-            if place == RETURNED {
+            if place >= WAITING {
                 return Ok(());
             }
             let others = places.iter().copied().filter(|other| *other > place).min().unwrap_or(RETURNED);
             let here: Words = core::array::from_fn(|lane| if places[lane] == place { u32::MAX } else { 0 });
-            self.run_until(place, others, &here, &mut places)?;
+            self.run_until(place, others, &here, places)?;
         }
     }
 
@@ -110,8 +176,12 @@ impl Machine<'_> {
                     }
                 }
             }
-            if let Op::Branch(_) | Op::Return = op {
-                let target = if let Op::Branch(target) = op { *target } else { RETURNED };
+            if let Op::Branch(_) | Op::Return | Op::Barrier = op {
+                let target = match op {
+                    Op::Branch(target) => *target,
+                    Op::Barrier => WAITING + place + 1,
+                    _ => RETURNED,
+                };
                 for lane in 0..LANES {
                     if here[lane] != 0 {
                         places[lane] = if mask[lane] != 0 { target } else { place + 1 };
@@ -185,12 +255,19 @@ impl Machine<'_> {
                     Word2::FloatAdd => {
                         words!(*d, |i| (f32::from_bits(a[i]) + f32::from_bits(b[i])).to_bits())
                     }
+                    Word2::FloatDiv => {
+                        words!(*d, |i| (f32::from_bits(a[i]) / f32::from_bits(b[i])).to_bits())
+                    }
                 }
             }
             Op::Word3(kind, d, a, b, c) => {
                 let (a, b, c) = (self.words[*a], self.words[*b], self.words[*c]);
                 match kind {
                     Word3::MulAdd => words!(*d, |i| a[i].wrapping_mul(b[i]).wrapping_add(c[i])),
+                    Word3::FloatMulAdd => {
+                        let float = f32::from_bits;
+                        words!(*d, |i| float(a[i]).mul_add(float(b[i]), float(c[i])).to_bits());
+                    }
                     Word3::Funnel => {
                         words!(*d, |i| ((u64::from(b[i]) << 32 | u64::from(a[i])) >> (c[i] & 31)) as u32);
                     }
@@ -221,6 +298,14 @@ impl Machine<'_> {
             Op::Not(d, a) => {
                 let a = self.words[*a];
                 words!(*d, |i| u32::from(a[i] == 0));
+            }
+            Op::Invert(d, a) => {
+                let a = self.words[*a];
+                words!(*d, |i| !a[i]);
+            }
+            Op::SquareRoot(d, a) => {
+                let a = self.words[*a];
+                words!(*d, |i| f32::from_bits(a[i]).sqrt().to_bits());
             }
             Op::Neg(d, a) => {
                 let a = self.words[*a];
@@ -267,6 +352,9 @@ impl Machine<'_> {
                     Compare::LessOrEqual => words!(*d, |i| u32::from(a[i] <= b[i])),
                     Compare::Greater => words!(*d, |i| u32::from(a[i] > b[i])),
                     Compare::GreaterOrEqual => words!(*d, |i| u32::from(a[i] >= b[i])),
+                    Compare::SignedGreater => {
+                        words!(*d, |i| u32::from(a[i].cast_signed() > b[i].cast_signed()))
+                    }
                 }
             }
             Op::CompareDouble(kind, d, a, b) => {
@@ -278,6 +366,7 @@ impl Machine<'_> {
                     Compare::LessOrEqual => a[i] <= b[i],
                     Compare::Greater => a[i] > b[i],
                     Compare::GreaterOrEqual => a[i] >= b[i],
+                    Compare::SignedGreater => a[i].cast_signed() > b[i].cast_signed(),
                 }));
             }
             Op::Insert(d, a, b, position, len) => {
@@ -349,9 +438,47 @@ impl Machine<'_> {
                     bytes.copy_from_slice(&self.doubles[*from][lane].to_le_bytes());
                 }
             }
-            Op::Branch(_) | Op::Return => unreachable!("not a step"),
+            Op::LoadShared { into, address, offset } => {
+                for lane in (0..LANES).filter(|lane| mask[*lane] != 0) {
+                    let at = self.shared_at(*address, *offset, lane, 4 * into.len())?;
+                    for (register, bytes) in into.iter().zip(self.shared[at].chunks_exact(4)) {
+                        self.words[*register][lane] =
+                            u32::from_le_bytes(bytes.try_into().expect("four bytes"));
+                    }
+                }
+            }
+            Op::StoreShared { from, address, offset } => {
+                for lane in (0..LANES).filter(|lane| mask[*lane] != 0) {
+                    let at = self.shared_at(*address, *offset, lane, 4)?;
+                    self.shared[at].copy_from_slice(&self.words[*from][lane].to_le_bytes());
+                }
+            }
+            Op::AddShared { into, address, offset, value } => {
+                for lane in (0..LANES).filter(|lane| mask[*lane] != 0) {
+                    let at = self.shared_at(*address, *offset, lane, 4)?;
+                    let word = &mut self.shared[at];
+                    let before = u32::from_le_bytes((&*word).try_into().expect("four bytes"));
+                    let value = self.words[*value][lane];
+                    word.copy_from_slice(&before.wrapping_add(value).to_le_bytes());
+                    self.words[*into][lane] = before;
+                }
+            }
+            Op::Branch(_) | Op::Return | Op::Barrier => unreachable!("not a step"),
         }
         Ok(())
+    }
+
+    /// Where bytes lie in the memory of the block.
+    fn shared_at(&self, address: usize, offset: u64, lane: usize, len: usize) -> Result<Range<usize>, Fault> {
+        let address = self.doubles[address][lane].wrapping_add(offset);
+        let at = usize::try_from(address).ok().filter(|at| at.saturating_add(len) <= self.shared.len());
+        let at = at.ok_or_else(|| {
+            Fault::Illegal(format!("{len} bytes at {address:#x} of the {} of a block", self.shared.len()))
+        })?;
+        match at.is_multiple_of(len) {
+            true => Ok(at..at + len),
+            false => Err(Fault::Misaligned(format!("{len} bytes at {address:#x} of a block"))),
+        }
     }
 }
 
@@ -431,6 +558,70 @@ mod tests {
             49f32.to_bits()
         );
         assert_eq!(insert(0x1ff, 0, 4, 8), 0xff0);
+    }
+
+    #[test]
+    fn floats_are_rounded_once() {
+        let one = |body: &str| f32::from_bits(words_of(body, 1).unwrap()[0]);
+        // 1 + 2^-12, whose square is 1 + 2^-11 + 2^-24: fused with -1 nothing is lost.
+        let fused = "mov.f32 %f1, 0f3F800800;\nmov.f32 %f2, 0fBF800000;\nfma.rn.f32 %f3, %f1, %f1, %f2;\nmov.b32 %r3, %f3;";
+        assert_eq!(one(fused), 2f32.powi(-11) + 2f32.powi(-24));
+        assert_eq!(one("mov.f32 %f1, 0f40000000;\nsqrt.rn.f32 %f2, %f1;\nmov.b32 %r3, %f2;"), 2f32.sqrt());
+        let third = "mov.f32 %f1, 0f3F800000;\nmov.f32 %f2, 0f40400000;\ndiv.rn.f32 %f3, %f1, %f2;\nmov.b32 %r3, %f3;";
+        assert_eq!(one(third), 1.0 / 3.0);
+        assert_eq!(words_of("not.b32 %r3, %r1;", 1).unwrap(), [!7]);
+        let signed = |than| format!("mov.u32 %r3, 0;\nsetp.gt.s32 %p1, %r2, {than};\n@%p1 mov.u32 %r3, 1;");
+        assert_eq!(words_of(&signed("-1"), 2).unwrap(), [1, 1]);
+        assert_eq!(words_of(&signed("0"), 2).unwrap(), [0, 1]);
+    }
+
+    /// Each thread writes its number to its word of the block, and reads that of the thread that is `than` further, of 256.
+    fn exchanged(barrier: &str, than: u32) -> Result<Vec<u32>, Fault> {
+        let body = format!(
+            ".shared .align 4 .b8 few[1024];\n.shared .align 4 .u32 sum;\nmov.u64 %rd4, few;\nadd.s64 %rd5, %rd4, %rd2;\n\
+             st.shared.u32 [%rd5], %r2;\nsetp.ne.s32 %p1, %r2, 0;\n@%p1 bra next;\nmov.u32 %r6, 0;\nst.shared.u32 [sum], %r6;\n\
+             next:\n{barrier}\nadd.s32 %r4, %r2, {than};\nand.b32 %r4, %r4, 255;\nmul.wide.u32 %rd6, %r4, 4;\n\
+             add.s64 %rd7, %rd4, %rd6;\nld.shared.u32 %r3, [%rd7];\natom.shared.add.u32 %r5, [sum], 1;"
+        );
+        words_of(&body, 256)
+    }
+
+    #[test]
+    fn threads_of_a_block_wait_for_each_other() {
+        let expected = |than: u32| (0..256).map(|tid| (tid + than) % 256).collect::<Vec<u32>>();
+        for than in [1, 100] {
+            assert_eq!(exchanged("bar.sync 0;", than).unwrap(), expected(than));
+            // Without it some have not written yet.
+            assert_ne!(exchanged("", than).unwrap(), expected(than));
+        }
+        // Some return, or wait elsewhere.
+        for barrier in [
+            "@%p1 bra there;\nret;\nthere:\nbar.sync 0;",
+            "@%p1 bra there;\nbar.sync 0;\nbra.uni after;\nthere:\nbar.sync 0;\nafter:",
+        ] {
+            let fault = exchanged(barrier, 1).unwrap_err();
+            assert!(
+                matches!(&fault, Fault::Illegal(text) if text.contains("different barriers")),
+                "{fault:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn memory_of_a_block_has_ends() {
+        let of = |address: &str| {
+            words_of(&format!(".shared .align 4 .b8 few[64];\nld.shared.u32 %r3, [{address}];"), 1)
+        };
+        assert_eq!(of("few").unwrap(), [0xcdcd_cdcd]);
+        let fault =
+            words_of(".shared .align 4 .b8 few[64];\nmov.u64 %rd4, few;\nld.shared.u32 %r3, [%rd4+64];", 1);
+        assert!(
+            matches!(&fault, Err(Fault::Illegal(text)) if text.contains("of the 64 of a block")),
+            "{fault:?}"
+        );
+        let fault =
+            words_of(".shared .align 4 .b8 few[64];\nmov.u64 %rd4, few;\nld.shared.u32 %r3, [%rd4+2];", 1);
+        assert!(matches!(fault, Err(Fault::Misaligned(_))));
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! Only what the kernels of this project are made of is known; anything else is refused, and so is every operation on
 //! floats that a compiler may contract (`mul.f32` without `.rn`) or that flushes subnormals (`.ftz`): a kernel that is
-//! right here must not be wrong elsewhere for having said too little.
+//! right here must not be wrong elsewhere for having said too little. (`fma.rn.f32` says all; which kernels may say it is looked at by
+//! `cargo xtask kernels`.)
 
 use std::collections::HashMap;
 
@@ -22,6 +23,9 @@ pub(crate) struct Kernel {
     pub(crate) word_constants: Vec<(usize, u32)>,
     pub(crate) double_constants: Vec<(usize, u64)>,
     pub(crate) specials: Vec<(usize, Special)>,
+    /// Bytes of memory of a block.
+    pub(crate) shared_len: usize,
+    pub(crate) has_barriers: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +56,10 @@ pub(crate) enum Op {
     /// A shift of 64 bits by a register of 32.
     DoubleShift(bool, D, D, W),
     Clz(W, W),
+    /// Of a predicate, and of all bits.
     Not(W, W),
+    Invert(W, W),
+    SquareRoot(W, W),
     Neg(W, W),
     Float(W, W),
     MulWide(D, W, W),
@@ -94,6 +101,26 @@ pub(crate) enum Op {
         address: D,
         offset: u64,
     },
+    /// Memory of the block, whose addresses begin at 0.
+    LoadShared {
+        into: Vec<W>,
+        address: D,
+        offset: u64,
+    },
+    StoreShared {
+        from: W,
+        address: D,
+        offset: u64,
+    },
+    /// Adds to a word of the block and gives what was there.
+    AddShared {
+        into: W,
+        address: D,
+        offset: u64,
+        value: W,
+    },
+    /// All threads of the block wait for each other.
+    Barrier,
     Branch(usize),
     Return,
 }
@@ -112,15 +139,18 @@ pub(crate) enum Word2 {
     Shr,
     Min,
     Max,
-    /// mul.rn.f32, add.rn.f32
+    /// mul.rn.f32, add.rn.f32, div.rn.f32
     FloatMul,
     FloatAdd,
+    FloatDiv,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Word3 {
     /// mad.lo
     MulAdd,
+    /// fma.rn.f32
+    FloatMulAdd,
     /// shf.r.wrap
     Funnel,
     Permute,
@@ -143,6 +173,8 @@ pub(crate) enum Compare {
     LessOrEqual,
     Greater,
     GreaterOrEqual,
+    /// Of words only.
+    SignedGreater,
 }
 
 /// A module: the version of its language, times ten, and its kernels.
@@ -183,6 +215,8 @@ struct Builder {
     kernel: Kernel,
     /// Where each named register is, and whether it has 64 bits.
     registers: HashMap<String, (usize, bool)>,
+    /// Where each variable is in the memory of a block.
+    shared: HashMap<String, usize>,
     labels: HashMap<String, usize>,
     /// Branches by instruction, whose labels may come later.
     branches: Vec<(usize, String)>,
@@ -200,8 +234,11 @@ impl Builder {
             word_constants: Vec::new(),
             double_constants: Vec::new(),
             specials: Vec::new(),
+            shared_len: 0,
+            has_barriers: false,
         };
-        Builder { kernel, registers: HashMap::new(), labels: HashMap::new(), branches: Vec::new() }
+        let (registers, shared, labels) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Builder { kernel, registers, shared, labels, branches: Vec::new() }
     }
 
     fn finish(mut self) -> Result<Kernel, String> {
@@ -237,6 +274,9 @@ impl Builder {
         if let Some(declared) = line.strip_prefix(".reg ") {
             return self.declare(declared.trim_end_matches(';'));
         }
+        if let Some(declared) = line.strip_prefix(".shared ") {
+            return self.declare_shared(declared.trim_end_matches(';'));
+        }
         if let Some(label) = line.strip_suffix(':') {
             self.labels.insert(label.to_owned(), self.kernel.code.len());
             return Ok(());
@@ -260,6 +300,28 @@ impl Builder {
             self.registers.insert(format!("{prefix}{i}"), (*bank, double));
             *bank += 1;
         }
+        Ok(())
+    }
+
+    /// `.align 4 .b8 name[1024]` or `.align 4 .u32 name`
+    fn declare_shared(&mut self, text: &str) -> Result<(), String> {
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let [".align", align, of, name] = words.as_slice() else { return Err(format!("shared {text}")) };
+        let align: usize = align.parse().map_err(|_| format!("alignment {align}"))?;
+        let (name, count) = match name.split_once('[') {
+            Some((name, count)) => {
+                (name, count.trim_end_matches(']').parse().map_err(|_| format!("shared {text}"))?)
+            }
+            None => (*name, 1),
+        };
+        let size = match *of {
+            ".b8" => 1,
+            ".u32" | ".b32" | ".f32" => 4,
+            _ => return Err(format!("shared {of}")),
+        };
+        let start = self.kernel.shared_len.next_multiple_of(align);
+        self.shared.insert(name.to_owned(), start);
+        self.kernel.shared_len = start + size * count;
         Ok(())
     }
 
@@ -294,7 +356,7 @@ impl Builder {
         if let Some(compare) = name.strip_prefix("setp.") {
             count(3)?;
             let (compare, of) = compare.split_once('.').ok_or("setp of nothing")?;
-            // Signed and unsigned differ only in order, and no order of signed numbers occurs.
+            // Signed and unsigned differ only in order.
             let compare = match (compare, of) {
                 ("eq", "s16" | "s32" | "b32" | "s64") => Compare::Equal,
                 ("ne", "s16" | "s32" | "b32" | "s64") => Compare::NotEqual,
@@ -302,6 +364,7 @@ impl Builder {
                 ("le", "u32" | "u64") => Compare::LessOrEqual,
                 ("gt", "u32" | "u64") => Compare::Greater,
                 ("ge", "u32" | "u64") => Compare::GreaterOrEqual,
+                ("gt", "s32") => Compare::SignedGreater,
                 _ => return Err(format!("unknown: {name}")),
             };
             return Ok(match of.ends_with("64") {
@@ -318,6 +381,25 @@ impl Builder {
                 "u32" => Op::ParamWord(self.word(o[0])?, number),
                 _ => return Err(format!("unknown: {name}")),
             });
+        }
+        if let Some(access) = name.strip_prefix("ld.shared.") {
+            count(2)?;
+            let (address, offset) = self.address(o[1])?;
+            let (vector, of) = access.rsplit_once('.').unwrap_or(("", access));
+            return match size_of(of, name)? {
+                4 => Ok(Op::LoadShared { into: self.vector(vector, o[0])?, address, offset }),
+                _ => Err(format!("unknown: {name}")),
+            };
+        }
+        if name == "st.shared.u32" {
+            count(2)?;
+            let (address, offset) = self.address(o[0])?;
+            return Ok(Op::StoreShared { from: self.word(o[1])?, address, offset });
+        }
+        if name == "atom.shared.add.u32" {
+            count(3)?;
+            let (address, offset) = self.address(o[1])?;
+            return Ok(Op::AddShared { into: self.word(o[0])?, address, offset, value: self.word(o[2])? });
         }
         if let Some(access) = name.strip_prefix("ld.") {
             count(2)?;
@@ -343,10 +425,11 @@ impl Builder {
             return Ok(Op::Store { from, address, offset, size: size_of(of, name)? });
         }
         Ok(match name {
-            "mad.lo.s32" | "shf.r.wrap.b32" | "prmt.b32" => {
+            "mad.lo.s32" | "fma.rn.f32" | "shf.r.wrap.b32" | "prmt.b32" => {
                 count(4)?;
                 let kind = match name {
                     "mad.lo.s32" => Word3::MulAdd,
+                    "fma.rn.f32" => Word3::FloatMulAdd,
                     "prmt.b32" => Word3::Permute,
                     _ => Word3::Funnel,
                 };
@@ -376,6 +459,8 @@ impl Builder {
             }
             "clz.b32" => Op::Clz(self.word(o[0])?, self.word(o[1])?),
             "not.pred" => Op::Not(self.word(o[0])?, self.word(o[1])?),
+            "not.b32" => Op::Invert(self.word(o[0])?, self.word(o[1])?),
+            "sqrt.rn.f32" => Op::SquareRoot(self.word(o[0])?, self.word(o[1])?),
             "neg.s32" => Op::Neg(self.word(o[0])?, self.word(o[1])?),
             "cvt.rn.f32.u32" => Op::Float(self.word(o[0])?, self.word(o[1])?),
             "mul.wide.u32" => {
@@ -390,7 +475,7 @@ impl Builder {
             "mov.u64" | "mov.b64" | "cvta.to.global.u64" => {
                 Op::MoveDouble(self.double(o[0])?, self.double(o[1])?)
             }
-            "selp.b32" | "selp.u32" | "selp.u16" | "selp.b16" => {
+            "selp.b32" | "selp.u32" | "selp.f32" | "selp.u16" | "selp.b16" => {
                 count(4)?;
                 Op::Select(self.word(o[0])?, self.word(o[1])?, self.word(o[2])?, self.word(o[3])?)
             }
@@ -402,6 +487,10 @@ impl Builder {
                 count(1)?;
                 self.branches.push((self.kernel.code.len(), o[0].to_owned()));
                 Op::Branch(usize::MAX)
+            }
+            "bar.sync" => {
+                self.kernel.has_barriers = true;
+                Op::Barrier
             }
             "ret" => Op::Return,
             _ => return Err(format!("unknown, or free to be contracted: {name}")),
@@ -436,7 +525,8 @@ impl Builder {
     }
 
     fn double(&mut self, text: &str) -> Result<usize, String> {
-        if let Some(value) = constant(text) {
+        let place = self.shared.get(text).map(|place| *place as u64);
+        if let Some(value) = place.or_else(|| constant(text)) {
             self.kernel.double_constants.push((self.kernel.doubles, value));
             self.kernel.doubles += 1;
             return Ok(self.kernel.doubles - 1);
@@ -490,6 +580,7 @@ const WORD2: &[(&str, Word2)] = &[
     ("max.u32", Word2::Max),
     ("mul.rn.f32", Word2::FloatMul),
     ("add.rn.f32", Word2::FloatAdd),
+    ("div.rn.f32", Word2::FloatDiv),
 ];
 
 fn size_of(of: &str, name: &str) -> Result<usize, String> {
@@ -552,7 +643,8 @@ mod tests {
         for op in ["mul.f32", "add.f32", "sub.f32", "mul.ftz.f32", "mul.rn.ftz.f32", "add.rz.f32"] {
             assert!(parse(&kernel(&format!("{op} %f1, %f2, %f3;"))).unwrap_err().contains(op));
         }
-        for op in ["fma.rn.f32", "mad.f32", "mad.rn.f32"] {
+        assert!(parse(&kernel("fma.rn.f32 %f1, %f2, %f3, %f4;")).is_ok());
+        for op in ["fma.f32", "fma.rn.ftz.f32", "mad.f32", "mad.rn.f32"] {
             assert!(parse(&kernel(&format!("{op} %f1, %f2, %f3, %f4;"))).unwrap_err().contains(op));
         }
     }
@@ -574,7 +666,7 @@ mod tests {
     #[test]
     fn what_is_not_known_is_refused_with_its_line() {
         assert_eq!(parse("nothing").unwrap_err(), "no .version");
-        assert!(parse(&kernel("bar.sync 0;")).unwrap_err().starts_with("line 11: "));
+        assert!(parse(&kernel("bar.red.popc.u32 %r1, 0, %p1;")).unwrap_err().starts_with("line 11: "));
         assert!(parse(&kernel("add.s32 %r1, %rd1, %r2;")).unwrap_err().contains("no 32-bit register %rd1"));
         assert!(parse(&kernel("bra nowhere;")).unwrap_err().contains("no label nowhere"));
     }

@@ -113,7 +113,6 @@ impl CudaBackend {
         &self.stream
     }
 
-    #[cfg(feature = "_bench")]
     pub(crate) fn launcher(&self) -> &Launcher {
         &self.launcher
     }
@@ -125,7 +124,7 @@ impl CudaBackend {
         Ok(worker)
     }
 
-    fn worker(&self) -> Result<Worker, DriverError> {
+    pub(crate) fn worker(&self) -> Result<Worker, DriverError> {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         match idle {
             Some(worker) => Ok(worker),
@@ -134,7 +133,7 @@ impl CudaBackend {
     }
 
     /// Keeps a worker for the next time, unless there are enough.
-    fn keep(&self, worker: Worker) {
+    pub(crate) fn keep(&self, worker: Worker) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < self.max_workers {
             idle.push(worker);
@@ -310,9 +309,9 @@ impl cvc_codec::DeviceMemory for CudaBackend {
 
 /// A stream, and what its thread needs.
 #[derive(Debug)]
-struct Worker {
-    stream: Arc<CudaStream>,
-    slots: [Slot; 2],
+pub(crate) struct Worker {
+    pub(crate) stream: Arc<CudaStream>,
+    pub(crate) slots: [Slot; 2],
     /// The slot that was used last.
     turn: usize,
     /// What each slot's work is for: the lowest destination row, and the chunks.

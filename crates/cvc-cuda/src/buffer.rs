@@ -67,6 +67,16 @@ impl<'a> CudaBuffer<'a> {
         self.region
     }
 
+    /// The first `values` values of it, as a destination of their own.
+    ///
+    /// # Panics
+    /// It has fewer.
+    pub(crate) fn first(&mut self, values: u64) -> CudaBuffer<'_> {
+        let region = self.region.part(0, values * self.dtype.size() as u64);
+        let (dtype, stream) = (self.dtype, self.stream.clone());
+        CudaBuffer { dtype, region, stream, owned: None, borrowed: PhantomData }
+    }
+
     pub(crate) fn stream(&self) -> &Arc<CudaStream> {
         &self.stream
     }

@@ -2,13 +2,14 @@
 
 use cvc_codec::{Affine, DType, DecodePlan, Load};
 
-/// The PTX of each op, made by `cargo xtask kernels` from `kernels/<op>.cu`.
+/// The PTX of each op and of searching, made by `cargo xtask kernels` from `kernels/<op>.cu`.
 pub(crate) const MODULES: &[(&str, &str)] = &[
     ("affine_u8", include_str!("ptx/affine_u8.ptx")),
     ("copy", include_str!("ptx/copy.ptx")),
     ("dict_planes", include_str!("ptx/dict_planes.ptx")),
     ("join_planes", include_str!("ptx/join_planes.ptx")),
     ("lut_u8", include_str!("ptx/lut_u8.ptx")),
+    ("scan", include_str!("ptx/scan.ptx")),
     ("widen_bf16", include_str!("ptx/widen_bf16.ptx")),
     ("widen_f16", include_str!("ptx/widen_f16.ptx")),
 ];
@@ -24,6 +25,11 @@ pub(crate) struct Kernel {
     pub(crate) source_size: u32,
     /// Bytes of one in the destination.
     pub(crate) size: u32,
+}
+
+/// A kernel of searching, by its entry: `"cvc_scan_bounds"`, `"cvc_scan_best"` or `"cvc_scan_rows"`.
+pub(crate) fn search(entry: &'static str) -> Kernel {
+    Kernel { op: "scan", entry, source_size: 4, size: 4 }
 }
 
 /// The kernel that runs `plan`.

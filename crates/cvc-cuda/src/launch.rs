@@ -2,7 +2,8 @@
 //!
 //! A kernel follows the addresses in its list, so the list is the proof: a [`Pieces`] takes a piece only if everything that
 //! the kernel will touch for it lies in the slot that its worker filled, or in the destination. `kernels/shared.cuh` has the
-//! other half of these structures; `tests/signatures.rs` compares the two.
+//! other half of these structures; `tests/signatures.rs` compares the two. Kernels of searching are told what to do by a [`Told`], which likewise
+//! is made only if what they touch lies in the memory that it was given.
 #![expect(unsafe_code, reason = "it launches kernels")]
 
 use std::collections::HashMap;
@@ -15,7 +16,7 @@ use cudarc::driver::{CudaContext, CudaFunction, CudaModule, CudaStream};
 use cudarc::nvrtc::Ptx;
 
 use crate::driver::Region;
-use crate::kernels::{Kernel, MODULES};
+use crate::kernels::{self, Kernel, MODULES};
 
 /// Threads of a block, and groups of values that each of them takes of a tile.
 pub(crate) const THREADS: u32 = 256;
@@ -26,6 +27,10 @@ const GROUP_LEN: u32 = 16;
 
 /// Blocks for each multiprocessor: all that fit at a time, four times over, so that none is idle at the end for long.
 const BLOCKS: u32 = 32;
+
+/// Rows and queries of a tile of a search.
+const TILE_ROWS: u32 = 64;
+const TILE_QUERIES: u32 = 16;
 
 /// The most values of a piece: the kernels count them in 32 bits.
 pub(crate) const MAX_VALUES: u32 = 1 << 30;
@@ -74,6 +79,161 @@ pub(crate) struct Dictionary {
     pub(crate) count: u32,
     pub(crate) bits: u32,
     pub(crate) shift: u32,
+}
+
+/// What kernels of searching are told: `Asked` of `kernels/scan.cu`. Made by [`Told`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Asked {
+    /// Addresses.
+    pub(crate) decoded: u64,
+    pub(crate) thresholds: u64,
+    pub(crate) slack: u64,
+    pub(crate) queries: u64,
+    pub(crate) keys: u64,
+    pub(crate) best: u64,
+    pub(crate) wanted: u64,
+    pub(crate) packed: u64,
+    pub(crate) rows: u32,
+    pub(crate) dim: u32,
+    pub(crate) query_count: u32,
+    pub(crate) rule: u32,
+    /// Bits of an f32.
+    pub(crate) minus_keep: u32,
+    pub(crate) kept: u32,
+}
+
+impl Asked {
+    pub(crate) const LEN: usize = size_of::<Asked>();
+
+    fn bytes(&self) -> [u8; Asked::LEN] {
+        let mut bytes = [0; Asked::LEN];
+        let addresses = [self.decoded, self.thresholds, self.slack, self.queries];
+        let addresses = addresses.into_iter().chain([self.keys, self.best, self.wanted, self.packed]);
+        let words = [self.rows, self.dim, self.query_count, self.rule, self.minus_keep, self.kept];
+        let words = words.into_iter().flat_map(u32::to_ne_bytes);
+        bytes
+            .iter_mut()
+            .zip(addresses.flat_map(u64::to_ne_bytes).chain(words))
+            .for_each(|(into, byte)| *into = byte);
+        bytes
+    }
+}
+
+/// Rows that are searched: f32 values, one row after another.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Decoded {
+    pub(crate) region: Region,
+    pub(crate) rows: u32,
+    pub(crate) dim: u32,
+}
+
+impl Decoded {
+    fn check(self) {
+        let values = u64::from(self.rows) * u64::from(self.dim);
+        assert!(self.region.len() >= 4 * values, "rows outside their memory");
+    }
+}
+
+/// What is asked of the rows of a stage.
+#[derive(Debug)]
+pub(crate) struct Question {
+    /// [`cvc_codec::filter::Rule`].
+    pub(crate) rule: u32,
+    pub(crate) minus_keep: f32,
+    /// Rows that are kept for each query.
+    pub(crate) kept: u32,
+    pub(crate) query_count: u32,
+    /// A threshold for each query, then slack for each, then the values of all of them.
+    pub(crate) words: Vec<u32>,
+}
+
+/// What launches of searching do, and the words that the slot begins with.
+///
+/// Invariant: what the kernels touch lies in the slot, or in regions that were given.
+#[derive(Debug)]
+pub(crate) struct Told {
+    asked: Asked,
+    words: Vec<u32>,
+    launches: Vec<(&'static str, u32, u32)>,
+}
+
+impl Told {
+    /// To find the best rows, keys and records of which go to the regions. The words go to the slot.
+    ///
+    /// # Panics
+    /// A region is too short.
+    pub(crate) fn best(
+        decoded: Decoded,
+        question: Question,
+        slot: Region,
+        [keys, best]: [Region; 2],
+    ) -> Told {
+        let Question { rule, minus_keep, kept, query_count, words } = question;
+        decoded.check();
+        let Decoded { region, rows, dim } = decoded;
+        let count = u64::from(query_count);
+        assert_eq!(words.len() as u64, count * (2 + u64::from(dim)), "as many words as are read");
+        assert!(slot.len() >= (Asked::LEN + 4 * words.len()) as u64, "a slot that is too short");
+        assert!(keys.len() >= 4 * count * u64::from(rows), "keys outside their memory");
+        assert!(best.len() >= 4 * count * (2 + 2 * u64::from(kept)), "records outside their memory");
+        let thresholds = slot.start() + Asked::LEN as u64;
+        let asked = Asked {
+            decoded: region.start(),
+            thresholds,
+            slack: thresholds + 4 * count,
+            queries: thresholds + 8 * count,
+            keys: keys.start(),
+            best: best.start(),
+            rows,
+            dim,
+            query_count,
+            rule,
+            minus_keep: minus_keep.to_bits(),
+            kept,
+            ..Asked::default()
+        };
+        let row_tiles = rows.div_ceil(TILE_ROWS);
+        let tiles = row_tiles * query_count.div_ceil(TILE_QUERIES);
+        let launches = vec![("cvc_scan_bounds", tiles, row_tiles), ("cvc_scan_best", query_count, 0)];
+        Told { asked, words, launches }
+    }
+
+    /// To put rows one after another.
+    ///
+    /// # Panics
+    /// There is no such row, or a region is too short.
+    pub(crate) fn rows(decoded: Decoded, wanted: &[u32], slot: Region, packed: Region) -> Told {
+        decoded.check();
+        let Decoded { region, rows, dim } = decoded;
+        assert!(wanted.iter().all(|row| *row < rows), "rows of the stage");
+        assert!(slot.len() >= (Asked::LEN + 4 * wanted.len()) as u64, "a slot that is too short");
+        let values = wanted.len() as u64 * u64::from(dim);
+        assert!(packed.len() >= 4 * values, "rows outside their memory");
+        let asked = Asked {
+            decoded: region.start(),
+            wanted: slot.start() + Asked::LEN as u64,
+            packed: packed.start(),
+            rows,
+            dim,
+            ..Asked::default()
+        };
+        let count = u32::try_from(wanted.len()).expect("rows of the stage, each once");
+        Told { asked, words: wanted.to_vec(), launches: vec![("cvc_scan_rows", count, 0)] }
+    }
+
+    /// Bytes that the slot begins with.
+    pub(crate) fn byte_len(&self) -> usize {
+        Asked::LEN + 4 * self.words.len()
+    }
+
+    /// Writes them.
+    pub(crate) fn write(&self, into: &mut [u8]) {
+        let words = self.words.iter().flat_map(|word| word.to_ne_bytes());
+        into.iter_mut()
+            .zip(self.asked.bytes().into_iter().chain(words))
+            .for_each(|(into, byte)| *into = byte);
+    }
 }
 
 impl Piece {
@@ -262,6 +422,33 @@ impl Launcher {
                 result::launch_kernel(function, (grid, 1, 1), (THREADS, 1, 1), 0, stream, &mut params)
             }?;
             list += (of_kernel.len() * Piece::LEN) as u64;
+        }
+        Ok(())
+    }
+
+    /// Puts launches of searching on the stream, for which the slot lies at `slot`, as [`Told::write`] wrote it.
+    ///
+    /// # Safety
+    /// On this stream, before the launches, the slot is filled; until they have run, nothing else writes it or frees it, nor what `told`
+    /// was made with.
+    pub(crate) unsafe fn search(
+        &self,
+        stream: &CudaStream,
+        told: &Told,
+        slot: u64,
+    ) -> Result<(), DriverError> {
+        for (entry, count, more) in &told.launches {
+            let function = self.function(kernels::search(entry))?;
+            let (mut asked, mut count, mut more) = (slot, *count, *more);
+            let mut params: [*mut c_void; 3] =
+                [(&raw mut asked).cast(), (&raw mut count).cast(), (&raw mut more).cast()];
+            let grid = count.min(self.multiprocessors * BLOCKS);
+            let (function, stream) = (function.cu_function(), stream.cu_stream());
+            // SAFETY: the three parameters are those of every entry (tests/signatures.rs). The kernel reads the `Asked` at `slot` and the words behind it, which
+            // the caller put there, and touches what the invariant of `Told` says.
+            unsafe {
+                result::launch_kernel(function, (grid, 1, 1), (THREADS, 1, 1), 0, stream, &mut params)
+            }?;
         }
         Ok(())
     }

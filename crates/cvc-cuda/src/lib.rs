@@ -32,6 +32,7 @@
 //! kernels do. A unit holds whatever is small: a thousand single rows are one copy and one launch.
 //!
 //! - [`CudaBackend`] owns that pipeline. `unit.rs` cuts batches, `stage.rs` lays out a slot; both are safe code.
+//! - It searches, too ([`Scan`](cvc_codec::Scan)): `scan.rs` has bounds and the best of them worked out on the card, of rows that it decodes there.
 //! - `slot.rs` owns pinned and device memory, `launch.rs` has the one place that launches kernels, `probe.rs` looks for
 //!   the driver. `unsafe` occurs in those, in `driver.rs` (memory and copies) and where a caller gives memory
 //!   of its own ([`CudaBuffer::from_raw`]).
@@ -49,6 +50,7 @@ mod kernels;
 mod launch;
 mod probe;
 mod retrace;
+mod scan;
 mod slot;
 mod stage;
 mod unit;

@@ -10,7 +10,7 @@ use cudarc::driver::result::DriverError;
 use cudarc::driver::{CudaEvent, CudaStream};
 
 use crate::driver::{DeviceMemory, Pinned, Region, copy_to_device, copy_to_host};
-use crate::launch::Launcher;
+use crate::launch::{Launcher, Told};
 use crate::stage::Staged;
 
 /// The least bytes of a slot. Pinning memory costs as much as copying a thousand times as many bytes, so slots are kept.
@@ -67,6 +67,18 @@ impl Slot {
         // SAFETY: the copy came before, on this stream; the device memory is written only by copies on this stream and freed in
         // its order. `stage.rs` laid out the slot, and checked what each `aux` points to.
         let launched = unsafe { launcher.launch(&self.stream, &staged.pieces, staged.lists) };
+        self.recorded(launched)
+    }
+
+    /// Puts what `told` says on the stream: the copy of the slot that it was written to, and the launches.
+    pub(crate) fn search(&mut self, launcher: &Launcher, told: &Told) -> Result<(), DriverError> {
+        let (_, device) = self.memory.as_ref().expect("`host` came before");
+        let device = device.region();
+        self.send(device.part(0, told.byte_len() as u64))?;
+        self.busy = true;
+        // SAFETY: the copy came before, on this stream; the device memory is written only by copies on this stream and freed in
+        // its order. What `told` was made with lives until `wait` has returned: `scan.rs` owns it, and waits before it is dropped.
+        let launched = unsafe { launcher.search(&self.stream, told, device.start()) };
         self.recorded(launched)
     }
 

@@ -8,3 +8,20 @@ fn subject() -> Option<Device<CudaBackend>> {
 }
 
 cvc_conformance::conformance!(subject());
+
+mod search {
+    use super::{CudaBackend, require};
+
+    fn backend() -> Option<CudaBackend> {
+        require::device("cuda", CudaBackend::new(0))
+    }
+
+    cvc_conformance::scan_conformance!(backend());
+
+    #[test]
+    fn rows_are_searched_stage_after_stage() {
+        if let Some(backend) = backend() {
+            cvc_conformance::scan::more_rows_than_a_stage(&backend, 200_000);
+        }
+    }
+}

@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use cvc_codec::{
     Backend, Batch, ChunkId, ChunkShape, DType, DecodePlan, DeviceBuffer, DeviceMemory, HostBuffer, Job,
-    Load, Parts, Stream,
+    Load, Metric, Parts, Queries, ReferenceBackend, RowSlice, Scan, ScanBatch, ScanJob, Stream,
 };
 use cvc_conformance::MemoryPayloads;
 use cvc_cuda::{CudaBackend, CudaBuffer, Unavailable, cards};
@@ -112,6 +112,39 @@ fn memory_is_given_back() {
             let mut buffer = backend.allocate(DType::F32, 1600).unwrap();
             backend.decode(&batch, &MemoryPayloads::new(&[payload]), &mut buffer).unwrap();
             assert!(standin.counts().allocations > before.allocations);
+        }
+        let after = standin.counts();
+        assert_eq!((after.allocations, after.pinned), (before.allocations, before.pinned));
+    });
+}
+
+#[test]
+fn a_stage_of_a_search_is_four_launches_and_gives_back_its_memory() {
+    alone(|standin| {
+        let before = standin.counts();
+        {
+            let backend = CudaBackend::new(0).unwrap();
+            let (plan, payload) = halves(0x3c00, 500, 24);
+            let job = ScanJob { plan: &plan, chunk: ChunkId(0), rows: 0..500, first_row: 7 };
+            let batch = ScanBatch::new(vec![job], 24, DType::F32).unwrap();
+            let queries: Vec<f32> = (0..96u16).map(|i| f32::from(i % 7) - 3.0).collect();
+            let queries = Queries::new(Metric::L2, RowSlice::new(&queries, 24).unwrap()).unwrap();
+            let src = MemoryPayloads::new(&[payload]);
+            let launches = standin.counts().launches;
+            let found = backend.scan(&batch, &src, &queries, 3).unwrap();
+            // Decoding, bounds, the best of them, and the values of those.
+            assert_eq!(standin.counts().launches - launches, 4);
+            let expected = ReferenceBackend::default().scan(&batch, &src, &queries, 3).unwrap();
+            assert!(found.scored < expected.scored / 4, "{} of {}", found.scored, expected.scored);
+            for (found, expected) in found.tops.into_iter().zip(expected.tops) {
+                assert_eq!(found.into_hits(Metric::L2), expected.into_hits(Metric::L2));
+            }
+            // A metric that the card has no bounds for launches nothing.
+            let bits = standin.counts().launches;
+            let positive = [1f32; 24];
+            let queries = Queries::new(Metric::Js, RowSlice::new(&positive, 24).unwrap()).unwrap();
+            backend.scan(&batch, &src, &queries, 3).unwrap();
+            assert_eq!(standin.counts().launches, bits);
         }
         let after = standin.counts();
         assert_eq!((after.allocations, after.pinned), (before.allocations, before.pinned));

@@ -72,22 +72,24 @@ fn structures_are_the_same_on_both_sides() {
         ("Piece", "kernels/shared.cuh", 56),
         ("Plane", "kernels/join_planes.cu", 16),
         ("Dictionary", "kernels/dict_planes.cu", 32),
+        ("Asked", "kernels/scan.cu", 88),
     ] {
         let mut device = fields(&read(file), name, true);
         assert_eq!(device.iter().map(|(_, len)| len).sum::<u32>(), len, "{name}");
         device.retain(|(field, _)| field != "unused");
         assert_eq!(fields(&host, name, false), device, "{name}");
     }
-    for constant in ["THREADS", "FLIGHT"] {
+    for (constant, file) in [
+        ("THREADS", "kernels/shared.cuh"),
+        ("FLIGHT", "kernels/shared.cuh"),
+        ("TILE_ROWS", "kernels/scan.cu"),
+        ("TILE_QUERIES", "kernels/scan.cu"),
+    ] {
         let value = |text: &str, before: &str| {
             text.split_once(before).unwrap().1.split([';', '\n']).next().unwrap().trim().to_owned()
         };
         let of_host = value(&host, &format!("const {constant}: u32 = "));
-        assert_eq!(
-            of_host,
-            value(&read("kernels/shared.cuh"), &format!("#define {constant} ")),
-            "{constant}"
-        );
+        assert_eq!(of_host, value(&read(file), &format!("#define {constant} ")), "{constant}");
     }
 }
 

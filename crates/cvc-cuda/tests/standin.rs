@@ -38,3 +38,18 @@ impl Subject for Shared {
 }
 
 cvc_conformance::conformance!(Some(Shared));
+
+mod search {
+    use super::*;
+
+    fn device() -> Option<&'static Device<CudaBackend>> {
+        Some(LazyLock::force(&BACKEND))
+    }
+
+    cvc_conformance::scan_conformance!(device());
+
+    #[test]
+    fn rows_are_searched_stage_after_stage() {
+        cvc_conformance::scan::more_rows_than_a_stage(&BACKEND.0, 70_000);
+    }
+}

@@ -143,6 +143,9 @@ pub(crate) fn name_of(info: &AdapterInfo) -> String {
 /// Bytes that a binding must be able to have, at least.
 const LEAST_BINDING_LEN: u64 = 1 << 20;
 
+/// Bytes of memory that a workgroup needs, in round numbers: `scan_bounds` has the most.
+const WORKGROUP_LEN: u64 = 8 << 10;
+
 /// Whether these limits allow what the shaders need.
 pub(crate) fn check_limits(info: &AdapterInfo, limits: &Limits) -> Result<(), OpenError> {
     let needs = [
@@ -152,6 +155,11 @@ pub(crate) fn check_limits(info: &AdapterInfo, limits: &Limits) -> Result<(), Op
             WORKGROUP as u64,
         ),
         ("invocations along a workgroup", u64::from(limits.max_compute_workgroup_size_x), WORKGROUP as u64),
+        (
+            "bytes of memory of a workgroup",
+            u64::from(limits.max_compute_workgroup_storage_size),
+            WORKGROUP_LEN,
+        ),
         ("storage buffers", u64::from(limits.max_storage_buffers_per_shader_stage), 3),
         ("workgroups along a dispatch", u64::from(limits.max_compute_workgroups_per_dimension), 16),
         ("bytes of a binding", limits.max_storage_buffer_binding_size, LEAST_BINDING_LEN),

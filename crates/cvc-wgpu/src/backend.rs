@@ -41,11 +41,11 @@ const BINDING_LEN: u64 = 256 << 20;
 /// Decodes on a GPU, into its memory.
 #[derive(Debug)]
 pub struct WgpuBackend {
-    gpu: Gpu,
+    pub(crate) gpu: Gpu,
     info: DeviceInfo,
-    limits: Limits,
-    pipelines: Pipelines,
-    idle: Idle,
+    pub(crate) limits: Limits,
+    pub(crate) pipelines: Pipelines,
+    pub(crate) idle: Idle,
 }
 
 impl WgpuBackend {
@@ -86,7 +86,7 @@ impl WgpuBackend {
     }
 
     /// The most bytes that can be bound.
-    fn binding_len(&self) -> u64 {
+    pub(crate) fn binding_len(&self) -> u64 {
         self.limits.max_storage_buffer_binding_size.min(self.limits.max_buffer_size).min(BINDING_LEN)
     }
 
@@ -111,7 +111,10 @@ impl WgpuBackend {
     }
 
     /// Does `work` on the device. After a failure nothing that was in use is used again.
-    fn on_device<T>(&self, work: impl FnOnce() -> Result<T, DecodeError>) -> Result<T, DecodeError> {
+    pub(crate) fn on_device<T>(
+        &self,
+        work: impl FnOnce() -> Result<T, DecodeError>,
+    ) -> Result<T, DecodeError> {
         let result = self.gpu.scoped(work);
         if matches!(result, Err(DecodeError::Device { .. })) {
             self.pipelines.clear();
@@ -259,7 +262,7 @@ impl WgpuBackend {
     }
 
     /// Waits for such a buffer and takes its bytes.
-    fn copy_out(
+    pub(crate) fn copy_out(
         &self,
         (buffer, mapping, part): (wgpu::Buffer, Mapping, &mut [u8]),
     ) -> Result<(), DecodeError> {
@@ -433,7 +436,7 @@ impl Damage {
 }
 
 /// What a device holds is little-endian; so is what a host that is not must give and take.
-fn from_little_endian(bytes: &mut [u8], dtype: DType) {
+pub(crate) fn from_little_endian(bytes: &mut [u8], dtype: DType) {
     if cfg!(target_endian = "big") {
         bytes.chunks_exact_mut(dtype.component_size()).for_each(<[u8]>::reverse);
     }

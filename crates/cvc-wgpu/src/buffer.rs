@@ -25,6 +25,16 @@ impl WgpuBuffer {
         WgpuBuffer { buffer, dtype, byte_len }
     }
 
+    /// The first `values` values of it, as a destination of their own.
+    ///
+    /// # Panics
+    /// It has fewer.
+    pub(crate) fn first(&self, values: u64) -> WgpuBuffer {
+        let byte_len = values * self.dtype.size() as u64;
+        assert!(byte_len <= self.byte_len, "no more than there are");
+        WgpuBuffer { buffer: self.buffer.clone(), dtype: self.dtype, byte_len }
+    }
+
     /// The buffer, which can be bound as storage and copied from. Its first [`DeviceBuffer::byte_len`] bytes are the values;
     /// it is a multiple of 16 bytes long.
     pub fn buffer(&self) -> &wgpu::Buffer {

@@ -30,6 +30,7 @@
 //! slots form a ring: the host fills the next one while the device works on those before it
 //! ```
 //!
+//! - It searches, too ([`Scan`](cvc_codec::Scan)): bounds of rows and the best of them are worked out on the device, exact scores on the host.
 //! - [`WgpuBackend`] owns that pipeline. [`WgpuBackend::from_device`] makes one of a device that the caller has.
 //! - [`WgpuBuffer`] is where rows go. Its `wgpu::Buffer` can be bound to the caller's own shaders.
 //! - `shaders` has a file for each op, named as the reference in [`cvc_codec::ops`] whose bits it gives.
@@ -48,6 +49,7 @@ mod host;
 mod ops;
 mod pipelines;
 mod ring;
+mod scan;
 mod shaders;
 mod stages;
 

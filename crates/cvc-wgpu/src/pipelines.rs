@@ -35,7 +35,7 @@ pub(crate) enum Access {
 pub(crate) struct Form {
     /// The op.
     pub(crate) op: &'static str,
-    /// Bits of a unit of the destination: 8, 16 or 32.
+    /// Bits of a unit of the destination: 8, 16 or 32; 0 where there is none.
     pub(crate) unit_bits: u8,
     /// 0 no, 1 to f16, 2 to bf16.
     pub(crate) narrow_to: u8,
@@ -43,6 +43,13 @@ pub(crate) struct Form {
     pub(crate) planes: u8,
     /// The round of `unrotate`; of an op none.
     pub(crate) round: Option<u8>,
+}
+
+impl Form {
+    /// That of a shader that is no op and stands alone.
+    pub(crate) fn alone(shader: &Shader) -> Form {
+        Form { op: shader.name, unit_bits: 0, narrow_to: 0, planes: 0 }
+    }
 }
 
 /// The pipelines made so far.
@@ -97,8 +104,11 @@ fn make(device: &wgpu::Device, shader: &Shader, form: Form) -> wgpu::ComputePipe
         bind_group_layouts: &[Some(&bind_group)],
         immediate_size: 0,
     });
-    let mut constants =
-        vec![("UNIT_BITS", f64::from(form.unit_bits)), ("NARROW_TO", f64::from(form.narrow_to))];
+    let mut constants = Vec::new();
+    if form.unit_bits > 0 {
+        constants
+            .extend([("UNIT_BITS", f64::from(form.unit_bits)), ("NARROW_TO", f64::from(form.narrow_to))]);
+    }
     if form.planes > 0 {
         constants.push(("PLANES", f64::from(form.planes)));
     }

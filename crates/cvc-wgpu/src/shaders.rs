@@ -70,6 +70,30 @@ pub(crate) static ROTATED: Shader = Shader {
     ],
 };
 
+pub(crate) static SCAN_BEST: Shader = Shader {
+    name: "scan_best",
+    source: include_str!("shaders/scan_best.wgsl"),
+    entry: "main",
+    workgroup: [256, 1, 1],
+    bindings: &[
+        Binding { number: 0, name: "asked", access: Access::Read },
+        Binding { number: 1, name: "keys", access: Access::Read },
+        Binding { number: 2, name: "best", access: Access::ReadWrite },
+    ],
+};
+
+pub(crate) static SCAN_BOUNDS: Shader = Shader {
+    name: "scan_bounds",
+    source: include_str!("shaders/scan_bounds.wgsl"),
+    entry: "main",
+    workgroup: [256, 1, 1],
+    bindings: &[
+        Binding { number: 0, name: "asked", access: Access::Read },
+        Binding { number: 1, name: "decoded", access: Access::Read },
+        Binding { number: 2, name: "keys", access: Access::ReadWrite },
+    ],
+};
+
 pub(crate) static UNROTATE: Shader = Shader {
     name: "unrotate",
     source: include_str!("shaders/unrotate.wgsl"),
@@ -117,4 +141,23 @@ pub(crate) mod frame {
     pub(crate) const UNITS: usize = 4;
     pub(crate) const WORKGROUP: usize = 256;
     pub(crate) const ZERO: usize = 0;
+}
+
+/// The constants of searching.
+#[expect(dead_code, reason = "some are for the shaders alone")]
+pub(crate) mod scan {
+    pub(crate) const ASKED_WORDS: usize = 8;
+    pub(crate) const DEPTH: usize = 16;
+    pub(crate) const DIM: usize = 1;
+    pub(crate) const DROPPED: usize = 0;
+    pub(crate) const KEEP: usize = 4;
+    pub(crate) const KEPT: usize = 5;
+    pub(crate) const PITCH: usize = 17;
+    pub(crate) const QUERIES: usize = 2;
+    pub(crate) const ROWS: usize = 0;
+    pub(crate) const RULE: usize = 3;
+    pub(crate) const TILE_QUERIES: usize = 16;
+    pub(crate) const TILE_ROWS: usize = 64;
+    pub(crate) const UNKNOWN: usize = 4294967295;
+    pub(crate) const WORKGROUP: usize = 256;
 }

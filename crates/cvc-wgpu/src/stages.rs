@@ -141,10 +141,14 @@ pub(crate) struct Place {
 impl Place {
     /// A grid of workgroups that has an invocation for every quad.
     pub(crate) fn workgroups(&self, invocations: u32, most: u32) -> (u32, u32) {
-        let groups = self.quads.div_ceil(invocations);
-        let x = groups.min(most);
-        (x, groups.div_ceil(x))
+        workgroups(self.quads.div_ceil(invocations), most)
     }
+}
+
+/// So many workgroups, in two dimensions, as one has a limit.
+pub(crate) fn workgroups(groups: u32, most: u32) -> (u32, u32) {
+    let x = groups.min(most);
+    (x, groups.div_ceil(x))
 }
 
 /// A count of what is in one binding.

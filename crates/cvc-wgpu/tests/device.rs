@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use cvc_codec::{
     Affine, Backend, Batch, ChunkId, ChunkShape, DType, DecodeError, DecodePlan, DeviceBuffer, DeviceMemory,
-    HostBuffer, Job, Load, Parts, Stream,
+    HostBuffer, Job, Load, Metric, Parts, Queries, RowSlice, Scan, ScanBatch, ScanJob, Stream,
 };
 use cvc_conformance::{Device, MemoryPayloads};
 use cvc_wgpu::{WgpuBackend, adapters, wgpu};
@@ -193,9 +193,15 @@ fn a_lost_device_is_an_error_in_every_call() {
     for backend in [owned, borrowed] {
         let mut buffer = backend.allocate(DType::F32, 64).unwrap();
         decode(&backend, &plan, chunk.clone()).unwrap();
-        backend.wgpu_device().destroy();
         let src = MemoryPayloads::new(std::slice::from_ref(&chunk));
+        let queries = Queries::new(Metric::Dot, RowSlice::new(&[1f32; 8], 8).unwrap()).unwrap();
+        let rows = ScanJob { plan: &plan, chunk: ChunkId(0), rows: 0..8, first_row: 0 };
+        let rows = ScanBatch::new(vec![rows], 8, DType::F32).unwrap();
+        backend.scan(&rows, &src, &queries, 3).unwrap();
+        backend.wgpu_device().destroy();
         for _ in 0..2 {
+            let error = backend.scan(&rows, &src, &queries, 3).unwrap_err();
+            assert!(is_device_failure(&error, "wgpu failed"), "{error}");
             let error = backend.decode(&all_rows(&plan), &src, &mut buffer).unwrap_err();
             assert!(is_device_failure(&error, "wgpu failed"), "{error}");
             let error = backend.download(&buffer, &mut HostBuffer::new(&mut [0f32; 64])).unwrap_err();

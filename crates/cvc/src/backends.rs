@@ -8,7 +8,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use cvc_codec::{
-    Backend, DType, DecodePlan, DeviceInfo, DeviceKind, Element, Found, HostBuffer, Queries, Unsupported,
+    Backend, DType, DecodePlan, DeviceInfo, DeviceKind, Element, Found, HostBuffer, Metric, Queries,
+    Unsupported,
 };
 use cvc_cpu::CpuBackend;
 #[cfg(feature = "cuda")]
@@ -414,10 +415,33 @@ impl AnyBackend {
         }
     }
 
-    /// The `k` best of the chosen rows for each query: [`Array::scan`] on any device.
+    /// How rows of an array are searched by a metric: on the device, or on the host where the device has no bounds for it.
     ///
     /// # Errors
-    /// As [`Array::scan`], and if the device cannot search.
+    /// The array has a codec that is not known.
+    pub fn explain_scan(&self, array: &Array<'_>, metric: Metric) -> Result<String, Error> {
+        let name = &self.device().name;
+        let why_not = self.why_not(array, metric)?;
+        Ok(match why_not {
+            _ if self.device().kind == DeviceKind::Cpu => format!("searched on {name}"),
+            None => format!("decoded, bounded and the best rows kept on {name}, exact scores on the host"),
+            Some(reason) => format!("searched on the host, not on {name}: {reason}"),
+        })
+    }
+
+    /// Why a device other than the processor leaves a search to the host.
+    fn why_not(&self, array: &Array<'_>, metric: Metric) -> Result<Option<String>, Error> {
+        let dtype = array.dtype()?;
+        // What no metric is for is refused by the search itself.
+        let dtype = Queries::row_dtype(metric, dtype).unwrap_or(dtype);
+        Ok(cvc_codec::filter::why_not(metric, array.dim(), dtype))
+    }
+
+    /// The `k` best of the chosen rows for each query: [`Array::scan`] on any device. Where the device has no bounds for the metric or the
+    /// dtype, the processor does it ([`AnyBackend::explain_scan`] says so); the result is the same.
+    ///
+    /// # Errors
+    /// As [`Array::scan`], and if the device fails.
     pub fn scan(
         &self,
         array: &Array<'_>,
@@ -428,7 +452,13 @@ impl AnyBackend {
         match self {
             AnyBackend::Cpu(backend) => array.scan(backend, rows, queries, k),
             #[cfg(any(feature = "wgpu", feature = "cuda"))]
-            _ => Err(Unsupported::new(self.device().kind, "search", "it has no kernels for that yet").into()),
+            _ if self.why_not(array, queries.metric())?.is_some() => {
+                array.scan(&CpuBackend::new(), rows, queries, k)
+            }
+            #[cfg(feature = "wgpu")]
+            AnyBackend::Wgpu(backend) => array.scan(&**backend, rows, queries, k),
+            #[cfg(feature = "cuda")]
+            AnyBackend::Cuda(backend) => array.scan(&**backend, rows, queries, k),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Files on a GPU: the golden ones, and one whose rows are more than a binding holds. The CPU is the judge, bit for bit.
 #![cfg(feature = "wgpu")]
 
-use cvc::codec::DeviceBuffer;
+use cvc::codec::{DeviceBuffer, Metric, Queries};
 use cvc::{
     AlignedBytes, AnyBackend, ArrayDType, DType, DeviceChoice, DeviceKind, DeviceMemory, HostBuffer, Layout,
     Reader, RowSlice, Rows, WriteOptions, Writer, choose, devices,
@@ -66,6 +66,46 @@ fn golden_files_load_to_the_same_bits() {
         files += 1;
     }
     assert!(files > 180 && arrays >= files, "{files} files, {arrays} arrays");
+}
+
+#[test]
+fn golden_files_are_searched_with_the_same_result() {
+    let Some(backend) = backend() else { return };
+    let (mut on_device, mut on_host) = (0, 0);
+    for file in native_files() {
+        let reader = Reader::open(&file.path).unwrap();
+        for array in reader.arrays().filter(|array| matches!(array.index().dtype, ArrayDType::Values(_))) {
+            let dim = array.dim() as usize;
+            if dim == 0 {
+                continue;
+            }
+            let values: Vec<f32> = (0..2 * dim).map(|i| ((i * 7 + 3) % 11) as f32).collect();
+            for metric in [Metric::Cosine, Metric::L2, Metric::Js] {
+                let queries = Queries::new(metric, RowSlice::new(&values, dim).unwrap()).unwrap();
+                let rows = Rows::from(vec![array.rows() / 3..array.rows(), 0..array.rows() / 4]);
+                let found = backend.scan(&array, rows.clone(), &queries, 5);
+                let expected = array.scan(&cvc::CpuBackend::new(), rows, &queries, 5);
+                let (found, expected) = match (found, expected) {
+                    (Ok(found), Ok(expected)) => (found, expected),
+                    (Err(device), Err(cpu)) => {
+                        assert_eq!(device.to_string(), cpu.to_string(), "{}", file.name);
+                        continue;
+                    }
+                    (device, cpu) => panic!("{}: {device:?}, on the cpu {cpu:?}", file.name),
+                };
+                let told = backend.explain_scan(&array, metric).unwrap();
+                let of_host = told.starts_with("searched on the host, not on ");
+                assert!(of_host || told.ends_with("exact scores on the host"), "{told}");
+                assert!(of_host || metric != Metric::Js, "{told}");
+                *(if of_host { &mut on_host } else { &mut on_device }) += 1;
+                assert_eq!(found.nan_rows, expected.nan_rows, "{}", file.name);
+                for (found, expected) in found.tops.into_iter().zip(expected.tops) {
+                    assert_eq!(found.into_hits(metric), expected.into_hits(metric), "{}", file.name);
+                }
+            }
+        }
+    }
+    assert!(on_device > 20 && on_host > 20, "{on_device} on the device, {on_host} on the host");
 }
 
 #[test]

@@ -85,7 +85,7 @@ fn every_dtype_and_codec_comes_back_the_same_after_compaction() {
     let bytes: &[u8] = bytemuck_bytes(&bytes);
     let mut expected = Vec::new();
     for dtype in DType::ALL {
-        for codec in ["raw", "zstd", "gzip", "lossless", "fp16", "bf16", "int8"] {
+        for codec in ["raw", "zstd", "gzip", "lossless", "fp16", "bf16", "int8", "int4", "bit1"] {
             let spec = ArraySpec::values(dtype, &[3], codec);
             let row = 3 * dtype.size();
             let ones = vec![1u8; 40 * row];

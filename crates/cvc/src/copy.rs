@@ -185,7 +185,7 @@ pub(crate) fn stores_alike(from: &str, to: &str) -> bool {
 /// The name of a native codec with fields, without what CVCF layouts put before it.
 fn kind(codec: &str) -> Option<&str> {
     let name = codec.rsplit('.').next().unwrap_or(codec);
-    ["raw", "fp16", "bf16", "int8"].contains(&name).then_some(name)
+    ["raw", "fp16", "bf16", "int8", "int4", "bit1"].contains(&name).then_some(name)
 }
 
 fn copy_fields(

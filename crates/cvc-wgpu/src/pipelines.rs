@@ -48,7 +48,7 @@ pub(crate) struct Form {
 impl Form {
     /// That of a shader that is no op and stands alone.
     pub(crate) fn alone(shader: &Shader) -> Form {
-        Form { op: shader.name, unit_bits: 0, narrow_to: 0, planes: 0 }
+        Form { op: shader.name, unit_bits: 0, narrow_to: 0, planes: 0, round: None }
     }
 }
 

@@ -321,7 +321,7 @@ fn score_pairs<T: Ord + Sync>(
 #[cfg(feature = "rayon")]
 fn in_parallel<T: Sync>(items: &[T], work: impl Fn(&T) -> f32 + Sync) -> Vec<f32> {
     use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
-    items.par_iter().map(|item| work(item)).collect()
+    items.par_iter().map(&work).collect()
 }
 
 /// What `work` makes of each item, in order.

@@ -101,7 +101,7 @@ impl Metric {
     /// The score of a row of values, whose metric is not [of bits](Metric::is_of_bits). NaN if the row holds one, or a negative value
     /// where there must be none.
     ///
-    /// Every product of two f32 is exact in f64; what is rounded is the sums, [`LANES`] of them side by side.
+    /// Every product of two f32 is exact in f64; what is rounded is the sums, eight of them side by side.
     ///
     /// # Panics
     /// The two are not of one length, or the metric is of bits.

@@ -39,7 +39,7 @@ struct Piece {
     u32 dim;         // values of a row that are wanted, at least one; rows * dim is below 2^31
     u32 stride;      // bytes from one row to the next, in the first source
     u32 first_tile;  // tiles of all pieces before this one
-    u32 scale;       // bits of an f32
+    u32 scale;       // bits of an f32; of rotated rows, bits of a code
     u32 min;         // bits of an f32
 };
 

@@ -1,8 +1,7 @@
 //! What the suite needs of a backend under test.
 
 use cvc_codec::{
-    Backend, Batch, DType, DecodeError, DecodePlan, DeviceKind, DeviceMemory, HostBuffer, Payloads,
-    Unsupported,
+    Backend, Batch, DType, DecodeError, DecodePlan, DeviceMemory, HostBuffer, Payloads, Unsupported,
 };
 use half::{bf16, f16};
 
@@ -87,11 +86,6 @@ where
 pub struct Device<B>(pub B);
 
 impl<B: DeviceMemory> Subject for Device<B> {
-    fn omitted_ops(&self) -> &'static [&'static str] {
-        // No kernel yet.
-        if self.0.device().kind == DeviceKind::Cuda { &["rotated"] } else { &[] }
-    }
-
     fn supports(&self, plan: &DecodePlan) -> Result<(), Unsupported> {
         self.0.supports(plan)
     }

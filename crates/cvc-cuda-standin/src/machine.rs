@@ -315,6 +315,10 @@ impl Machine<'_> {
                 let a = self.words[*a];
                 words!(*d, |i| (a[i] as f32).to_bits());
             }
+            Op::FloatSigned(d, a) => {
+                let a = self.words[*a];
+                words!(*d, |i| (a[i].cast_signed() as f32).to_bits());
+            }
             Op::MulWide(d, a, b) => {
                 let (a, b) = (self.words[*a], self.words[*b]);
                 doubles!(*d, |i| u64::from(a[i]) * u64::from(b[i]));
@@ -368,6 +372,11 @@ impl Machine<'_> {
                     Compare::GreaterOrEqual => a[i] >= b[i],
                     Compare::SignedGreater => a[i].cast_signed() > b[i].cast_signed(),
                 }));
+            }
+            Op::InsertWord(d, a, b, position, len) => {
+                let (a, b) = (self.words[*a], self.words[*b]);
+                let (position, len) = (self.words[*position], self.words[*len]);
+                words!(*d, |i| insert(a[i].into(), b[i].into(), position[i], len[i]) as u32);
             }
             Op::Insert(d, a, b, position, len) => {
                 let (a, b) = (self.doubles[*a], self.doubles[*b]);
@@ -557,7 +566,14 @@ mod tests {
             one("cvt.rn.f32.u32 %f1, %r1;\nmul.rn.f32 %f2, %f1, %f1;\nmov.b32 %r3, %f2;"),
             49f32.to_bits()
         );
+        assert_eq!(one("mov.u32 %r4, -7;\ncvt.rn.f32.s32 %f1, %r4;\nmov.b32 %r3, %f1;"), (-7f32).to_bits());
         assert_eq!(insert(0x1ff, 0, 4, 8), 0xff0);
+        let inserted = |position, len| {
+            one(&format!(
+                "mov.u32 %r4, 0xabc;\nmov.u32 %r5, 0x1111;\nbfi.b32 %r3, %r4, %r5, {position}, {len};"
+            ))
+        };
+        assert_eq!([inserted(4, 8), inserted(28, 8), inserted(32, 8)], [0x1bc1, 0xc000_1111, 0x1111]);
     }
 
     #[test]

@@ -62,6 +62,7 @@ pub(crate) enum Op {
     SquareRoot(W, W),
     Neg(W, W),
     Float(W, W),
+    FloatSigned(W, W),
     MulWide(D, W, W),
     Widen(D, W),
     Cut(W, D),
@@ -74,6 +75,8 @@ pub(crate) enum Op {
     CompareDouble(Compare, W, D, D),
     /// bfi.b64: source, base, position, length.
     Insert(D, D, D, W, W),
+    /// bfi.b32
+    InsertWord(W, W, W, W, W),
     /// A parameter, by number.
     ParamWord(W, usize),
     ParamDouble(D, usize),
@@ -457,12 +460,18 @@ impl Builder {
                 let [d, a, b] = [self.double(o[0])?, self.double(o[1])?, self.double(o[2])?];
                 Op::Insert(d, a, b, self.word(o[3])?, self.word(o[4])?)
             }
+            "bfi.b32" => {
+                count(5)?;
+                let [d, a, b] = [self.word(o[0])?, self.word(o[1])?, self.word(o[2])?];
+                Op::InsertWord(d, a, b, self.word(o[3])?, self.word(o[4])?)
+            }
             "clz.b32" => Op::Clz(self.word(o[0])?, self.word(o[1])?),
             "not.pred" => Op::Not(self.word(o[0])?, self.word(o[1])?),
             "not.b32" => Op::Invert(self.word(o[0])?, self.word(o[1])?),
             "sqrt.rn.f32" => Op::SquareRoot(self.word(o[0])?, self.word(o[1])?),
             "neg.s32" => Op::Neg(self.word(o[0])?, self.word(o[1])?),
             "cvt.rn.f32.u32" => Op::Float(self.word(o[0])?, self.word(o[1])?),
+            "cvt.rn.f32.s32" => Op::FloatSigned(self.word(o[0])?, self.word(o[1])?),
             "mul.wide.u32" => {
                 count(3)?;
                 Op::MulWide(self.double(o[0])?, self.word(o[1])?, self.word(o[2])?)

@@ -27,7 +27,7 @@ use crate::launch::{Launcher, MAX_VALUES, Piece};
 use crate::probe::{self, Card};
 use crate::retrace::retrace;
 use crate::slot::Slot;
-use crate::stage::{Layout, Scratch, room, room_of_window};
+use crate::stage::{Layout, Scratch, between, room, room_of_window};
 use crate::unit::{Run, Span, Unit, units};
 
 /// The most workers. Reading and checking runs at some gigabytes a second on each; a link has some tens. Not measured on
@@ -213,12 +213,9 @@ impl Backend for CudaBackend {
             | Load::WidenBf16
             | Load::AffineU8(Affine::Chunk { .. } | Affine::Dim { .. } | Affine::Row)
             | Load::LutU8(_)
+            | Load::Rotated { .. }
             | Load::JoinPlanes { .. }
             | Load::DictPlanes => {}
-            Load::Rotated { .. } => {
-                let reason = "no kernel turns rows back yet: decode on the cpu";
-                return Err(Unsupported::new(DeviceKind::Cuda, plan.load().name(), reason));
-            }
         }
         let row_len = u64::from(plan.shape().dim) * plan.out().size() as u64;
         if row_len > u64::from(MAX_VALUES) {
@@ -364,8 +361,9 @@ impl Worker {
     ) -> Result<(), DecodeError> {
         let turn = self.next();
         let slot = &mut self.slots[turn];
+        let left = slot.between(between(runs)).map_err(failed)?;
         let (host, device) = slot.host(room(runs)).map_err(failed)?;
-        let mut layout = Layout::new(host, device, dst);
+        let mut layout = Layout::new(host, device, dst, left);
         for run in runs {
             layout.run(run, src, &mut self.scratch)?;
         }
@@ -417,7 +415,7 @@ impl Worker {
             }
             let len = usize::try_from(len).expect("some megabytes") + here.len() * Piece::LEN + 128;
             let (host, device) = self.slots[turn].host(len).map_err(failed)?;
-            let mut layout = Layout::new(host, device, dst);
+            let mut layout = Layout::new(host, device, dst, device.part(0, 0));
             for (values, dst_value) in here {
                 layout.dictionaries(plan, &planes, values, dst_value, self.flag.region().start());
             }

@@ -14,7 +14,7 @@ use crate::buffer::CudaBuffer;
 use crate::driver::{DeviceMemory, copy_within};
 use crate::error::failed;
 use crate::slot::Slot;
-use crate::stage::{Layout, Scratch, room};
+use crate::stage::{Layout, Scratch, between, room};
 use crate::unit::{Run, whole_chunk};
 
 /// What a kernel did.
@@ -45,8 +45,9 @@ pub fn kernel(
     let dst = backend.allocate(out, batch.rows() * u64::from(dim))?;
     let runs: [Run<'_>; 1] = [whole_chunk(plan, ChunkId(0))];
     let mut slot = Slot::new(backend.stream()).map_err(failed)?;
+    let left = slot.between(between(&runs)).map_err(failed)?;
     let (host, device) = slot.host(room(&runs)).map_err(failed)?;
-    let mut layout = Layout::new(host, device, dst.region());
+    let mut layout = Layout::new(host, device, dst.region(), left);
     layout.run(&runs[0], src, &mut Scratch::default())?;
     let staged = layout.finish();
     let mut times = || -> Result<Vec<f64>, DriverError> {

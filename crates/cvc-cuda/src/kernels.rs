@@ -9,6 +9,7 @@ pub(crate) const MODULES: &[(&str, &str)] = &[
     ("dict_planes", include_str!("ptx/dict_planes.ptx")),
     ("join_planes", include_str!("ptx/join_planes.ptx")),
     ("lut_u8", include_str!("ptx/lut_u8.ptx")),
+    ("rotated", include_str!("ptx/rotated.ptx")),
     ("scan", include_str!("ptx/scan.ptx")),
     ("widen_bf16", include_str!("ptx/widen_bf16.ptx")),
     ("widen_f16", include_str!("ptx/widen_f16.ptx")),
@@ -32,7 +33,11 @@ pub(crate) fn search(entry: &'static str) -> Kernel {
     Kernel { op: "scan", entry, source_size: 4, size: 4 }
 }
 
-/// The kernel that runs `plan`.
+/// What runs before the kernel of a plan of rotated rows, from the codes to what that kernel takes for its source.
+pub(crate) const ROTATED_LEVELS: Kernel =
+    Kernel { op: "rotated", entry: "cvc_rotated_levels", source_size: 1, size: 2 };
+
+/// The kernel that runs `plan`; of a plan of rotated rows, the last.
 pub(crate) fn of(plan: &DecodePlan) -> Kernel {
     let op = plan.load().name();
     let out = plan.out();
@@ -61,7 +66,8 @@ pub(crate) fn of(plan: &DecodePlan) -> Kernel {
             outs(1, "cvc_affine_u8_row_f32", "cvc_affine_u8_row_f16", "cvc_affine_u8_row_bf16")
         }
         Load::LutU8(_) => outs(1, "cvc_lut_u8_f32", "cvc_lut_u8_f16", "cvc_lut_u8_bf16"),
-        Load::Rotated { .. } => unreachable!("`supports` refuses it"),
+        // From what `ROTATED_LEVELS` made of the codes.
+        Load::Rotated { .. } => outs(2, "cvc_rotated_f32", "cvc_rotated_f16", "cvc_rotated_bf16"),
         Load::JoinPlanes { dtype, .. } if *dtype != out => {
             outs(1, "cvc_join_planes_4", "cvc_join_planes_f32_f16", "cvc_join_planes_f32_bf16")
         }

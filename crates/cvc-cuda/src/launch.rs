@@ -16,7 +16,7 @@ use cudarc::driver::{CudaContext, CudaFunction, CudaModule, CudaStream};
 use cudarc::nvrtc::Ptx;
 
 use crate::driver::Region;
-use crate::kernels::{self, Kernel, MODULES};
+use crate::kernels::{self, Kernel, MODULES, ROTATED_LEVELS};
 
 /// Threads of a block, and groups of values that each of them takes of a tile.
 pub(crate) const THREADS: u32 = 256;
@@ -31,6 +31,9 @@ const BLOCKS: u32 = 32;
 /// Rows and queries of a tile of a search.
 const TILE_ROWS: u32 = 64;
 const TILE_QUERIES: u32 = 16;
+
+/// Values of rotated rows that a block takes at a time.
+const ROTATED_TILE: u32 = 2048;
 
 /// The most values of a piece: the kernels count them in 32 bits.
 pub(crate) const MAX_VALUES: u32 = 1 << 30;
@@ -56,7 +59,7 @@ pub(crate) struct Piece {
     pub(crate) stride: u32,
     /// Filled in by [`Pieces::push`].
     pub(crate) first_tile: u32,
-    /// Bits of an f32.
+    /// Bits of an f32; of rotated rows, bits of a code.
     pub(crate) scale: u32,
     pub(crate) min: u32,
 }
@@ -274,17 +277,19 @@ impl Dictionary {
 
 /// What the launches of one slot decode: pieces by kernel.
 ///
-/// Invariant: what a kernel touches for a piece lies in `slot`, in `dst` or is `flag`, as [`Pieces::push`] and its callers say.
+/// Invariant: what a kernel touches for a piece lies in `slot`, in `dst`, in `between` or is `flag`, as [`Pieces::push`] and its callers say.
 #[derive(Debug)]
 pub(crate) struct Pieces {
     slot: Region,
     dst: Region,
+    between: Region,
     by_kernel: Vec<(Kernel, Vec<Piece>)>,
 }
 
 impl Pieces {
-    pub(crate) fn new(slot: Region, dst: Region) -> Self {
-        Pieces { slot, dst, by_kernel: Vec::new() }
+    /// For a slot, a destination, and memory in which kernels leave what others take up.
+    pub(crate) fn new(slot: Region, dst: Region, between: Region) -> Self {
+        Pieces { slot, dst, between, by_kernel: Vec::new() }
     }
 
     /// Adds a piece whose first source and destination are as it says, whose `source_len` bytes are the first source from
@@ -298,17 +303,23 @@ impl Pieces {
             piece.rows > 0 && piece.dim > 0 && values <= u64::from(MAX_VALUES),
             "{values} values in a piece"
         );
-        assert!(self.slot.holds(piece.src, source_len + BEYOND as u64), "a source outside the slot");
-        assert!(
-            self.dst.holds(piece.dst, values * u64::from(kernel.size)),
-            "a destination outside the buffer"
-        );
+        // Of rotated rows, one kernel leaves to the other what that takes for its source, and loads nothing beyond it.
+        let (levels, rotated) = (kernel == ROTATED_LEVELS, kernel.op == ROTATED_LEVELS.op);
+        let has_source = match rotated && !levels {
+            true => self.between.holds(piece.src, source_len),
+            false => self.slot.holds(piece.src, source_len + BEYOND as u64),
+        };
+        assert!(has_source, "a source outside its memory");
+        let into = if levels { self.between } else { self.dst };
+        assert!(into.holds(piece.dst, values * u64::from(kernel.size)), "a destination outside its memory");
         assert!(piece.dst.is_multiple_of(u64::from(kernel.size)), "a destination between two values");
         let list = match self.by_kernel.iter_mut().find(|(known, _)| *known == kernel) {
             Some((_, list)) => list,
             None => {
-                self.by_kernel.push((kernel, Vec::new()));
-                &mut self.by_kernel.last_mut().expect("pushed").1
+                // Launches come in this order, and what others begin with comes first.
+                let at = if levels { 0 } else { self.by_kernel.len() };
+                self.by_kernel.insert(at, (kernel, Vec::new()));
+                &mut self.by_kernel[at].1
             }
         };
         piece.first_tile = list.last().map_or(0, |last| last.first_tile + tiles(kernel, last));
@@ -337,8 +348,13 @@ impl Pieces {
     }
 }
 
-/// Tiles of a piece: groups count from the line of the destination that it begins in.
+/// Tiles of a piece: groups count from the line of the destination that it begins in. Rotated rows are transformed as a whole.
 fn tiles(kernel: Kernel, piece: &Piece) -> u32 {
+    if kernel.op == ROTATED_LEVELS.op {
+        let dim = if kernel == ROTATED_LEVELS { piece.dim } else { piece.stride / 2 };
+        let values = u64::from(piece.rows) * u64::from(dim);
+        return u32::try_from(values.div_ceil(ROTATED_TILE.into())).expect("no more than `MAX_VALUES`");
+    }
     let lead = piece.dst % u64::from(GROUP_LEN);
     let len = lead + u64::from(piece.rows) * u64::from(piece.dim) * u64::from(kernel.size);
     let tile_len = u64::from(GROUP_LEN * THREADS * FLIGHT);
@@ -392,7 +408,7 @@ impl Launcher {
     ///
     /// # Safety
     /// On this stream, before the launches, the slot of the pieces is filled, lists and all; until they have run, nothing
-    /// else writes it or frees it. What the `aux` of the pieces point to lies in the slot, as its op needs it, or is a word that
+    /// else writes it or frees it, nor the memory between kernels. What the `aux` of the pieces point to lies in the slot, as its op needs it, or is a word that
     /// the launches may write.
     pub(crate) unsafe fn launch(
         &self,
@@ -463,7 +479,7 @@ mod tests {
     fn pieces() -> Pieces {
         // SAFETY: nothing follows these addresses.
         let region = |start, len| unsafe { Region::new(start, len) };
-        Pieces::new(region(0x1000, 0x1000), region(0x10_0000, 0x10_0000))
+        Pieces::new(region(0x1000, 0x1000), region(0x10_0000, 0x10_0000), region(0x2000, 0x1000))
     }
 
     #[test]
@@ -481,6 +497,31 @@ mod tests {
         let mut bytes = vec![0; pieces.byte_len()];
         pieces.write(&mut bytes);
         assert_eq!(bytes[56 + 8..56 + 16], 0x10_4004u64.to_ne_bytes());
+    }
+
+    #[test]
+    fn levels_come_before_what_is_made_of_them() {
+        let last = Kernel { op: "rotated", entry: "cvc_rotated_f32", source_size: 2, size: 4 };
+        let mut pieces = pieces();
+        let codes =
+            Piece { src: 0x1000, dst: 0x2000, rows: 3, dim: 1000, stride: 500, scale: 4, ..Piece::default() };
+        let refused = |piece: Piece| {
+            let pushed = || self::pieces().push(ROTATED_LEVELS, piece, 1500);
+            std::panic::catch_unwind(pushed).is_err()
+        };
+        assert!(refused(codes));
+        assert!(refused(Piece { rows: 1, dst: 0x10_0000, ..codes }));
+        let turned =
+            Piece { src: 0x2000, dst: 0x10_0000, rows: 1, dim: 10, stride: 2000, ..Piece::default() };
+        // Another kernel is there already, and that of the values comes before its levels.
+        pieces.push(KERNEL, Piece { src: 0x1000, ..turned }, 20);
+        for tile in 0..2 {
+            pieces.push(last, turned, 2000);
+            assert_eq!(pieces.by_kernel.last().unwrap().1.last().unwrap().first_tile, tile);
+            pieces.push(ROTATED_LEVELS, Piece { rows: 1, ..codes }, 500);
+        }
+        let order: Vec<&str> = pieces.by_kernel.iter().map(|(kernel, _)| kernel.entry).collect();
+        assert_eq!(order, ["cvc_rotated_levels", "cvc_widen_f16_f32", "cvc_rotated_f32"]);
     }
 
     #[test]

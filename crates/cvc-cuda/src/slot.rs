@@ -22,13 +22,16 @@ pub(crate) struct Slot {
     event: CudaEvent,
     busy: bool,
     memory: Option<(Pinned, DeviceMemory)>,
+    /// What only kernels write.
+    between: DeviceMemory,
 }
 
 impl Slot {
     /// A slot without memory.
     pub(crate) fn new(stream: &Arc<CudaStream>) -> Result<Self, DriverError> {
         let event = stream.context().new_event(None)?;
-        Ok(Slot { stream: stream.clone(), event, busy: false, memory: None })
+        let between = DeviceMemory::new(stream, 0)?;
+        Ok(Slot { stream: stream.clone(), event, busy: false, memory: None, between })
     }
 
     /// Waits until nothing uses the slot.
@@ -54,6 +57,17 @@ impl Slot {
         Ok((pinned.bytes_mut(), device.region()))
     }
 
+    /// Device memory of `len` bytes in which kernels leave what others take up, of the same launches.
+    pub(crate) fn between(&mut self, len: usize) -> Result<Region, DriverError> {
+        self.wait()?;
+        if self.between.region().len() < len as u64 {
+            // The old memory goes first: there may not be room for both.
+            self.between = DeviceMemory::new(&self.stream, 0)?;
+            self.between = DeviceMemory::new(&self.stream, len.next_power_of_two())?;
+        }
+        Ok(self.between.region())
+    }
+
     /// Puts the copy of a slot that was laid out, and the launches that decode it, on the stream.
     pub(crate) fn run(&mut self, launcher: &Launcher, staged: &Staged) -> Result<(), DriverError> {
         let (_, device) = self.memory.as_ref().expect("`host` came before");
@@ -64,8 +78,8 @@ impl Slot {
     /// Puts the launches of what was [run](Slot::run) last on the stream.
     pub(crate) fn launch_again(&mut self, launcher: &Launcher, staged: &Staged) -> Result<(), DriverError> {
         self.busy = true;
-        // SAFETY: the copy came before, on this stream; the device memory is written only by copies on this stream and freed in
-        // its order. `stage.rs` laid out the slot, and checked what each `aux` points to.
+        // SAFETY: the copy came before, on this stream; the device memory is written only by copies and launches on this stream and
+        // freed in its order, and so is what `between` gave. `stage.rs` laid out the slot, and checked what each `aux` points to.
         let launched = unsafe { launcher.launch(&self.stream, &staged.pieces, staged.lists) };
         self.recorded(launched)
     }

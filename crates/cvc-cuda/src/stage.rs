@@ -5,19 +5,21 @@
 //! ```
 //!
 //! Bytes of a run begin where the first piece's source and destination are aligned alike, so that kernels load it with
-//! their widest accesses. Everything has an address on the device before it is there: the slot's, plus where it lies.
+//! their widest accesses. Everything has an address on the device before it is there: the slot's, plus where it lies. What kernels leave
+//! to others is in memory of its own, which is not copied.
 
 use std::collections::HashMap;
 use std::ops::Range;
 
 use cvc_codec::ops::DictPlanes;
 use cvc_codec::ops::affine_u8::row_parameter;
+use cvc_codec::rotation::Rotation;
 use cvc_codec::{Affine, BlockRun, DecodeError, DecodePlan, Inflater, Load, Payloads, RunBytes, Sources};
 
 use crate::driver::Region;
-use crate::kernels;
+use crate::kernels::{self, ROTATED_LEVELS};
 use crate::launch::{BEYOND, Dictionary, MAX_VALUES, Piece, Pieces, Plane};
-use crate::unit::{Run, Span, row_len};
+use crate::unit::{Run, Span, row_len, turned_row_len};
 
 /// What everything in a slot is aligned for.
 const ALIGNMENT: usize = 16;
@@ -46,16 +48,20 @@ pub(crate) struct Layout<'a> {
     device: u64,
     at: usize,
     dst: Region,
+    /// Where kernels leave what others take up, and how many bytes of it are taken.
+    between: Region,
+    between_at: u64,
     pieces: Pieces,
     /// Where the parameters of a plan are, if it has any.
     of_plans: HashMap<*const DecodePlan, [u64; 2]>,
 }
 
 impl<'a> Layout<'a> {
-    /// An empty slot: its pinned memory, where that will be on the device, and the destination.
-    pub(crate) fn new(host: &'a mut [u8], device: Region, dst: Region) -> Self {
-        let (pieces, of_plans) = (Pieces::new(device, dst), HashMap::new());
-        Layout { host, device: device.start(), at: 0, dst, pieces, of_plans }
+    /// An empty slot: its pinned memory, where that will be on the device, the destination, and [`between`] bytes.
+    pub(crate) fn new(host: &'a mut [u8], device: Region, dst: Region, between: Region) -> Self {
+        let (pieces, of_plans) = (Pieces::new(device, dst, between), HashMap::new());
+        let device = device.start();
+        Layout { host, device, at: 0, dst, between, between_at: 0, pieces, of_plans }
     }
 
     /// Writes the lists of pieces after everything else.
@@ -71,6 +77,13 @@ impl<'a> Layout<'a> {
         self.at = start + len + BEYOND;
         assert!(self.at <= self.host.len(), "a slot of {} bytes is too short", self.host.len());
         start..start + len
+    }
+
+    /// The address of the next `len` bytes that kernels leave to others.
+    fn reserve_between(&mut self, len: u64) -> u64 {
+        let start = self.between_at;
+        self.between_at = (start + len).next_multiple_of(ALIGNMENT as u64);
+        self.between.start() + start
     }
 
     /// Puts bytes into the slot and gives their address on the device.
@@ -169,7 +182,8 @@ impl<'a> Layout<'a> {
         let skipped = (span.rows.start - first_row) as usize;
         // Where the first row that is wanted begins in a source.
         let source = |source: usize| matrices[source] + skipped * widths[source] as usize;
-        let address = |at: usize| self.device + at as u64;
+        let device = self.device;
+        let address = |at: usize| device + at as u64;
         let rows = u32::try_from(span.rows.len()).expect("rows of a chunk");
         // What the kernel calls a value; where bytes are copied, a byte.
         let dim = plan.dim() * (u32::try_from(plan.out().size()).expect("at most 16") / kernel.size);
@@ -197,7 +211,7 @@ impl<'a> Layout<'a> {
             }
             Load::AffineU8(Affine::Row) => {
                 let (min, scale) = (source(1), source(2));
-                self.check_rows(span, min, scale)?;
+                self.check_rows(span, &[(min, "minimum"), (scale, "scale")])?;
                 (piece.aux, piece.aux2) = (address(scale), address(min));
                 self.pieces.check_aux(piece.aux, 4 * u64::from(rows));
                 self.pieces.check_aux(piece.aux2, 4 * u64::from(rows));
@@ -231,14 +245,32 @@ impl<'a> Layout<'a> {
                 let bytes: Vec<u8> = planes.iter().flat_map(Plane::bytes).collect();
                 piece.aux = self.put(bytes.into_iter());
             }
-            Load::Rotated { .. } => unreachable!("`supports` refuses it"),
+            Load::Rotated { codes, rotation, centre } => {
+                let scale = source(1);
+                self.check_rows(span, &[(scale, "scale")])?;
+                let found = self.of_plans.get(&core::ptr::from_ref(plan)).copied();
+                let [table, _] = found.unwrap_or_else(|| [self.put_rotation(rotation, centre), 0]);
+                self.of_plans.insert(core::ptr::from_ref(plan), [table, 0]);
+                self.pieces.check_aux(table, rotation_len(plan) as u64);
+                let turned = self.reserve_between(span.rows.len() as u64 * turned_row_len(plan));
+                let bits = codes.bits();
+                let levels = Piece { dst: turned, aux2: table, dim: plan.shape().dim, scale: bits, ..piece };
+                self.pieces.push(ROTATED_LEVELS, levels, u64::from(rows) * u64::from(widths[0]));
+                (piece.src, piece.stride) = (turned, 2 * plan.shape().dim);
+                (piece.aux, piece.aux2) = (address(scale), table);
+                self.pieces.check_aux(piece.aux, 4 * u64::from(rows));
+            }
             Load::DictPlanes => unreachable!("a unit of its own"),
         }
         if plan.rows_are_alike() && u64::from(rows) * u64::from(dim) <= u64::from(MAX_VALUES) {
             (piece.rows, piece.dim) = (1, rows * dim);
         }
-        let row_len =
-            if plan.load().name() == "join_planes" { piece.dim } else { piece.dim * kernel.source_size };
+        let row_len = match plan.load() {
+            Load::JoinPlanes { .. } => piece.dim,
+            // Every value of a row depends on all of it.
+            Load::Rotated { .. } => piece.stride,
+            _ => piece.dim * kernel.source_size,
+        };
         let source_len = u64::from(piece.rows - 1) * u64::from(piece.stride) + u64::from(row_len);
         self.pieces.push(kernel, piece, source_len);
         Ok(())
@@ -249,14 +281,25 @@ impl<'a> Layout<'a> {
         self.put(bytes.into_iter())
     }
 
-    /// Refuses rows with a parameter that is not finite.
-    fn check_rows(&self, span: &Span<'_>, min: usize, scale: usize) -> Result<(), DecodeError> {
+    /// Puts what kernels of rotated rows need of a plan: the centre, then the signs of both rounds, in words.
+    fn put_rotation(&mut self, rotation: &Rotation, centre: &[f32]) -> u64 {
+        let word = |signs: &[i16]| {
+            signs.iter().zip(0..).fold(0u32, |word, (sign, bit)| word | u32::from(*sign > 0) << bit)
+        };
+        let signs = [0, 1].into_iter().flat_map(|round| rotation.signs(round).chunks(32).map(word));
+        let centre = centre.iter().flat_map(|value| value.to_ne_bytes());
+        let bytes: Vec<u8> = centre.chain(signs.flat_map(u32::to_ne_bytes)).collect();
+        self.put(bytes.into_iter())
+    }
+
+    /// Refuses rows with a parameter that is not finite, of those that begin at the places and have the names.
+    fn check_rows(&self, span: &Span<'_>, parameters: &[(usize, &'static str)]) -> Result<(), DecodeError> {
         let chunk = span.chunk;
         for (row, at) in span.rows.clone().zip((0..).step_by(4)) {
-            let parameter = |start: usize, what| row_parameter(&self.host[start + at..][..4], row, what);
-            parameter(min, "minimum")
-                .and_then(|_| parameter(scale, "scale"))
-                .map_err(|error| DecodeError::Payload { chunk, error })?;
+            for (start, what) in parameters {
+                row_parameter(&self.host[start + at..][..4], row, what)
+                    .map_err(|error| DecodeError::Payload { chunk, error })?;
+            }
         }
         Ok(())
     }
@@ -297,6 +340,21 @@ impl<'a> Layout<'a> {
     }
 }
 
+/// Bytes of what [`Layout::put_rotation`] puts.
+fn rotation_len(plan: &DecodePlan) -> usize {
+    let dim = plan.shape().dim as usize;
+    4 * (dim + 2 * dim.div_ceil(32))
+}
+
+/// Bytes that the kernels of runs leave to each other.
+pub(crate) fn between(runs: &[Run<'_>]) -> usize {
+    let len = |span: &Span<'_>| {
+        (span.rows.len() as u64 * turned_row_len(span.plan)).next_multiple_of(ALIGNMENT as u64)
+    };
+    let len = runs.iter().flat_map(|run| &run.spans).map(len).sum::<u64>();
+    usize::try_from(len).expect("less than what they decode to, which has addresses")
+}
+
 /// Bytes that runs need in a slot, at most.
 pub(crate) fn room(runs: &[Run<'_>]) -> usize {
     let of_run = |run: &Run<'_>| {
@@ -314,6 +372,7 @@ pub(crate) fn room(runs: &[Run<'_>]) -> usize {
             Load::AffineU8(Affine::Dim { .. }) => (8 * plan.shape().dim as usize, 0),
             Load::LutU8(_) => (4 * 256, 0),
             Load::JoinPlanes { dtype, .. } => (0, dtype.size() * Plane::LEN),
+            Load::Rotated { .. } => (rotation_len(plan), Piece::LEN),
             _ => (0, 0),
         };
         let places = 2 * ALIGNMENT + BEYOND;

@@ -14,13 +14,13 @@ use std::ops::Range;
 
 use cvc_codec::{Batch, ChunkId, DecodePlan, Load};
 
-use crate::launch::Piece;
+use crate::launch::{MAX_VALUES, Piece};
 
 /// Bytes of a unit, about. A copy of so many takes some 150 microseconds over PCIe 5, many times what putting it on a stream
 /// takes; and two slots of it for each worker are memory that nobody misses. Not measured on hardware.
 const UNIT_LEN: u64 = 4 << 20;
 
-/// Bytes of a run, about: what is read in one call.
+/// Bytes of a run, about: what is read in one call, and what kernels leave to each other.
 const RUN_LEN: u64 = 1 << 20;
 
 /// Some consecutive rows of one job that are in one run.
@@ -89,6 +89,14 @@ pub(crate) fn row_len(plan: &DecodePlan) -> u64 {
     plan.widths().iter().map(|width| u64::from(*width)).sum()
 }
 
+/// Bytes of what the kernels of a plan leave to each other of a row: two for each value of rotated rows.
+pub(crate) fn turned_row_len(plan: &DecodePlan) -> u64 {
+    match plan.load() {
+        Load::Rotated { .. } => 2 * u64::from(plan.shape().dim),
+        _ => 0,
+    }
+}
+
 /// The units of a batch.
 pub(crate) fn units<'p>(batch: &Batch<'p>) -> Vec<Unit<'p>> {
     let mut spans = cut(batch);
@@ -104,7 +112,9 @@ pub(crate) fn units<'p>(batch: &Batch<'p>) -> Vec<Unit<'p>> {
             continue;
         }
         let rows = plan.parts().rows_of(run.blocks.clone());
-        let run_len = rows.len() as u64 * row_len(plan) + (run.spans.len() * Piece::LEN) as u64;
+        let turned: u64 =
+            run.spans.iter().map(|span| span.rows.len() as u64).sum::<u64>() * turned_row_len(plan);
+        let run_len = rows.len() as u64 * row_len(plan) + turned + (run.spans.len() * Piece::LEN) as u64;
         if len + run_len > UNIT_LEN && !runs.is_empty() {
             units.push(Unit::Runs(core::mem::take(&mut runs)));
             len = 0;
@@ -118,7 +128,7 @@ pub(crate) fn units<'p>(batch: &Batch<'p>) -> Vec<Unit<'p>> {
     units
 }
 
-/// Cuts the jobs of a batch where runs end.
+/// Cuts the jobs of a batch where runs end, and where a piece would have too many values for kernels.
 fn cut<'p>(batch: &Batch<'p>) -> Vec<Span<'p>> {
     let mut spans = Vec::with_capacity(batch.jobs().len());
     if batch.dim() == 0 {
@@ -126,10 +136,13 @@ fn cut<'p>(batch: &Batch<'p>) -> Vec<Span<'p>> {
     }
     for job in batch.jobs() {
         let run_rows = rows_of_run(job.plan);
+        let row_len = u64::from(job.plan.shape().dim) * job.plan.out().size() as u64;
+        let most_rows = u32::try_from(u64::from(MAX_VALUES) / row_len.max(1)).expect("less than 2^31").max(1);
         let mut start = job.rows.start;
         while start < job.rows.end {
             let run = start / run_rows;
             let end = (run * run_rows).saturating_add(run_rows).min(job.rows.end);
+            let end = end.min(start.saturating_add(most_rows));
             let dst_row = job.dst_row + u64::from(start - job.rows.start);
             spans.push(Span { chunk: job.chunk, plan: job.plan, run, rows: start..end, dst_row });
             start = end;
@@ -144,7 +157,8 @@ fn rows_of_run(plan: &DecodePlan) -> u32 {
     if matches!(plan.load(), Load::DictPlanes) {
         return block_rows;
     }
-    let rows = u32::try_from(RUN_LEN / row_len(plan).max(1)).expect("no more than RUN_LEN");
+    let row_len = row_len(plan) + turned_row_len(plan);
+    let rows = u32::try_from(RUN_LEN / row_len.max(1)).expect("no more than RUN_LEN");
     (rows / block_rows).max(1) * block_rows
 }
 

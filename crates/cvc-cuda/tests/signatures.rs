@@ -83,6 +83,7 @@ fn structures_are_the_same_on_both_sides() {
         ("THREADS", "kernels/shared.cuh"),
         ("FLIGHT", "kernels/shared.cuh"),
         ("TILE_ROWS", "kernels/scan.cu"),
+        ("ROTATED_TILE", "kernels/rotated.cu"),
         ("TILE_QUERIES", "kernels/scan.cu"),
     ] {
         let value = |text: &str, before: &str| {

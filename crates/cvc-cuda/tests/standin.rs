@@ -23,10 +23,6 @@ static BACKEND: LazyLock<Device<CudaBackend>> = LazyLock::new(|| {
 struct Shared;
 
 impl Subject for Shared {
-    fn omitted_ops(&self) -> &'static [&'static str] {
-        BACKEND.omitted_ops()
-    }
-
     fn supports(&self, plan: &DecodePlan) -> Result<(), Unsupported> {
         BACKEND.supports(plan)
     }

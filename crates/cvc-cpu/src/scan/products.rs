@@ -25,8 +25,8 @@ pub(super) const PANEL: usize = 16;
 /// The most columns that are multiplied side by side with a row.
 const FEW: usize = 4;
 
-/// Values of a row that a panel is multiplied with before the next rows come: 16 KiB of a panel of floats, half of an L1 cache. With whole panels of
-/// 768 floats (48 KiB) 100 queries took 1.1 times as long.
+/// Values of a row that a panel is multiplied with before the next rows come: 16 KiB of a panel of floats, half of an L1 cache. By
+/// arithmetic; other depths were not measured.
 const DEPTH: usize = 256;
 
 /// Rows that share a panel in registers.
@@ -430,8 +430,8 @@ mod x86 {
                 /// The products of one row with a few columns, and with itself, in as many vectors of sums as hide the latency of
                 /// adding.
                 ///
-                /// The plain loop over arrays of lanes does the same, but was compiled to single values and spilled: it took three
-                /// times as long.
+                /// The plain loop over arrays of lanes does the same, but was compiled to loads of single values and spilled its sums (seen
+                /// in its machine code; the two were not measured side by side).
                 #[inline]
                 #[target_feature(enable = "avx2,fma,f16c")]
                 fn side_by_side<const C: usize, const SUMS: usize>(

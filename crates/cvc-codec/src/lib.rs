@@ -36,6 +36,7 @@ pub mod scan;
 pub mod sources;
 pub mod stream;
 pub mod strings;
+mod terms;
 
 pub use backend::{
     Backend, BlockRun, DecodeError, DeviceBuffer, DeviceInfo, DeviceKind, DeviceMemory, HostBuffer, Payloads,
@@ -57,3 +58,4 @@ pub use scan::{Found, Hit, Metric, Queries, QueryError, Scan, ScanBatch, ScanJob
 pub use sources::{RunBytes, Sources};
 pub use stream::{Deflater, Inflater, Packing};
 pub use strings::Strings;
+pub use terms::{TERMS, TermsCache, TermsKey};

@@ -23,6 +23,7 @@ use crate::backend::{Backend, DecodeError, Payloads};
 use crate::job::BatchError;
 use crate::plan::DecodePlan;
 use crate::rows::{Element, RowSlice, Values, with_values};
+use crate::terms::TermsCache;
 
 /// How near a row is to a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -500,6 +501,7 @@ pub struct ScanBatch<'p> {
     jobs: Vec<ScanJob<'p>>,
     dim: u32,
     dtype: DType,
+    terms: Option<&'p TermsCache>,
 }
 
 impl<'p> ScanBatch<'p> {
@@ -526,7 +528,18 @@ impl<'p> ScanBatch<'p> {
             }
             next_row = job.first_row.saturating_add(job.rows.len() as u64);
         }
-        Ok(ScanBatch { jobs, dim, dtype })
+        Ok(ScanBatch { jobs, dim, dtype, terms: None })
+    }
+
+    /// With what earlier scans of the same array found out about its rows, and where this one may leave more of it.
+    #[must_use]
+    pub fn with_terms(self, terms: &'p TermsCache) -> Self {
+        ScanBatch { terms: Some(terms), ..self }
+    }
+
+    /// What is known of the rows, and where to leave more.
+    pub fn terms(&self) -> Option<&'p TermsCache> {
+        self.terms
     }
 
     /// The jobs, by ascending rows.

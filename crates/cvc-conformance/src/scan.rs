@@ -3,7 +3,7 @@
 use cvc_codec::ops::rotated::RotatedCodes;
 use cvc_codec::{
     ChunkId, ChunkShape, DType, DecodeError, DecodePlan, DeviceKind, Found, Load, Metric, Queries,
-    ReferenceBackend, RowSlice, Scan, ScanBatch, ScanJob,
+    ReferenceBackend, RowSlice, Scan, ScanBatch, ScanJob, TermsCache,
 };
 
 use crate::chunks::{Content, Kind, Random, kinds};
@@ -89,7 +89,8 @@ fn all(chunks: &[Chunk]) -> Vec<(usize, core::ops::Range<u32>)> {
     chunks.iter().enumerate().map(|(chunk, (plan, _))| (chunk, 0..plan.shape().rows)).collect()
 }
 
-/// Searches with the backend, borrowing and reading, and with the reference, and compares all of it. A backend that does not
+/// Searches with the backend, borrowing and reading, knowing nothing of the rows and knowing all, and with the reference, and compares
+/// all of it. A backend that does not
 /// decode such rows must refuse to search them; which those are is the business of the suite for decoding.
 fn check(
     backend: &impl Scan,
@@ -102,6 +103,7 @@ fn check(
     let out = chunks[0].0.out();
     let payloads: Vec<Vec<u8>> = chunks.iter().map(|(_, payload)| payload.clone()).collect();
     let dim = u32::try_from(queries.dim()).unwrap();
+    let terms = TermsCache::new(1 << 20);
     for metric in metrics {
         let queries = Queries::new(*metric, queries).expect("queries that make sense");
         let batch = ScanBatch::new(jobs(chunks, rows), dim, out).expect("jobs that fit");
@@ -121,6 +123,14 @@ fn check(
             let ops: Vec<&str> = chunks.iter().map(|(plan, _)| plan.load().name()).collect();
             let case = format!("{metric}, k {k}, dim {dim}, {} queries, {out}, {ops:?}", queries.len());
             compare(found, expected.clone(), *metric, &case);
+            if can_borrow {
+                // What a scan of all rows left makes no difference, for this metric and those before.
+                let all = ScanBatch::new(jobs(chunks, &all(chunks)), dim, out).expect("jobs that fit");
+                backend.scan(&all.with_terms(&terms), &src, &queries, k).expect("sound payloads");
+                let batch = batch.clone().with_terms(&terms);
+                let found = backend.scan(&batch, &src, &queries, k).expect("sound payloads");
+                compare(found, expected.clone(), *metric, &format!("{case}, again"));
+            }
         }
     }
 }

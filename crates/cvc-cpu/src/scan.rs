@@ -14,6 +14,7 @@
 //! 5. Metrics that are not products, and values that f32 cannot hold, get exact scores for every row.
 
 mod bounds;
+mod candidates;
 mod levels;
 mod products;
 
@@ -26,14 +27,16 @@ use cvc_codec::ops::affine_u8::row_parameter;
 use cvc_codec::ops::rotated::RotatedCodes;
 use cvc_codec::{
     Affine, Backend, Batch, BlockRun, ChunkId, DType, DecodeError, DecodePlan, FirstError, Found, HostBuffer,
-    Job, Load, Metric, Payloads, Queries, Rotation, RowSlice, Scan, ScanBatch, Sources,
+    Job, Load, Metric, Payloads, Queries, Rotation, RowSlice, Scan, ScanBatch, Sources, TERMS, TermsCache,
+    TermsKey,
 };
 
 use crate::backend::{CpuBackend, Kept, for_each, rows_of_run, run_bytes};
 use crate::level::Level;
 use crate::ops;
 use crate::ops::stores::Ordinary;
-use bounds::{Centre, QueryTerms, Rounded, RowTerms, float_error};
+use bounds::{Centre, QueryTerms, Rounded, RowTerms, RunTerms, float_error};
+use candidates::Tile;
 use products::{CodeColumns, CodeSums, FloatColumns};
 
 /// Runs that are listed at a time: some megabytes of list for half a gigabyte of codes.
@@ -79,7 +82,9 @@ impl Scan for CpuBackend {
                 }
                 let worker = idle().pop();
                 let mut worker = worker.unwrap_or_else(|| Worker::new(queries.len(), k));
-                let scanned = Scanned { backend: self, queries, filters: &filters, shared: &shared, run };
+                let cache = batch.terms();
+                let scanned =
+                    Scanned { backend: self, queries, filters: &filters, shared: &shared, run, cache };
                 if let Err(error) = scanned.scan(src, &mut worker) {
                     first_error.note(run.first_row(), error);
                 }
@@ -118,8 +123,10 @@ struct Run<'p> {
     plan: &'p DecodePlan,
     chunk: ChunkId,
     blocks: Range<u32>,
-    /// Counted from the start of the chunk, ascending; at least one range.
+    /// The rows wanted, counted from the start of the chunk, ascending; at least one range.
     rows: Vec<Range<u32>>,
+    /// All rows of the run, wanted or not: every scan of the chunk has the same runs.
+    span: Range<u32>,
     /// The number in the array of the chunk's first row.
     base: u64,
 }
@@ -147,19 +154,21 @@ fn runs<'b, 'p>(batch: &'b ScanBatch<'p>) -> impl Iterator<Item = Run<'p>> + use
             let start = job.rows.start.max(run * of_run);
             let end = job.rows.end.min((run * of_run).saturating_add(of_run));
             let base = job.first_row - u64::from(job.rows.start);
-            (job.plan, job.chunk, run, start..end, base)
+            let all = job.plan.shape().rows;
+            let span = run * of_run..all.min((run * of_run).saturating_add(of_run));
+            (job.plan, job.chunk, span, start..end, base)
         })
     });
     let mut pieces = pieces.peekable();
     std::iter::from_fn(move || {
-        let (plan, chunk, run, rows, base) = pieces.next()?;
+        let (plan, chunk, span, rows, base) = pieces.next()?;
         let parts = plan.parts();
         let mut blocks = parts.blocks_of(rows.clone());
         let mut rows = vec![rows];
         // A run is read as a whole even if little of it is wanted, but not what is not a block's neighbour.
-        while let Some((_, _, _, more, _)) = pieces.next_if(|(next_plan, next, next_run, more, _)| {
+        while let Some((_, _, _, more, _)) = pieces.next_if(|(next_plan, next, next_span, more, _)| {
             *next == chunk
-                && *next_run == run
+                && *next_span == span
                 && core::ptr::eq(*next_plan, plan)
                 && parts.blocks_of(more.clone()).start <= blocks.end
         }) {
@@ -169,91 +178,87 @@ fn runs<'b, 'p>(batch: &'b ScanBatch<'p>) -> impl Iterator<Item = Run<'p>> + use
                 _ => rows.push(more),
             }
         }
-        Some(Run { plan, chunk, blocks, rows, base })
+        Some(Run { plan, chunk, blocks, rows, span, base })
     })
 }
 
-/// What queries are made to, for each kind of rows.
-struct Filters {
+/// What queries are made to, for each kind of rows: when the first rows of the kind are met.
+struct Filters<'q> {
     level: Level,
-    /// For rows of floats; `None` if only exact scores will do.
-    floats: Option<(FloatColumns, QueryTerms)>,
+    queries: &'q Queries<'q>,
+    floats: OnceLock<(FloatColumns, QueryTerms)>,
     /// For rows of codes of a byte.
-    codes: Option<(CodeColumns, QueryTerms)>,
-    /// For rows of levels; made when the first are met.
-    levels: OnceLock<LevelFilter>,
+    codes: OnceLock<(CodeColumns, QueryTerms)>,
+    /// For rows of levels, of four bits and of one.
+    int4: OnceLock<(CodeColumns, QueryTerms)>,
+    bit1: OnceLock<(CodeColumns, QueryTerms)>,
 }
 
-/// Queries for rotated rows.
-struct LevelFilter {
-    columns: CodeColumns,
-    /// For codes of four bits, and of one.
-    int4: QueryTerms,
-    bit1: QueryTerms,
-}
-
-impl LevelFilter {
-    fn new(level: Level, queries: &Queries<'_>, rotation: &Rotation) -> Self {
-        let dim = queries.dim() as usize;
-        let mut rotated = queries.floats().to_vec();
-        rotated.chunks_exact_mut(dim).for_each(|query| rotation.rotate(query));
-        let rounded = Rounded::new(&rotated, dim, CodeColumns::greatest(level));
-        let columns = CodeColumns::new(&rounded.columns, dim);
-        let terms = |codes| QueryTerms::of_levels(queries, &rounded, levels::line(codes), columns.width());
-        let (int4, bit1) = (terms(RotatedCodes::Int4), terms(RotatedCodes::Bit1));
-        LevelFilter { columns, int4, bit1 }
+impl<'q> Filters<'q> {
+    fn new(level: Level, queries: &'q Queries<'q>) -> Self {
+        let (floats, codes, int4, bit1) = Default::default();
+        Filters { level, queries, floats, codes, int4, bit1 }
     }
 
-    fn terms(&self, codes: RotatedCodes) -> &QueryTerms {
-        match codes {
+    fn floats(&self) -> &(FloatColumns, QueryTerms) {
+        self.floats.get_or_init(|| {
+            let columns = FloatColumns::new(self.queries.floats(), self.queries.dim() as usize);
+            let terms = QueryTerms::of_floats(self.queries, columns.width());
+            (columns, terms)
+        })
+    }
+
+    fn codes(&self) -> &(CodeColumns, QueryTerms) {
+        self.codes.get_or_init(|| {
+            let dim = self.queries.dim() as usize;
+            let rounded = Rounded::new(self.queries.floats(), dim, CodeColumns::greatest(self.level));
+            let columns = CodeColumns::new(&rounded.columns, dim);
+            let terms = QueryTerms::of_codes(self.queries, &rounded, columns.width());
+            (columns, terms)
+        })
+    }
+
+    fn levels(&self, codes: RotatedCodes, rotation: &Rotation) -> &(CodeColumns, QueryTerms) {
+        let filter = match codes {
             RotatedCodes::Int4 => &self.int4,
             RotatedCodes::Bit1 => &self.bit1,
-        }
+        };
+        filter.get_or_init(|| {
+            let dim = self.queries.dim() as usize;
+            let mut rotated = self.queries.floats().to_vec();
+            rotated.chunks_exact_mut(dim).for_each(|query| rotation.rotate(query));
+            let rounded = Rounded::new(&rotated, dim, CodeColumns::greatest(self.level));
+            let columns = CodeColumns::new(&levels::in_places(codes, &rounded.columns, dim), dim);
+            let terms = QueryTerms::of_levels(self.queries, &rounded, levels::line(codes), columns.width());
+            (columns, terms)
+        })
     }
 }
 
 /// What is known of a chunk of rotated rows.
-struct ChunkTerms {
+struct OfChunk {
     chunk: ChunkId,
     /// The products of queries with its centre.
     offsets: Vec<f32>,
-    centre: Centre,
-    columns: CodeColumns,
+    /// What is needed where the lengths of its rows are not known.
+    centre: Option<(Centre, CodeColumns)>,
 }
 
-impl ChunkTerms {
-    fn new(
+impl OfChunk {
+    fn centre(
+        &mut self,
         level: Level,
-        queries: &Queries<'_>,
-        chunk: ChunkId,
+        codes: RotatedCodes,
         rotation: &Rotation,
         centre: &[f32],
-        width: usize,
-    ) -> Self {
-        let offsets = QueryTerms::offsets(queries, centre, width);
-        let mut rotated = centre.to_vec();
-        rotation.rotate(&mut rotated);
-        let (centre, columns) = Centre::new(&rotated, CodeColumns::greatest(level));
-        ChunkTerms { chunk, offsets, centre, columns: CodeColumns::new(&columns, rotated.len()) }
-    }
-}
-
-impl Filters {
-    fn new(level: Level, queries: &Queries<'_>) -> Self {
-        if !queries.metric().is_of_products() {
-            return Filters { level, floats: None, codes: None, levels: OnceLock::new() };
-        }
-        let dim = queries.dim() as usize;
-        let columns = FloatColumns::new(queries.floats(), dim);
-        let terms = QueryTerms::of_floats(queries, columns.width());
-        let floats = Some((columns, terms));
-        let codes = (dim <= CodeColumns::MAX_DIM).then(|| {
-            let rounded = Rounded::new(queries.floats(), dim, CodeColumns::greatest(level));
-            let columns = CodeColumns::new(&rounded.columns, dim);
-            let terms = QueryTerms::of_codes(queries, &rounded, columns.width());
-            (columns, terms)
-        });
-        Filters { level, floats, codes, levels: OnceLock::new() }
+    ) -> &(Centre, CodeColumns) {
+        self.centre.get_or_insert_with(|| {
+            let mut rotated = centre.to_vec();
+            rotation.rotate(&mut rotated);
+            let (centre, columns) = Centre::new(&rotated, CodeColumns::greatest(level));
+            let columns = levels::in_places(codes, &columns, rotated.len());
+            (centre, CodeColumns::new(&columns, rotated.len()))
+        })
     }
 }
 
@@ -292,7 +297,8 @@ struct Worker {
     /// Bounds below which rows are not good enough, for each sum of a row.
     thresholds: Vec<f32>,
     sums: Vec<f32>,
-    terms: Vec<RowTerms>,
+    /// What the terms of a run's rows are computed to.
+    terms: Vec<f32>,
     squares: Vec<f32>,
     code_sums: Vec<CodeSums>,
     /// Rows of floats.
@@ -303,12 +309,12 @@ struct Worker {
     row: Vec<f32>,
     /// Rows of any dtype. Words, for their alignment.
     words: Vec<u64>,
-    /// Queries for which a row may do.
-    survivors: Vec<usize>,
+    /// Rows of a tile and queries that they may do for.
+    candidates: Vec<(usize, usize)>,
     /// What rotating rows back needs.
     rotated: ops::rotated::Scratch,
     /// The chunk of rotated rows at hand, and the products of rows with its centre.
-    of_chunk: Option<ChunkTerms>,
+    of_chunk: Option<OfChunk>,
     along_centre: Vec<f32>,
 }
 
@@ -325,7 +331,7 @@ impl Worker {
             codes: Vec::new(),
             row: Vec::new(),
             words: Vec::new(),
-            survivors: Vec::new(),
+            candidates: Vec::new(),
             rotated: ops::rotated::Scratch::default(),
             of_chunk: None,
             along_centre: Vec::new(),
@@ -347,9 +353,10 @@ impl Worker {
 struct Scanned<'a> {
     backend: &'a CpuBackend,
     queries: &'a Queries<'a>,
-    filters: &'a Filters,
+    filters: &'a Filters<'a>,
     shared: &'a Shared,
     run: &'a Run<'a>,
+    cache: Option<&'a TermsCache>,
 }
 
 impl Scanned<'_> {
@@ -371,32 +378,52 @@ impl Scanned<'_> {
     /// Scans the rows of a run.
     fn rows(&self, sources: &Sources<'_>, worker: &mut Worker) -> Result<(), PayloadError> {
         let plan = self.run.plan;
-        match (plan.load(), &self.filters.codes, &self.filters.floats) {
-            (Load::AffineU8(Affine::Row | Affine::Chunk { .. }), Some(filter), _)
-                if plan.out() == DType::F32 =>
-            {
-                self.codes(sources, filter, worker)
-            }
-            (Load::Rotated { codes, rotation, centre }, Some(_), _)
-                if plan.out() == DType::F32 && plan.dim() == plan.shape().dim =>
-            {
+        if !self.queries.metric().is_of_products() || plan.out() != DType::F32 {
+            return self.every(sources, worker);
+        }
+        let sums_fit = plan.dim() as usize <= CodeColumns::MAX_DIM;
+        match plan.load() {
+            Load::AffineU8(Affine::Row | Affine::Chunk { .. }) if sums_fit => self.codes(sources, worker),
+            Load::Rotated { codes, rotation, centre } if sums_fit && plan.dim() == plan.shape().dim => {
                 self.levels(sources, *codes, rotation, centre, worker)
             }
-            (_, _, Some(filter)) if plan.out() == DType::F32 => self.floats(sources, filter, worker),
-            _ => self.every(sources, worker),
+            _ => self.floats(sources, worker),
+        }
+    }
+
+    /// Under which name the terms of the run are kept.
+    fn terms_key(&self) -> TermsKey {
+        // Those of both distances are the same.
+        let metric = match self.queries.metric() {
+            Metric::L2 => Metric::L2sq,
+            metric => metric,
+        };
+        let Run { plan, chunk, span, .. } = self.run;
+        TermsKey { chunk: *chunk, first_row: span.start, dim: plan.dim(), metric }
+    }
+
+    /// The terms of the run's rows, as far as they are known.
+    fn start_terms(&self, worker: &mut Worker) -> RunTerms {
+        let known = self.cache.and_then(|cache| cache.get(&self.terms_key()));
+        RunTerms::new(self.run.span.clone(), known, std::mem::take(&mut worker.terms))
+    }
+
+    /// Keeps the terms of the run's rows for later scans, if all were computed.
+    fn end_terms(&self, terms: RunTerms, worker: &mut Worker) {
+        let all_computed = !terms.are_known() && self.run.rows == [self.run.span.clone()];
+        worker.terms = terms.into_memory();
+        if let Some(cache) = self.cache.filter(|_| all_computed) {
+            cache.keep(self.terms_key(), &worker.terms[..TERMS * self.run.span.len()]);
         }
     }
 
     /// Rows of codes of a byte.
-    fn codes(
-        &self,
-        sources: &Sources<'_>,
-        (columns, queries): &(CodeColumns, QueryTerms),
-        worker: &mut Worker,
-    ) -> Result<(), PayloadError> {
+    fn codes(&self, sources: &Sources<'_>, worker: &mut Worker) -> Result<(), PayloadError> {
+        let (columns, queries) = self.filters.codes();
         let (level, plan, metric) = (self.filters.level, self.run.plan, self.queries.metric());
         let (dim, stored) = (plan.dim() as usize, plan.shape().dim as usize);
         let stride = columns.stride();
+        let mut terms = self.start_terms(worker);
         let mut rotated = std::mem::take(&mut worker.rotated);
         for rows in self.run.rows.iter().flat_map(|rows| tiles(rows.clone(), TILE_ROWS)) {
             let codes = sources.rows_of(0, rows.clone());
@@ -412,28 +439,31 @@ impl Scanned<'_> {
             };
             worker.code_sums.resize(rows.len(), CodeSums::default());
             worker.sums.resize(rows.len() * columns.width(), 0.0);
-            columns.products(level, codes, &mut worker.sums, &mut worker.code_sums);
-            worker.terms.clear();
-            let term = |scale, min, sums: &CodeSums| RowTerms::of_codes(metric, dim, scale, min, *sums);
+            let code_sums = (!terms.are_known()).then_some(worker.code_sums.as_mut_slice());
+            columns.products(level, codes, &mut worker.sums, code_sums);
+            let of_row = |scale, min, sums: &CodeSums| RowTerms::of_codes(metric, dim, scale, min, *sums);
             match plan.load() {
+                _ if terms.are_known() => {}
                 Load::AffineU8(Affine::Chunk { scale, min }) => {
-                    worker.terms.extend(worker.code_sums.iter().map(|sums| term(*scale, *min, sums)));
+                    let sums = rows.clone().zip(&worker.code_sums);
+                    sums.for_each(|(row, sums)| terms.set(row, of_row(*scale, *min, sums)));
                 }
                 _ => {
                     let of_rows = |source| sources.rows_of(source, rows.clone()).as_chunks::<4>().0;
                     let parameters = of_rows(2).iter().zip(of_rows(1)).zip(&worker.code_sums);
                     for (row, ((scale, min), sums)) in rows.clone().zip(parameters) {
                         let min = row_parameter(min, row, "minimum")?;
-                        worker.terms.push(term(row_parameter(scale, row, "scale")?, min, sums));
+                        terms.set(row, of_row(row_parameter(scale, row, "scale")?, min, sums));
                     }
                 }
             }
-            self.closely(rows, &queries.offset, queries, worker, |row, values| {
+            self.closely(rows, &terms, &queries.offset, queries, worker, |row, values| {
                 let (row, out) = (row..row + 1, bytemuck::cast_slice_mut(values));
                 self.backend.load(plan, sources, row, 0..dim, Ordinary, &mut rotated, out)
             })?;
         }
         worker.rotated = rotated;
+        self.end_terms(terms, worker);
         Ok(())
     }
 
@@ -448,13 +478,14 @@ impl Scanned<'_> {
     ) -> Result<(), PayloadError> {
         let (level, plan, metric) = (self.filters.level, self.run.plan, self.queries.metric());
         let (dim, line) = (plan.dim() as usize, levels::line(codes));
-        let filter = self.filters.levels.get_or_init(|| LevelFilter::new(level, self.queries, rotation));
-        let (columns, queries) = (&filter.columns, filter.terms(codes));
+        let (columns, queries) = self.filters.levels(codes, rotation);
         let (stride, width) = (columns.stride(), columns.width());
         let of_chunk = worker.of_chunk.take().filter(|of_chunk| of_chunk.chunk == self.run.chunk);
-        let of_chunk = of_chunk
-            .unwrap_or_else(|| ChunkTerms::new(level, self.queries, self.run.chunk, rotation, centre, width));
-        let needs_length = metric != Metric::Dot;
+        let mut of_chunk = of_chunk.unwrap_or_else(|| {
+            let offsets = QueryTerms::offsets(self.queries, centre, width);
+            OfChunk { chunk: self.run.chunk, offsets, centre: None }
+        });
+        let mut terms = self.start_terms(worker);
         let mut rotated = std::mem::take(&mut worker.rotated);
         let tile_rows = (TILE_LEN / stride).clamp(4, TILE_ROWS);
         for rows in self.run.rows.iter().flat_map(|rows| tiles(rows.clone(), tile_rows)) {
@@ -462,39 +493,37 @@ impl Scanned<'_> {
             levels::unpack(level, codes, sources.rows_of(0, rows.clone()), dim, stride, &mut worker.codes);
             worker.code_sums.resize(rows.len(), CodeSums::default());
             worker.sums.resize(rows.len() * width, 0.0);
-            columns.products(level, &worker.codes, &mut worker.sums, &mut worker.code_sums);
-            worker.along_centre.clear();
-            worker.along_centre.resize(rows.len() * 2, 0.0);
-            if needs_length {
-                let along = &mut worker.along_centre;
-                of_chunk.columns.products(level, &worker.codes, along, &mut worker.code_sums);
+            let code_sums = (!terms.are_known()).then_some(worker.code_sums.as_mut_slice());
+            columns.products(level, &worker.codes, &mut worker.sums, code_sums);
+            if !terms.are_known() {
+                let (centre, of_centre) = of_chunk.centre(level, codes, rotation, centre);
+                worker.along_centre.clear();
+                worker.along_centre.resize(rows.len() * 2, 0.0);
+                if metric != Metric::Dot {
+                    of_centre.products(level, &worker.codes, &mut worker.along_centre, None);
+                }
+                let of_rows = worker.code_sums.iter().zip(worker.along_centre.as_chunks().0);
+                let scales = sources.rows_of(1, rows.clone()).as_chunks::<4>().0;
+                for ((row, scale), (sums, along)) in rows.clone().zip(scales).zip(of_rows) {
+                    let scale = row_parameter(scale, row, "scale")?;
+                    let scale = f64::from(scale) * rotation.block() as f64;
+                    terms.set(row, RowTerms::of_levels(metric, dim, line, scale, *sums, centre, *along));
+                }
             }
-            worker.terms.clear();
-            let of_rows = worker.code_sums.iter().zip(worker.along_centre.as_chunks().0);
-            let scales = sources.rows_of(1, rows.clone()).as_chunks::<4>().0;
-            for ((row, scale), (sums, along)) in rows.clone().zip(scales).zip(of_rows) {
-                let scale = row_parameter(scale, row, "scale")?;
-                let scale = f64::from(scale) * rotation.block() as f64;
-                let terms = RowTerms::of_levels(metric, dim, line, scale, *sums, &of_chunk.centre, *along);
-                worker.terms.push(terms);
-            }
-            self.closely(rows, &of_chunk.offsets, queries, worker, |row, values| {
+            self.closely(rows, &terms, &of_chunk.offsets, queries, worker, |row, values| {
                 let (row, out) = (row..row + 1, bytemuck::cast_slice_mut(values));
                 self.backend.load(plan, sources, row, 0..dim, Ordinary, &mut rotated, out)
             })?;
         }
         worker.rotated = rotated;
         worker.of_chunk = Some(of_chunk);
+        self.end_terms(terms, worker);
         Ok(())
     }
 
     /// Rows that are decoded to floats.
-    fn floats(
-        &self,
-        sources: &Sources<'_>,
-        (columns, queries): &(FloatColumns, QueryTerms),
-        worker: &mut Worker,
-    ) -> Result<(), PayloadError> {
+    fn floats(&self, sources: &Sources<'_>, worker: &mut Worker) -> Result<(), PayloadError> {
+        let (columns, queries) = self.filters.floats();
         let (level, plan, metric) = (self.filters.level, self.run.plan, self.queries.metric());
         let dim = plan.dim() as usize;
         let error = float_error(dim);
@@ -509,14 +538,17 @@ impl Scanned<'_> {
             let as_they_are = matches!(plan.load(), Load::WidenF16) && plan.dim() == plan.shape().dim;
             as_they_are.then(|| sources.rows_of(0, rows).as_chunks().0)
         };
+        let mut terms = self.start_terms(worker);
         let mut tile = std::mem::take(&mut worker.tile);
         let mut rotated = std::mem::take(&mut worker.rotated);
         for rows in self.run.rows.iter().flat_map(|rows| tiles(rows.clone(), tile_rows)) {
             worker.squares.resize(rows.len(), 0.0);
             worker.sums.resize(rows.len() * columns.width(), 0.0);
-            let (sums, squares) = (&mut worker.sums, &mut worker.squares);
-            let of_halves = halves(rows.clone())
-                .is_some_and(|halves| columns.products_of_halves(level, halves, sums, squares));
+            let sums = &mut worker.sums;
+            let mut squares = (!terms.are_known()).then_some(worker.squares.as_mut_slice());
+            let of_halves = halves(rows.clone()).is_some_and(|halves| {
+                columns.products_of_halves(level, halves, sums, squares.as_deref_mut())
+            });
             let values = match in_place(rows.clone()) {
                 _ if of_halves => &[],
                 Some(values) => values,
@@ -530,11 +562,13 @@ impl Scanned<'_> {
             if !of_halves {
                 columns.products(level, values, sums, squares);
             }
-            worker.terms.clear();
-            let terms = worker.squares.iter().map(|squares| RowTerms::of_floats(metric, *squares, error));
-            worker.terms.extend(terms);
+            if !terms.are_known() {
+                let squares = rows.clone().zip(&worker.squares);
+                squares
+                    .for_each(|(row, squares)| terms.set(row, RowTerms::of_floats(metric, *squares, error)));
+            }
             let start = rows.start;
-            self.closely(rows, &queries.offset, queries, worker, |row, out| {
+            self.closely(rows, &terms, &queries.offset, queries, worker, |row, out| {
                 let at = (row - start) as usize * dim;
                 match values.get(at..at + dim) {
                     Some(values) => out.copy_from_slice(values),
@@ -548,35 +582,41 @@ impl Scanned<'_> {
         }
         worker.tile = tile;
         worker.rotated = rotated;
+        self.end_terms(terms, worker);
         Ok(())
     }
 
-    /// Gives exact scores to those rows of a tile that may be good enough, whose terms and sums are those of the worker.
+    /// Gives exact scores to those rows of a tile that may be good enough, whose sums are those of the worker.
     fn closely(
         &self,
         rows: Range<u32>,
+        of_run: &RunTerms,
         offsets: &[f32],
-        terms: &QueryTerms,
+        queries: &QueryTerms,
         worker: &mut Worker,
         mut decode: impl FnMut(u32, &mut [f32]) -> Result<(), PayloadError>,
     ) -> Result<(), PayloadError> {
-        let (dim, width) = (self.run.plan.dim() as usize, offsets.len());
-        worker.set_thresholds(terms, self.shared, width);
-        for (at, row) in rows.enumerate() {
-            let Worker { found, thresholds, sums, terms: of_rows, row: values, survivors, .. } = &mut *worker;
-            survivors.clear();
-            let products = &sums[at * width..(at + 1) * width];
-            terms.survivors(&of_rows[at], offsets, products, thresholds, |query| survivors.push(query));
-            if survivors.is_empty() {
-                continue;
-            }
-            values.resize(dim, 0.0);
-            decode(row, values)?;
-            for query in survivors.iter().copied().filter(|query| *query < self.queries.len()) {
-                let exact = RowSlice::new(values, dim).expect("one row");
-                self.offer(found, query, row, exact);
+        let dim = self.run.plan.dim() as usize;
+        worker.set_thresholds(queries, self.shared, offsets.len());
+        let Worker { found, thresholds, sums, row: values, candidates, .. } = &mut *worker;
+        let tile = Tile { terms: of_run.of_rows(rows.clone()), products: sums, queries, offsets };
+        tile.candidates(self.filters.level, thresholds, candidates);
+        for of_row in candidates.chunk_by(|(row, _), (next, _)| row == next) {
+            let mut is_decoded = false;
+            for (at, query) in of_row.iter().copied().filter(|(_, query)| *query < self.queries.len()) {
+                // The rows before may have raised it.
+                if tile.bound(at, query) < thresholds[query] {
+                    continue;
+                }
+                let row = rows.start + u32::try_from(at).expect("a row of a tile");
+                if !is_decoded {
+                    values.resize(dim, 0.0);
+                    decode(row, values)?;
+                    is_decoded = true;
+                }
+                self.offer(found, query, row, RowSlice::new(values, dim).expect("one row"));
                 let worst = found.tops[query].threshold();
-                thresholds[query] = terms.threshold(query, worst).max(thresholds[query]);
+                thresholds[query] = queries.threshold(query, worst).max(thresholds[query]);
             }
         }
         Ok(())

@@ -10,7 +10,7 @@ use cvc_codec::strings::Strings;
 use cvc_codec::{
     Backend, Batch, BlockRun, ChunkShape, Codec, CodecError, DecodeError, DecodePlan, DeviceMemory, Element,
     Found, HostBuffer, Inflater, Job, Params, Payloads, PlanError, Queries, RowSlice, RunBytes, Scan,
-    ScanBatch, ScanJob, SourceError, StoredChunk, find,
+    ScanBatch, ScanJob, SourceError, StoredChunk, TermsCache, find,
 };
 use cvc_cpu::CpuBackend;
 use cvc_format::{
@@ -24,6 +24,9 @@ use crate::huge_pages;
 use crate::inside::{HeadError, Inside, Insides};
 use crate::io::{FileSource, ReadAt};
 use crate::select::{Condition, Rows, matching_rows, merged};
+
+/// Bytes that an open file keeps for each array that is searched, so that later searches are faster: 20 for each row.
+const TERMS_LIMIT: usize = 64 << 20;
 
 /// How to read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,6 +45,8 @@ pub struct Reader {
     options: ReadOptions,
     frames: FrameChecks,
     insides: Insides,
+    /// For each array, what searches found out about its rows.
+    terms: Vec<TermsCache>,
 }
 
 impl Reader {
@@ -92,7 +97,8 @@ impl Reader {
         };
         let frames = FrameChecks::new(options.checksums, index.frames.len());
         let insides = Insides::new(&index);
-        Ok(Reader { source, index, options, frames, insides })
+        let terms = index.arrays.iter().map(|_| TermsCache::new(TERMS_LIMIT)).collect();
+        Ok(Reader { source, index, options, frames, insides, terms })
     }
 
     /// Everything known of the file without touching a payload.
@@ -572,6 +578,7 @@ impl<'r> Array<'r> {
                 ScanJob { plan, chunk: *chunk, rows: piece.rows.clone(), first_row }
             });
             let batch = ScanBatch::new(jobs.collect(), self.dim, out)?;
+            let batch = batch.with_terms(&self.reader.terms[self.position]);
             let payloads = ArrayPayloads { array: *self };
             let scanned = backend.scan(&batch, &payloads, queries, k);
             found.merge(&scanned.map_err(|error| self.decode_error(error))?);

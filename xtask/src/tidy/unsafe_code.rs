@@ -9,6 +9,7 @@ const ALLOWED: &[&str] = &[
     "crates/cvc-cpu/src/ops/",
     // Calls of code for more than the target, behind the same tokens.
     "crates/cvc-cpu/src/loops.rs",
+    "crates/cvc-cpu/src/scan/candidates.rs",
     "crates/cvc-cpu/src/scan/levels.rs",
     "crates/cvc-cpu/src/scan/products.rs",
     // Memory that NVIDIA's driver gives, copies of it, and what lends it while copies are under way.

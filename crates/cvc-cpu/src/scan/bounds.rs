@@ -43,7 +43,10 @@
 //! Where numbers are so large or small that f32 would overflow or lose digits, and where a length is the small difference of large numbers, the bound is
 //! NaN, which is not below anything.
 
-use cvc_codec::{Metric, Queries};
+use std::ops::Range;
+use std::sync::Arc;
+
+use cvc_codec::{Metric, Queries, TERMS};
 
 use super::levels::Line;
 use super::products::CodeSums;
@@ -61,6 +64,53 @@ pub(super) struct RowTerms {
     pub(super) slack: f32,
     /// `n`.
     pub(super) fixed: f32,
+}
+
+/// The terms of the rows of a run: those of an earlier scan, or those that this one computes.
+#[derive(Debug)]
+pub(super) struct RunTerms {
+    /// The rows of the run, counted from the start of its chunk.
+    span: Range<u32>,
+    known: Option<Arc<[f32]>>,
+    /// Term after term, each for all rows of the run, as `known`.
+    computed: Vec<f32>,
+}
+
+impl RunTerms {
+    /// Of the rows `span` of a chunk, in memory that an earlier run had.
+    pub(super) fn new(span: Range<u32>, known: Option<Arc<[f32]>>, mut memory: Vec<f32>) -> Self {
+        let known = known.filter(|known| known.len() == TERMS * span.len());
+        if known.is_none() {
+            memory.resize(TERMS * span.len(), f32::NAN);
+        }
+        RunTerms { span, known, computed: memory }
+    }
+
+    /// Whether nobody must compute them.
+    pub(super) fn are_known(&self) -> bool {
+        self.known.is_some()
+    }
+
+    /// Notes the terms of a row of the run.
+    pub(super) fn set(&mut self, row: u32, terms: RowTerms) {
+        let RowTerms { product, offset, spread, slack, fixed } = terms;
+        let (at, rows) = ((row - self.span.start) as usize, self.span.len());
+        for (term, value) in [product, offset, spread, slack, fixed].into_iter().enumerate() {
+            self.computed[term * rows + at] = value;
+        }
+    }
+
+    /// Each term of some rows of the run.
+    pub(super) fn of_rows(&self, rows: Range<u32>) -> [&[f32]; TERMS] {
+        let rows = (rows.start - self.span.start) as usize..(rows.end - self.span.start) as usize;
+        let all = self.known.as_deref().unwrap_or(&self.computed);
+        core::array::from_fn(|term| &all[term * self.span.len()..][rows.clone()])
+    }
+
+    /// Gives back the memory, and in it the terms that were computed, if those of all rows were.
+    pub(super) fn into_memory(self) -> Vec<f32> {
+        self.computed
+    }
 }
 
 /// What queries have to do with bounds, one number for each sum of a row, of which there may be more than queries.
@@ -404,45 +454,6 @@ impl QueryTerms {
         };
         (threshold - threshold.abs() * ulps) as f32
     }
-
-    /// Calls `found` for every query for which a row with these terms and products may be good enough.
-    #[inline(always)]
-    pub(super) fn survivors(
-        &self,
-        row: &RowTerms,
-        offsets: &[f32],
-        products: &[f32],
-        thresholds: &[f32],
-        mut found: impl FnMut(usize),
-    ) {
-        /// Queries that are compared together.
-        const TOGETHER: usize = 16;
-        let width = products.len();
-        let terms = [&self.scale, &self.shift, &self.spread, &self.slack];
-        assert!(terms.iter().all(|terms| terms.len() == width));
-        assert!(thresholds.len() == width && offsets.len() == width);
-        let bound = |query: usize| {
-            row.product * (self.scale[query] * products[query] + self.shift[query])
-                + row.offset * offsets[query]
-                + row.spread * self.spread[query]
-                + row.slack * self.slack[query]
-                + row.fixed
-        };
-        #[expect(clippy::neg_cmp_op_on_partial_ord, reason = "what cannot be compared must be looked at")]
-        let may_do = |query: usize| !(bound(query) < thresholds[query]);
-        let mut start = 0;
-        while start + TOGETHER <= width {
-            let mut any = false;
-            for query in start..start + TOGETHER {
-                any |= may_do(query);
-            }
-            if any {
-                (start..start + TOGETHER).filter(|query| may_do(*query)).for_each(&mut found);
-            }
-            start += TOGETHER;
-        }
-        (start..width).filter(|query| may_do(*query)).for_each(found);
-    }
 }
 
 #[cfg(test)]
@@ -452,7 +463,8 @@ mod tests {
     use cvc_codec::ops::rotated::{RotatedCodes, rotated as rotated_row};
     use cvc_codec::{Rotation, RowSlice};
 
-    use super::super::levels::{line, unpack};
+    use super::super::candidates::Tile;
+    use super::super::levels::{in_places, line, unpack};
     use super::super::products::{CodeColumns, FloatColumns};
     use super::*;
     use crate::level::Level;
@@ -479,8 +491,9 @@ mod tests {
         }
     }
 
-    /// Whether a row survives the threshold that its own exact score sets.
+    /// Whether a row is among the candidates, given the threshold that its own exact score sets.
     fn survives(
+        level: Level,
         terms: &QueryTerms,
         row: &RowTerms,
         products: &[f32],
@@ -488,10 +501,13 @@ mod tests {
         values: &[f32],
     ) -> bool {
         let score = query.score(0, RowSlice::new(values, values.len()).unwrap());
-        let thresholds = vec![terms.threshold(0, query.metric().goodness(score)); products.len()];
-        let mut found = false;
-        terms.survivors(row, &terms.offset, products, &thresholds, |at| found |= at == 0);
-        found
+        let thresholds = [terms.threshold(0, query.metric().goodness(score))];
+        let mut of_row = RunTerms::new(0..1, None, Vec::new());
+        of_row.set(0, *row);
+        let tile = Tile { terms: of_row.of_rows(0..1), products, queries: terms, offsets: &terms.offset };
+        let mut candidates = Vec::new();
+        tile.candidates(level, &thresholds, &mut candidates);
+        candidates == [(0, 0)]
     }
 
     #[test]
@@ -515,11 +531,11 @@ mod tests {
                     for level in Level::available() {
                         let columns = FloatColumns::new(&query, dim);
                         let (mut product, mut squares) = ([0.0], [0.0]);
-                        columns.products(level, &row, &mut product, &mut squares);
+                        columns.products(level, &row, &mut product, Some(&mut squares));
                         let terms = QueryTerms::of_floats(&queries, 1);
                         let of_row = RowTerms::of_floats(metric, squares[0], float_error(dim));
                         assert!(
-                            survives(&terms, &of_row, &product, &queries, &row),
+                            survives(level, &terms, &of_row, &product, &queries, &row),
                             "{metric}, {dim}, {level}"
                         );
                     }
@@ -569,11 +585,11 @@ mod tests {
                         let mut padded = codes.clone();
                         padded.resize(columns.stride(), 0);
                         let (mut product, mut sums) = ([0.0], [CodeSums::default()]);
-                        columns.products(level, &padded, &mut product, &mut sums);
+                        columns.products(level, &padded, &mut product, Some(&mut sums));
                         let terms = QueryTerms::of_codes(&queries, &rounded, 1);
                         let of_row = RowTerms::of_codes(metric, dim, scale, min, sums[0]);
                         assert!(
-                            survives(&terms, &of_row, &product, &queries, &row),
+                            survives(level, &terms, &of_row, &product, &queries, &row),
                             "{metric}, {dim}, {level}"
                         );
                     }
@@ -631,21 +647,22 @@ mod tests {
                             &mut row,
                         );
 
-                        let columns = CodeColumns::new(&rounded.columns, dim);
+                        let columns = CodeColumns::new(&in_places(codes, &rounded.columns, dim), dim);
                         let mut bytes = vec![0; columns.stride()];
                         unpack(level, codes, &packed, dim, columns.stride(), &mut bytes);
                         let (mut product, mut sums) = ([0.0], [CodeSums::default()]);
-                        columns.products(level, &bytes, &mut product, &mut sums);
+                        columns.products(level, &bytes, &mut product, Some(&mut sums));
                         let (of_chunk, columns) = Centre::new(&rotated_centre, greatest);
                         let mut along = [0.0; 2];
-                        CodeColumns::new(&columns, dim).products(level, &bytes, &mut along, &mut sums);
+                        let columns = in_places(codes, &columns, dim);
+                        CodeColumns::new(&columns, dim).products(level, &bytes, &mut along, None);
                         let mut terms = QueryTerms::of_levels(&queries, &rounded, line(codes), 1);
                         terms.offset = QueryTerms::offsets(&queries, &centre, 1);
                         let scale = f64::from(scale) * rotation.block() as f64;
                         let of_row =
                             RowTerms::of_levels(metric, dim, line(codes), scale, sums[0], &of_chunk, along);
                         assert!(
-                            survives(&terms, &of_row, &product, &queries, &row),
+                            survives(level, &terms, &of_row, &product, &queries, &row),
                             "{metric}, {dim}, {level}"
                         );
                     }

@@ -65,10 +65,10 @@ impl FloatColumns {
         width(self.count)
     }
 
-    /// Fills `sums` with the products of rows, [`FloatColumns::width`] for each, and `squares` with the sum of the squares of each row.
-    pub(super) fn products(&self, level: Level, rows: &[f32], sums: &mut [f32], squares: &mut [f32]) {
-        assert_eq!(rows.len(), squares.len() * self.dim);
-        assert_eq!(sums.len(), squares.len() * self.width());
+    /// Fills `sums` with the products of rows, [`FloatColumns::width`] for each, and `squares`, if wanted, with the sum of the squares
+    /// of each row.
+    pub(super) fn products(&self, level: Level, rows: &[f32], sums: &mut [f32], squares: Option<&mut [f32]>) {
+        self.check(rows.len(), sums, squares.as_deref());
         match level {
             Level::Portable => float_products::<false>(self, rows, sums, squares),
             #[cfg(target_arch = "x86_64")]
@@ -91,10 +91,9 @@ impl FloatColumns {
         level: Level,
         rows: &[[u8; 2]],
         sums: &mut [f32],
-        squares: &mut [f32],
+        squares: Option<&mut [f32]>,
     ) -> bool {
-        assert_eq!(rows.len(), squares.len() * self.dim);
-        assert_eq!(sums.len(), squares.len() * self.width());
+        self.check(rows.len(), sums, squares.as_deref());
         match level {
             _ if self.count > FEW => false,
             #[cfg(target_arch = "x86_64")]
@@ -105,6 +104,12 @@ impl FloatColumns {
             }
             _ => false,
         }
+    }
+
+    fn check(&self, values: usize, sums: &[f32], squares: Option<&[f32]>) {
+        let rows = sums.len() / self.width();
+        assert!(sums.len() == rows * self.width() && values == rows * self.dim, "of as many rows");
+        assert!(squares.is_none_or(|squares| squares.len() == rows), "of as many rows");
     }
 }
 
@@ -124,7 +129,7 @@ fn float_products<const FUSED: bool>(
     columns: &FloatColumns,
     rows: &[f32],
     sums: &mut [f32],
-    squares: &mut [f32],
+    squares: Option<&mut [f32]>,
 ) {
     let dim = columns.dim;
     let flat = |column: usize| &columns.flat[column * dim..(column + 1) * dim];
@@ -134,8 +139,8 @@ fn float_products<const FUSED: bool>(
         3 => few::<3, 16, FUSED>([flat(0), flat(1), flat(2)], rows, sums, squares),
         FEW => few::<FEW, 16, FUSED>([flat(0), flat(1), flat(2), flat(3)], rows, sums, squares),
         _ => {
-            for (row, square) in rows.chunks_exact(dim).zip(squares) {
-                (_, *square) = side_by_side::<0, 32, FUSED>([], row);
+            for (row, square) in rows.chunks_exact(dim).zip(squares.into_iter().flatten()) {
+                (_, *square) = side_by_side::<0, 32, FUSED, true>([], row);
             }
             float_panels::<FUSED>(columns, rows, sums);
         }
@@ -147,17 +152,24 @@ fn few<const C: usize, const LANES: usize, const FUSED: bool>(
     columns: [&[f32]; C],
     rows: &[f32],
     sums: &mut [f32],
-    squares: &mut [f32],
+    squares: Option<&mut [f32]>,
 ) {
-    let rows = rows.chunks_exact(columns[0].len());
-    for ((row, square), sums) in rows.zip(squares).zip(sums.as_chunks_mut::<C>().0) {
-        (*sums, *square) = side_by_side::<C, LANES, FUSED>(columns, row);
+    let rows = rows.chunks_exact(columns[0].len()).zip(sums.as_chunks_mut::<C>().0);
+    match squares {
+        Some(squares) => {
+            for ((row, sums), square) in rows.zip(squares) {
+                (*sums, *square) = side_by_side::<C, LANES, FUSED, true>(columns, row);
+            }
+        }
+        None => rows.for_each(|(row, sums)| {
+            (*sums, _) = side_by_side::<C, LANES, FUSED, false>(columns, row);
+        }),
     }
 }
 
-/// The products of one row with a few columns, and with itself: what comes from memory is loaded once.
+/// The products of one row with a few columns and, if `SQUARES`, with itself: what comes from memory is loaded once.
 #[inline(always)]
-fn side_by_side<const C: usize, const LANES: usize, const FUSED: bool>(
+fn side_by_side<const C: usize, const LANES: usize, const FUSED: bool, const SQUARES: bool>(
     columns: [&[f32]; C],
     row: &[f32],
 ) -> ([f32; C], f32) {
@@ -168,7 +180,7 @@ fn side_by_side<const C: usize, const LANES: usize, const FUSED: bool>(
         assert!(of_column.0.len() == blocks.len() && of_column.1.len() == rest.len());
     }
     for (at, block) in blocks.iter().enumerate() {
-        for lane in 0..LANES {
+        for lane in 0..LANES * usize::from(SQUARES) {
             squares[lane] = fused::<FUSED>(block[lane], block[lane], squares[lane]);
         }
         for (lanes, of_column) in lanes.iter_mut().zip(&of_columns) {
@@ -351,10 +363,18 @@ impl CodeColumns {
         width(self.count)
     }
 
-    /// Fills `sums` with the products of rows, [`CodeColumns::width`] for each, and `of_rows` with what is known of each row alone.
-    pub(super) fn products(&self, level: Level, rows: &[u8], sums: &mut [f32], of_rows: &mut [CodeSums]) {
-        assert_eq!(rows.len(), of_rows.len() * self.stride);
-        assert_eq!(sums.len(), of_rows.len() * self.width());
+    /// Fills `sums` with the products of rows, [`CodeColumns::width`] for each, and `of_rows`, if wanted, with what is known of each
+    /// row alone.
+    pub(super) fn products(
+        &self,
+        level: Level,
+        rows: &[u8],
+        sums: &mut [f32],
+        of_rows: Option<&mut [CodeSums]>,
+    ) {
+        let count = sums.len() / self.width();
+        assert!(sums.len() == count * self.width() && rows.len() == count * self.stride, "of as many rows");
+        assert!(of_rows.as_ref().is_none_or(|of_rows| of_rows.len() == count), "of as many rows");
         match level {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the token says that it has AVX-VNNI, and proves AVX2.
@@ -377,12 +397,13 @@ impl CodeColumns {
     }
 }
 
-fn code_products(columns: &CodeColumns, rows: &[u8], sums: &mut [f32], of_rows: &mut [CodeSums]) {
+fn code_products(columns: &CodeColumns, rows: &[u8], sums: &mut [f32], of_rows: Option<&mut [CodeSums]>) {
     let (stride, width) = (columns.stride, columns.width());
-    let rows = rows.chunks_exact(stride).zip(of_rows);
-    for ((row, of_row), sums) in rows.zip(sums.chunks_exact_mut(width)) {
+    for (row, of_row) in rows.chunks_exact(stride).zip(of_rows.into_iter().flatten()) {
         of_row.sum = row.iter().map(|code| u32::from(*code)).sum();
         of_row.squares = row.iter().map(|code| u32::from(*code) * u32::from(*code)).sum();
+    }
+    for (row, sums) in rows.chunks_exact(stride).zip(sums.chunks_exact_mut(width)) {
         if columns.count <= FEW {
             for (column, sum) in columns.flat.chunks_exact(stride).zip(sums) {
                 let products =
@@ -425,16 +446,16 @@ mod x86 {
                 columns: &FloatColumns,
                 rows: &[$value],
                 sums: &mut [f32],
-                squares: &mut [f32],
+                squares: Option<&mut [f32]>,
             ) {
-                /// The products of one row with a few columns, and with itself, in as many vectors of sums as hide the latency of
-                /// adding.
+                /// The products of one row with a few columns and, if `SQUARES`, with itself, in as many vectors of sums as hide the
+                /// latency of adding.
                 ///
                 /// The plain loop over arrays of lanes does the same, but was compiled to loads of single values and spilled its sums (seen
                 /// in its machine code; the two were not measured side by side).
                 #[inline]
                 #[target_feature(enable = "avx2,fma,f16c")]
-                fn side_by_side<const C: usize, const SUMS: usize>(
+                fn side_by_side<const C: usize, const SUMS: usize, const SQUARES: bool>(
                     columns: [&[f32]; C],
                     row: &[$value],
                 ) -> ([f32; C], f32) {
@@ -447,7 +468,9 @@ mod x86 {
                     }
                     let mut add = |at: usize, sum: usize| {
                         let values = $load(&blocks[at]);
-                        squares[sum] = _mm256_fmadd_ps(values, values, squares[sum]);
+                        if SQUARES {
+                            squares[sum] = _mm256_fmadd_ps(values, values, squares[sum]);
+                        }
                         for (lanes, of_column) in lanes.iter_mut().zip(&of_columns) {
                             lanes[sum] = _mm256_fmadd_ps(values, load_f32x8(&of_column.0[at]), lanes[sum]);
                         }
@@ -478,13 +501,22 @@ mod x86 {
                     columns: &FloatColumns,
                     rows: &[$value],
                     sums: &mut [f32],
-                    squares: &mut [f32],
+                    squares: Option<&mut [f32]>,
                 ) {
                     let dim = columns.dim;
                     let flat = core::array::from_fn(|column| &columns.flat[column * dim..(column + 1) * dim]);
-                    let rows = rows.chunks_exact(dim).zip(squares);
-                    for ((row, square), sums) in rows.zip(sums.as_chunks_mut::<C>().0) {
-                        (*sums, *square) = side_by_side::<C, SUMS>(flat, row);
+                    let rows = rows.chunks_exact(dim).zip(sums.as_chunks_mut::<C>().0);
+                    match squares {
+                        Some(squares) => {
+                            for ((row, sums), square) in rows.zip(squares) {
+                                (*sums, *square) = side_by_side::<C, SUMS, true>(flat, row);
+                            }
+                        }
+                        None => {
+                            for (row, sums) in rows {
+                                (*sums, _) = side_by_side::<C, SUMS, false>(flat, row);
+                            }
+                        }
                     }
                 }
 
@@ -494,8 +526,9 @@ mod x86 {
                     3 => few::<3, 2>(columns, rows, sums, squares),
                     FEW => few::<FEW, 2>(columns, rows, sums, squares),
                     _ => {
-                        for (row, square) in rows.chunks_exact(columns.dim).zip(squares) {
-                            (_, *square) = side_by_side::<0, 4>([], row);
+                        let rows = rows.chunks_exact(columns.dim);
+                        for (row, square) in rows.zip(squares.into_iter().flatten()) {
+                            (_, *square) = side_by_side::<0, 4, true>([], row);
                         }
                     }
                 }
@@ -532,7 +565,7 @@ mod x86 {
         columns: &FloatColumns,
         rows: &[f32],
         sums: &mut [f32],
-        squares: &mut [f32],
+        squares: Option<&mut [f32]>,
     ) {
         few_floats(columns, rows, sums, squares);
         if columns.count > FEW {
@@ -545,7 +578,7 @@ mod x86 {
         columns: &FloatColumns,
         rows: &[f32],
         sums: &mut [f32],
-        squares: &mut [f32],
+        squares: Option<&mut [f32]>,
     ) {
         few_floats(columns, rows, sums, squares);
         if columns.count > FEW {
@@ -624,12 +657,15 @@ mod x86 {
                 columns: &CodeColumns,
                 rows: &[u8],
                 sums: &mut [f32],
-                of_rows: &mut [CodeSums],
+                of_rows: Option<&mut [CodeSums]>,
             ) {
-                /// The products of one row with a few columns, two sums for each, and what is known of the row alone.
+                /// The products of one row with a few columns, two sums for each, and, if `ALONE`, what is known of the row alone.
                 #[inline]
                 #[target_feature(enable = $features)]
-                fn side_by_side<const C: usize>(columns: [&[i8]; C], row: &[u8]) -> ([f32; C], CodeSums) {
+                fn side_by_side<const C: usize, const ALONE: bool>(
+                    columns: [&[i8]; C],
+                    row: &[u8],
+                ) -> ([f32; C], CodeSums) {
                     let mut of_row = RowLanes::new();
                     let mut lanes = [[_mm256_setzero_si256(); 2]; C];
                     let (blocks, last) = row.as_chunks::<32>();
@@ -642,7 +678,9 @@ mod x86 {
                     // Which of the two sums must be known when it is compiled, or both live on the stack.
                     let mut add = |at: usize, sum: usize| {
                         let codes = load_256(&blocks[at]);
-                        of_row.add(codes);
+                        if ALONE {
+                            of_row.add(codes);
+                        }
                         for (lanes, column) in lanes.iter_mut().zip(of_columns) {
                             lanes[sum] = $add(lanes[sum], codes, load_256(&column[at]));
                         }
@@ -695,14 +733,23 @@ mod x86 {
                     columns: &CodeColumns,
                     rows: &[u8],
                     sums: &mut [f32],
-                    of_rows: &mut [CodeSums],
+                    of_rows: Option<&mut [CodeSums]>,
                 ) {
                     let flat = core::array::from_fn(|column| {
                         &columns.flat[column * columns.stride..(column + 1) * columns.stride]
                     });
-                    let rows = rows.chunks_exact(columns.stride).zip(of_rows);
-                    for ((row, of_row), sums) in rows.zip(sums.as_chunks_mut::<C>().0) {
-                        (*sums, *of_row) = side_by_side::<C>(flat, row);
+                    let rows = rows.chunks_exact(columns.stride).zip(sums.as_chunks_mut::<C>().0);
+                    match of_rows {
+                        Some(of_rows) => {
+                            for ((row, sums), of_row) in rows.zip(of_rows) {
+                                (*sums, *of_row) = side_by_side::<C, true>(flat, row);
+                            }
+                        }
+                        None => {
+                            for (row, sums) in rows {
+                                (*sums, _) = side_by_side::<C, false>(flat, row);
+                            }
+                        }
                     }
                 }
 
@@ -714,8 +761,8 @@ mod x86 {
                     _ => {}
                 }
                 let (stride, width) = (columns.stride, columns.width());
-                for (row, of_row) in rows.chunks_exact(stride).zip(of_rows) {
-                    (_, *of_row) = side_by_side::<0>([], row);
+                for (row, of_row) in rows.chunks_exact(stride).zip(of_rows.into_iter().flatten()) {
+                    (_, *of_row) = side_by_side::<0, true>([], row);
                 }
                 for (panel, of_panel) in columns.panels.chunks_exact(stride / 4).enumerate() {
                     let at = panel * PANEL;
@@ -780,7 +827,7 @@ mod tests {
                 let made = CodeColumns::new(&columns, dim);
                 let mut sums = vec![f32::NAN; rows * made.width()];
                 let mut of_rows = vec![CodeSums::default(); rows];
-                made.products(level, &codes, &mut sums, &mut of_rows);
+                made.products(level, &codes, &mut sums, Some(&mut of_rows));
                 for (row, found) in codes.chunks_exact(stride).zip(of_rows) {
                     let sum = row.iter().map(|code| u32::from(*code)).sum();
                     let squares = row.iter().map(|code| u32::from(*code).pow(2)).sum();
@@ -798,7 +845,7 @@ mod tests {
             let (dim, codes) = (CodeColumns::MAX_DIM, vec![255; CodeColumns::MAX_DIM]);
             let made = CodeColumns::new(&vec![-CodeColumns::greatest(level); dim], dim);
             let (mut sums, mut of_rows) = ([0.0], [CodeSums::default()]);
-            made.products(level, &codes, &mut sums, &mut of_rows);
+            made.products(level, &codes, &mut sums, Some(&mut of_rows));
             assert_eq!(sums[0], (-255 * greatest * dim as i64) as f32);
             assert_eq!(of_rows[0], CodeSums { sum: 255 << 16, squares: (255 * 255) << 16 });
         }
@@ -816,7 +863,7 @@ mod tests {
                 let made = FloatColumns::new(&columns, dim);
                 let mut sums = vec![f32::NAN; rows * made.width()];
                 let mut of_rows = vec![f32::NAN; rows];
-                made.products(level, &values, &mut sums, &mut of_rows);
+                made.products(level, &values, &mut sums, Some(&mut of_rows));
                 let length =
                     |values: &[f32]| values.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
                 for ((row, sums), square) in

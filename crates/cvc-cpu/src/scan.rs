@@ -48,6 +48,9 @@ const AHEAD: usize = 8;
 /// Bytes of a tile of decoded floats: what stays in the L1 cache beside a part of a panel.
 const TILE_LEN: usize = 24 << 10;
 
+/// Rows that are decoded together for exact scores: as many as those of levels can be.
+const DECODED_TOGETHER: usize = 16;
+
 /// The most rows of a tile.
 const TILE_ROWS: usize = 64;
 
@@ -305,8 +308,9 @@ struct Worker {
     tile: Vec<f32>,
     /// Rows of codes, where those at hand are not where they are needed.
     codes: Vec<u8>,
-    /// One row, for exact scores.
-    row: Vec<f32>,
+    /// Rows for exact scores, and their values.
+    picked: Vec<u32>,
+    values: Vec<f32>,
     /// Rows of any dtype. Words, for their alignment.
     words: Vec<u64>,
     /// Rows of a tile and queries that they may do for.
@@ -329,7 +333,8 @@ impl Worker {
             code_sums: Vec::new(),
             tile: Vec::new(),
             codes: Vec::new(),
-            row: Vec::new(),
+            picked: Vec::new(),
+            values: Vec::new(),
             words: Vec::new(),
             candidates: Vec::new(),
             rotated: ops::rotated::Scratch::default(),
@@ -457,9 +462,11 @@ impl Scanned<'_> {
                     }
                 }
             }
-            self.closely(rows, &terms, &queries.offset, queries, worker, |row, values| {
-                let (row, out) = (row..row + 1, bytemuck::cast_slice_mut(values));
-                self.backend.load(plan, sources, row, 0..dim, Ordinary, &mut rotated, out)
+            self.closely(rows, &terms, &queries.offset, queries, worker, |picked, values| {
+                picked.iter().zip(values.chunks_exact_mut(dim)).try_for_each(|(row, values)| {
+                    let (row, out) = (*row..row + 1, bytemuck::cast_slice_mut(values));
+                    self.backend.load(plan, sources, row, 0..dim, Ordinary, &mut rotated, out)
+                })
             })?;
         }
         worker.rotated = rotated;
@@ -510,9 +517,19 @@ impl Scanned<'_> {
                     terms.set(row, RowTerms::of_levels(metric, dim, line, scale, *sums, centre, *along));
                 }
             }
-            self.closely(rows, &terms, &of_chunk.offsets, queries, worker, |row, values| {
-                let (row, out) = (row..row + 1, bytemuck::cast_slice_mut(values));
-                self.backend.load(plan, sources, row, 0..dim, Ordinary, &mut rotated, out)
+            self.closely(rows, &terms, &of_chunk.offsets, queries, worker, |picked, values| {
+                // Many at once take little longer than one, so they are put side by side.
+                let bytes = |source: usize| {
+                    let of_row = |row: &u32| sources.rows_of(source, *row..row + 1);
+                    picked.iter().flat_map(of_row).copied().collect::<Vec<u8>>()
+                };
+                let work = ops::rotated::Work { codes, rotation, centre };
+                let packed = (bytes(0), bytes(1));
+                for (row, scale) in picked.iter().zip(packed.1.as_chunks::<4>().0) {
+                    row_parameter(scale, *row, "scale")?;
+                }
+                let (first, packed) = (picked.first().copied().unwrap_or(0), (&*packed.0, &*packed.1));
+                ops::rotated::rotated(level, work, first, packed, 0..dim, &mut rotated, values)
             })?;
         }
         worker.rotated = rotated;
@@ -527,7 +544,6 @@ impl Scanned<'_> {
         let (level, plan, metric) = (self.filters.level, self.run.plan, self.queries.metric());
         let dim = plan.dim() as usize;
         let error = float_error(dim);
-        let tile_rows = (TILE_LEN / (dim * 4)).clamp(4, TILE_ROWS);
         let in_place = |rows: Range<u32>| -> Option<&[f32]> {
             let as_they_are = cfg!(target_endian = "little")
                 && matches!(plan.load(), Load::Copy(DType::F32))
@@ -538,6 +554,11 @@ impl Scanned<'_> {
             let as_they_are = matches!(plan.load(), Load::WidenF16) && plan.dim() == plan.shape().dim;
             as_they_are.then(|| sources.rows_of(0, rows).as_chunks().0)
         };
+        // Rows that come from memory once and are not decoded need not fit the cache.
+        let none = self.run.rows[0].start..self.run.rows[0].start;
+        let one_pass = columns.are_few() && in_place(none.clone()).is_some()
+            || halves(none).is_some_and(|none| columns.products_of_halves(level, none, &mut [], None));
+        let tile_rows = if one_pass { TILE_ROWS } else { (TILE_LEN / (dim * 4)).clamp(4, TILE_ROWS) };
         let mut terms = self.start_terms(worker);
         let mut tile = std::mem::take(&mut worker.tile);
         let mut rotated = std::mem::take(&mut worker.rotated);
@@ -568,16 +589,18 @@ impl Scanned<'_> {
                     .for_each(|(row, squares)| terms.set(row, RowTerms::of_floats(metric, *squares, error)));
             }
             let start = rows.start;
-            self.closely(rows, &terms, &queries.offset, queries, worker, |row, out| {
-                let at = (row - start) as usize * dim;
-                match values.get(at..at + dim) {
-                    Some(values) => out.copy_from_slice(values),
-                    None => {
-                        let (row, out) = (row..row + 1, bytemuck::cast_slice_mut(out));
-                        self.backend.load(plan, sources, row, 0..dim, Ordinary, &mut rotated, out)?;
+            self.closely(rows, &terms, &queries.offset, queries, worker, |picked, out| {
+                picked.iter().zip(out.chunks_exact_mut(dim)).try_for_each(|(row, out)| {
+                    let at = (row - start) as usize * dim;
+                    match values.get(at..at + dim) {
+                        Some(values) => out.copy_from_slice(values),
+                        None => {
+                            let (row, out) = (*row..row + 1, bytemuck::cast_slice_mut(out));
+                            self.backend.load(plan, sources, row, 0..dim, Ordinary, &mut rotated, out)?;
+                        }
                     }
-                }
-                Ok(())
+                    Ok(())
+                })
             })?;
         }
         worker.tile = tile;
@@ -594,29 +617,37 @@ impl Scanned<'_> {
         offsets: &[f32],
         queries: &QueryTerms,
         worker: &mut Worker,
-        mut decode: impl FnMut(u32, &mut [f32]) -> Result<(), PayloadError>,
+        mut decode: impl FnMut(&[u32], &mut [f32]) -> Result<(), PayloadError>,
     ) -> Result<(), PayloadError> {
         let dim = self.run.plan.dim() as usize;
         worker.set_thresholds(queries, self.shared, offsets.len());
-        let Worker { found, thresholds, sums, row: values, candidates, .. } = &mut *worker;
+        let Worker { found, thresholds, sums, picked, values, candidates, .. } = &mut *worker;
         let tile = Tile { terms: of_run.of_rows(rows.clone()), products: sums, queries, offsets };
         tile.candidates(self.filters.level, thresholds, candidates);
-        for of_row in candidates.chunk_by(|(row, _), (next, _)| row == next) {
-            let mut is_decoded = false;
-            for (at, query) in of_row.iter().copied().filter(|(_, query)| *query < self.queries.len()) {
-                // The rows before may have raised it.
-                if tile.bound(at, query) < thresholds[query] {
-                    continue;
+        let mut rest = candidates.as_slice();
+        while !rest.is_empty() {
+            let of_rows = rest.chunk_by(|(row, _), (next, _)| row == next).take(DECODED_TOGETHER);
+            let (pairs, after) = rest.split_at(of_rows.map(<[_]>::len).sum());
+            rest = after;
+            // The rows before may have raised what is wanted.
+            let may_do = |at: usize, query: usize, thresholds: &[f32]| {
+                query < self.queries.len() && tile.may_do(at, query, thresholds)
+            };
+            let wanted = pairs.iter().filter(|(at, query)| may_do(*at, *query, thresholds));
+            picked.clear();
+            picked.extend(wanted.map(|(at, _)| rows.start + u32::try_from(*at).expect("a row of a tile")));
+            picked.dedup();
+            values.resize(picked.len() * dim, 0.0);
+            decode(picked, values)?;
+            for (at, query) in pairs {
+                if may_do(*at, *query, thresholds) {
+                    let row = rows.start + u32::try_from(*at).expect("a row of a tile");
+                    let place = picked.binary_search(&row).expect("what may do now might before");
+                    let values = RowSlice::new(&values[place * dim..][..dim], dim).expect("one row");
+                    self.offer(found, *query, row, values);
+                    let worst = found.tops[*query].threshold();
+                    thresholds[*query] = queries.threshold(*query, worst).max(thresholds[*query]);
                 }
-                let row = rows.start + u32::try_from(at).expect("a row of a tile");
-                if !is_decoded {
-                    values.resize(dim, 0.0);
-                    decode(row, values)?;
-                    is_decoded = true;
-                }
-                self.offer(found, query, row, RowSlice::new(values, dim).expect("one row"));
-                let worst = found.tops[query].threshold();
-                thresholds[query] = queries.threshold(query, worst).max(thresholds[query]);
             }
         }
         Ok(())

@@ -34,10 +34,13 @@ pub(super) struct Tile<'a> {
 }
 
 impl Tile<'_> {
-    /// How good a row may be for a query.
-    pub(super) fn bound(&self, row: usize, query: usize) -> f32 {
+    /// Whether a row's bound for a query is not below its threshold.
+    #[expect(clippy::neg_cmp_op_on_partial_ord, reason = "what cannot be compared must be looked at")]
+    pub(super) fn may_do(&self, row: usize, query: usize, thresholds: &[f32]) -> bool {
         let product = self.products[row * self.offsets.len() + query];
-        bound::<false>(self.terms.map(|term| term[row]), self.of_queries().map(|term| term[query]), product)
+        let (of_row, of_query) =
+            (self.terms.map(|term| term[row]), self.of_queries().map(|term| term[query]));
+        !(bound::<false>(of_row, of_query, product) < thresholds[query])
     }
 
     /// Each term of the queries.
@@ -79,7 +82,6 @@ fn avx512(tile: &Tile<'_>, thresholds: &[f32], candidates: &mut Vec<(usize, usiz
 }
 
 #[inline(always)]
-#[expect(clippy::neg_cmp_op_on_partial_ord, reason = "what cannot be compared must be looked at")]
 fn collect<const FUSED: bool>(tile: &Tile<'_>, thresholds: &[f32], candidates: &mut Vec<(usize, usize)>) {
     let (of_rows, of_queries, width) = (tile.terms, tile.of_queries(), thresholds.len());
     if let [threshold] = thresholds {
@@ -90,8 +92,7 @@ fn collect<const FUSED: bool>(tile: &Tile<'_>, thresholds: &[f32], candidates: &
             if !of_group.is_some_and(|(of_rows, [products])| {
                 all_below::<FUSED>(of_rows, of_query.each_ref(), products, &threshold)
             }) {
-                let one = |row: &usize| !(tile.bound(*row, 0) < thresholds[0]);
-                candidates.extend(rows.filter(one).map(|row| (row, 0)));
+                candidates.extend(rows.filter(|row| tile.may_do(*row, 0, thresholds)).map(|row| (row, 0)));
             }
         }
         return;
@@ -104,8 +105,8 @@ fn collect<const FUSED: bool>(tile: &Tile<'_>, thresholds: &[f32], candidates: &
             if !of_group.is_some_and(|(of_queries, [products, thresholds])| {
                 all_below::<FUSED>(of_row.each_ref(), of_queries, products, thresholds)
             }) {
-                let one = |query: &usize| !(tile.bound(row, *query) < thresholds[*query]);
-                candidates.extend(queries.filter(one).map(|query| (row, query)));
+                let may_do = queries.filter(|query| tile.may_do(row, *query, thresholds));
+                candidates.extend(may_do.map(|query| (row, query)));
             }
         }
     }

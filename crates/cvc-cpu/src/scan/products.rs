@@ -65,6 +65,11 @@ impl FloatColumns {
         width(self.count)
     }
 
+    /// Whether all of them are multiplied with a row before the next row comes.
+    pub(super) fn are_few(&self) -> bool {
+        self.count <= FEW
+    }
+
     /// Fills `sums` with the products of rows, [`FloatColumns::width`] for each, and `squares`, if wanted, with the sum of the squares
     /// of each row.
     pub(super) fn products(&self, level: Level, rows: &[f32], sums: &mut [f32], squares: Option<&mut [f32]>) {

@@ -15,12 +15,13 @@
 
 mod bounds;
 mod candidates;
+mod filters;
 mod levels;
 mod products;
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use cvc_codec::ops::PayloadError;
 use cvc_codec::ops::affine_u8::row_parameter;
@@ -32,12 +33,12 @@ use cvc_codec::{
 };
 
 use crate::backend::{CpuBackend, Kept, for_each, rows_of_run, run_bytes};
-use crate::level::Level;
 use crate::ops;
 use crate::ops::stores::Ordinary;
-use bounds::{Centre, QueryTerms, Rounded, RowTerms, RunTerms, float_error};
+use bounds::{QueryTerms, RowTerms, RunTerms, float_error};
 use candidates::Tile;
-use products::{CodeColumns, CodeSums, FloatColumns};
+use filters::{Filters, OfChunk};
+use products::{CodeColumns, CodeSums};
 
 /// Runs that are listed at a time: some megabytes of list for half a gigabyte of codes.
 const WINDOW: usize = 4096;
@@ -50,6 +51,9 @@ const TILE_LEN: usize = 24 << 10;
 
 /// Rows that are decoded together for exact scores: as many as those of levels can be.
 const DECODED_TOGETHER: usize = 16;
+
+/// Stands for a query that a row will not do for.
+const RULED_OUT: usize = usize::MAX;
 
 /// The most rows of a tile.
 const TILE_ROWS: usize = 64;
@@ -183,86 +187,6 @@ fn runs<'b, 'p>(batch: &'b ScanBatch<'p>) -> impl Iterator<Item = Run<'p>> + use
         }
         Some(Run { plan, chunk, blocks, rows, span, base })
     })
-}
-
-/// What queries are made to, for each kind of rows: when the first rows of the kind are met.
-struct Filters<'q> {
-    level: Level,
-    queries: &'q Queries<'q>,
-    floats: OnceLock<(FloatColumns, QueryTerms)>,
-    /// For rows of codes of a byte.
-    codes: OnceLock<(CodeColumns, QueryTerms)>,
-    /// For rows of levels, of four bits and of one.
-    int4: OnceLock<(CodeColumns, QueryTerms)>,
-    bit1: OnceLock<(CodeColumns, QueryTerms)>,
-}
-
-impl<'q> Filters<'q> {
-    fn new(level: Level, queries: &'q Queries<'q>) -> Self {
-        let (floats, codes, int4, bit1) = Default::default();
-        Filters { level, queries, floats, codes, int4, bit1 }
-    }
-
-    fn floats(&self) -> &(FloatColumns, QueryTerms) {
-        self.floats.get_or_init(|| {
-            let columns = FloatColumns::new(self.queries.floats(), self.queries.dim() as usize);
-            let terms = QueryTerms::of_floats(self.queries, columns.width());
-            (columns, terms)
-        })
-    }
-
-    fn codes(&self) -> &(CodeColumns, QueryTerms) {
-        self.codes.get_or_init(|| {
-            let dim = self.queries.dim() as usize;
-            let rounded = Rounded::new(self.queries.floats(), dim, CodeColumns::greatest(self.level));
-            let columns = CodeColumns::new(&rounded.columns, dim);
-            let terms = QueryTerms::of_codes(self.queries, &rounded, columns.width());
-            (columns, terms)
-        })
-    }
-
-    fn levels(&self, codes: RotatedCodes, rotation: &Rotation) -> &(CodeColumns, QueryTerms) {
-        let filter = match codes {
-            RotatedCodes::Int4 => &self.int4,
-            RotatedCodes::Bit1 => &self.bit1,
-        };
-        filter.get_or_init(|| {
-            let dim = self.queries.dim() as usize;
-            let mut rotated = self.queries.floats().to_vec();
-            rotated.chunks_exact_mut(dim).for_each(|query| rotation.rotate(query));
-            let rounded = Rounded::new(&rotated, dim, CodeColumns::greatest(self.level));
-            let columns = CodeColumns::new(&levels::in_places(codes, &rounded.columns, dim), dim);
-            let terms = QueryTerms::of_levels(self.queries, &rounded, levels::line(codes), columns.width());
-            (columns, terms)
-        })
-    }
-}
-
-/// What is known of a chunk of rotated rows.
-struct OfChunk {
-    chunk: ChunkId,
-    /// The products of queries with its centre.
-    offsets: Vec<f32>,
-    /// What is needed where the lengths of its rows are not known.
-    centre: Option<(Centre, CodeColumns)>,
-}
-
-impl OfChunk {
-    fn centre(
-        &mut self,
-        level: Level,
-        codes: RotatedCodes,
-        rotation: &Rotation,
-        centre: &[f32],
-    ) -> &(Centre, CodeColumns) {
-        self.centre.get_or_insert_with(|| {
-            let mut rotated = centre.to_vec();
-            rotation.rotate(&mut rotated);
-            let (centre, columns) = Centre::new(&rotated, CodeColumns::greatest(level));
-            let columns = levels::in_places(codes, &columns, rotated.len());
-            (centre, CodeColumns::new(&columns, rotated.len()))
-        })
-    }
 }
 
 /// How good a row must be for each query, as far as all threads know.
@@ -424,23 +348,25 @@ impl Scanned<'_> {
 
     /// Rows of codes of a byte.
     fn codes(&self, sources: &Sources<'_>, worker: &mut Worker) -> Result<(), PayloadError> {
-        let (columns, queries) = self.filters.codes();
+        let filter = self.filters.codes();
+        let columns = &filter.columns;
         let (level, plan, metric) = (self.filters.level, self.run.plan, self.queries.metric());
         let (dim, stored) = (plan.dim() as usize, plan.shape().dim as usize);
         let stride = columns.stride();
         let mut terms = self.start_terms(worker);
         let mut rotated = std::mem::take(&mut worker.rotated);
+        let mut padded = std::mem::take(&mut worker.codes);
         for rows in self.run.rows.iter().flat_map(|rows| tiles(rows.clone(), TILE_ROWS)) {
             let codes = sources.rows_of(0, rows.clone());
             let codes = if stored == stride && dim == stride {
                 codes
             } else {
                 // The padding is 0 and stays so.
-                worker.codes.resize(TILE_ROWS * stride, 0);
-                for (padded, codes) in worker.codes.chunks_exact_mut(stride).zip(codes.chunks_exact(stored)) {
+                padded.resize(TILE_ROWS * stride, 0);
+                for (padded, codes) in padded.chunks_exact_mut(stride).zip(codes.chunks_exact(stored)) {
                     padded[..dim].copy_from_slice(&codes[..dim]);
                 }
-                &worker.codes[..rows.len() * stride]
+                &padded[..rows.len() * stride]
             };
             worker.code_sums.resize(rows.len(), CodeSums::default());
             worker.sums.resize(rows.len() * columns.width(), 0.0);
@@ -462,7 +388,11 @@ impl Scanned<'_> {
                     }
                 }
             }
-            self.closely(rows, &terms, &queries.offset, queries, worker, |picked, values| {
+            let closer = |tile: &Tile<'_>, pair: (usize, usize), thresholds: &[f32]| {
+                filter.may_do(level, codes, tile, pair, thresholds)
+            };
+            let queries = (&filter.terms, filter.terms.offset.as_slice());
+            self.closely(rows, &terms, queries, closer, worker, |picked, values| {
                 picked.iter().zip(values.chunks_exact_mut(dim)).try_for_each(|(row, values)| {
                     let (row, out) = (*row..row + 1, bytemuck::cast_slice_mut(values));
                     self.backend.load(plan, sources, row, 0..dim, Ordinary, &mut rotated, out)
@@ -470,6 +400,7 @@ impl Scanned<'_> {
             })?;
         }
         worker.rotated = rotated;
+        worker.codes = padded;
         self.end_terms(terms, worker);
         Ok(())
     }
@@ -485,29 +416,29 @@ impl Scanned<'_> {
     ) -> Result<(), PayloadError> {
         let (level, plan, metric) = (self.filters.level, self.run.plan, self.queries.metric());
         let (dim, line) = (plan.dim() as usize, levels::line(codes));
-        let (columns, queries) = self.filters.levels(codes, rotation);
+        let filter = self.filters.levels(codes, rotation);
+        let columns = &filter.columns;
         let (stride, width) = (columns.stride(), columns.width());
         let of_chunk = worker.of_chunk.take().filter(|of_chunk| of_chunk.chunk == self.run.chunk);
-        let mut of_chunk = of_chunk.unwrap_or_else(|| {
-            let offsets = QueryTerms::offsets(self.queries, centre, width);
-            OfChunk { chunk: self.run.chunk, offsets, centre: None }
-        });
+        let mut of_chunk =
+            of_chunk.unwrap_or_else(|| OfChunk::new(self.queries, self.run.chunk, centre, width));
+        let mut bytes = std::mem::take(&mut worker.codes);
         let mut terms = self.start_terms(worker);
         let mut rotated = std::mem::take(&mut worker.rotated);
         let tile_rows = (TILE_LEN / stride).clamp(4, TILE_ROWS);
         for rows in self.run.rows.iter().flat_map(|rows| tiles(rows.clone(), tile_rows)) {
-            worker.codes.resize(rows.len() * stride, 0);
-            levels::unpack(level, codes, sources.rows_of(0, rows.clone()), dim, stride, &mut worker.codes);
+            bytes.resize(rows.len() * stride, 0);
+            levels::unpack(level, codes, sources.rows_of(0, rows.clone()), dim, stride, &mut bytes);
             worker.code_sums.resize(rows.len(), CodeSums::default());
             worker.sums.resize(rows.len() * width, 0.0);
             let code_sums = (!terms.are_known()).then_some(worker.code_sums.as_mut_slice());
-            columns.products(level, &worker.codes, &mut worker.sums, code_sums);
+            columns.products(level, &bytes, &mut worker.sums, code_sums);
             if !terms.are_known() {
                 let (centre, of_centre) = of_chunk.centre(level, codes, rotation, centre);
                 worker.along_centre.clear();
                 worker.along_centre.resize(rows.len() * 2, 0.0);
                 if metric != Metric::Dot {
-                    of_centre.products(level, &worker.codes, &mut worker.along_centre, None);
+                    of_centre.products(level, &bytes, &mut worker.along_centre, None);
                 }
                 let of_rows = worker.code_sums.iter().zip(worker.along_centre.as_chunks().0);
                 let scales = sources.rows_of(1, rows.clone()).as_chunks::<4>().0;
@@ -517,14 +448,18 @@ impl Scanned<'_> {
                     terms.set(row, RowTerms::of_levels(metric, dim, line, scale, *sums, centre, *along));
                 }
             }
-            self.closely(rows, &terms, &of_chunk.offsets, queries, worker, |picked, values| {
+            let closer = |tile: &Tile<'_>, pair: (usize, usize), thresholds: &[f32]| {
+                filter.may_do(level, &bytes, tile, pair, thresholds)
+            };
+            let queries = (&filter.terms, of_chunk.offsets.as_slice());
+            self.closely(rows, &terms, queries, closer, worker, |picked, values| {
                 // Many at once take little longer than one, so they are put side by side.
-                let bytes = |source: usize| {
+                let packed = |source: usize| {
                     let of_row = |row: &u32| sources.rows_of(source, *row..row + 1);
                     picked.iter().flat_map(of_row).copied().collect::<Vec<u8>>()
                 };
                 let work = ops::rotated::Work { codes, rotation, centre };
-                let packed = (bytes(0), bytes(1));
+                let packed = (packed(0), packed(1));
                 for (row, scale) in picked.iter().zip(packed.1.as_chunks::<4>().0) {
                     row_parameter(scale, *row, "scale")?;
                 }
@@ -533,6 +468,7 @@ impl Scanned<'_> {
             })?;
         }
         worker.rotated = rotated;
+        worker.codes = bytes;
         worker.of_chunk = Some(of_chunk);
         self.end_terms(terms, worker);
         Ok(())
@@ -589,19 +525,27 @@ impl Scanned<'_> {
                     .for_each(|(row, squares)| terms.set(row, RowTerms::of_floats(metric, *squares, error)));
             }
             let start = rows.start;
-            self.closely(rows, &terms, &queries.offset, queries, worker, |picked, out| {
-                picked.iter().zip(out.chunks_exact_mut(dim)).try_for_each(|(row, out)| {
-                    let at = (row - start) as usize * dim;
-                    match values.get(at..at + dim) {
-                        Some(values) => out.copy_from_slice(values),
-                        None => {
-                            let (row, out) = (*row..row + 1, bytemuck::cast_slice_mut(out));
-                            self.backend.load(plan, sources, row, 0..dim, Ordinary, &mut rotated, out)?;
+            let queries = (queries, queries.offset.as_slice());
+            self.closely(
+                rows,
+                &terms,
+                queries,
+                |_, _, _| true,
+                worker,
+                |picked, out| {
+                    picked.iter().zip(out.chunks_exact_mut(dim)).try_for_each(|(row, out)| {
+                        let at = (row - start) as usize * dim;
+                        match values.get(at..at + dim) {
+                            Some(values) => out.copy_from_slice(values),
+                            None => {
+                                let (row, out) = (*row..row + 1, bytemuck::cast_slice_mut(out));
+                                self.backend.load(plan, sources, row, 0..dim, Ordinary, &mut rotated, out)?;
+                            }
                         }
-                    }
-                    Ok(())
-                })
-            })?;
+                        Ok(())
+                    })
+                },
+            )?;
         }
         worker.tile = tile;
         worker.rotated = rotated;
@@ -614,8 +558,8 @@ impl Scanned<'_> {
         &self,
         rows: Range<u32>,
         of_run: &RunTerms,
-        offsets: &[f32],
-        queries: &QueryTerms,
+        (queries, offsets): (&QueryTerms, &[f32]),
+        closer: impl Fn(&Tile<'_>, (usize, usize), &[f32]) -> bool,
         worker: &mut Worker,
         mut decode: impl FnMut(&[u32], &mut [f32]) -> Result<(), PayloadError>,
     ) -> Result<(), PayloadError> {
@@ -624,29 +568,34 @@ impl Scanned<'_> {
         let Worker { found, thresholds, sums, picked, values, candidates, .. } = &mut *worker;
         let tile = Tile { terms: of_run.of_rows(rows.clone()), products: sums, queries, offsets };
         tile.candidates(self.filters.level, thresholds, candidates);
-        let mut rest = candidates.as_slice();
+        let mut rest = candidates.as_mut_slice();
         while !rest.is_empty() {
             let of_rows = rest.chunk_by(|(row, _), (next, _)| row == next).take(DECODED_TOGETHER);
-            let (pairs, after) = rest.split_at(of_rows.map(<[_]>::len).sum());
+            let (pairs, after) = rest.split_at_mut(of_rows.map(<[_]>::len).sum());
             rest = after;
-            // The rows before may have raised what is wanted.
-            let may_do = |at: usize, query: usize, thresholds: &[f32]| {
-                query < self.queries.len() && tile.may_do(at, query, thresholds)
-            };
-            let wanted = pairs.iter().filter(|(at, query)| may_do(*at, *query, thresholds));
+            let row = |at: usize| rows.start + u32::try_from(at).expect("a row of a tile");
             picked.clear();
-            picked.extend(wanted.map(|(at, _)| rows.start + u32::try_from(*at).expect("a row of a tile")));
+            for (at, query) in &mut *pairs {
+                // What fills up a panel is no query, and the rows before may have raised what is wanted.
+                if *query < self.queries.len()
+                    && tile.may_do(*at, *query, thresholds)
+                    && closer(&tile, (*at, *query), thresholds)
+                {
+                    picked.push(row(*at));
+                } else {
+                    *query = RULED_OUT;
+                }
+            }
             picked.dedup();
             values.resize(picked.len() * dim, 0.0);
             decode(picked, values)?;
-            for (at, query) in pairs {
-                if may_do(*at, *query, thresholds) {
-                    let row = rows.start + u32::try_from(*at).expect("a row of a tile");
-                    let place = picked.binary_search(&row).expect("what may do now might before");
+            for (at, query) in pairs.iter().copied().filter(|(_, query)| *query != RULED_OUT) {
+                if tile.may_do(at, query, thresholds) {
+                    let place = picked.binary_search(&row(at)).expect("all rows that are not ruled out");
                     let values = RowSlice::new(&values[place * dim..][..dim], dim).expect("one row");
-                    self.offer(found, *query, row, values);
-                    let worst = found.tops[*query].threshold();
-                    thresholds[*query] = queries.threshold(*query, worst).max(thresholds[*query]);
+                    self.offer(found, query, row(at), values);
+                    let worst = found.tops[query].threshold();
+                    thresholds[query] = queries.threshold(query, worst).max(thresholds[query]);
                 }
             }
         }

@@ -207,17 +207,8 @@ impl Centre {
     /// Of a rotated centre; and its two columns, one after the other.
     pub(super) fn new(rotated: &[f32], greatest: i8) -> (Centre, Vec<i8>) {
         let dim = rotated.len();
-        let coarse = Rounded::new(rotated, dim, greatest);
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "what is rounded here is below a step of the second column"
-        )]
-        let rest: Vec<f32> = rotated
-            .iter()
-            .zip(&coarse.columns)
-            .map(|(value, nearest)| (f64::from(*value) - f64::from(*nearest) * coarse.scale[0]) as f32)
-            .collect();
-        let fine = Rounded::new(&rest, dim, greatest);
+        let coarse = Rounded::new(rotated.iter().map(|value| f64::from(*value)), dim, greatest);
+        let fine = coarse.rest(greatest);
         let length = rotated.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
         let centre = Centre {
             length,
@@ -327,28 +318,32 @@ pub(super) struct Rounded {
     pub(super) rest_sum: Vec<f64>,
     /// The sum of the integers of each.
     pub(super) sum: Vec<f64>,
+    dim: usize,
+    /// What rounding left of each value.
+    rests: Vec<f64>,
 }
 
 impl Rounded {
-    /// Vectors of `dim` values rounded to integers of at most `greatest`.
-    pub(super) fn new(vectors: &[f32], dim: usize, greatest: i8) -> Self {
+    /// Vectors of `dim` values, one after another, rounded to integers of at most `greatest`.
+    pub(super) fn new(values: impl Iterator<Item = f64>, dim: usize, greatest: i8) -> Self {
         let mut rounded = Rounded {
-            columns: Vec::with_capacity(vectors.len()),
+            columns: Vec::new(),
             scale: Vec::new(),
             rest_length: Vec::new(),
             rest_sum: Vec::new(),
             sum: Vec::new(),
+            dim,
+            rests: values.collect(),
         };
-        for vector in vectors.chunks_exact(dim.max(1)) {
-            let largest = vector.iter().fold(0.0, |largest: f32, value| largest.max(value.abs()));
-            let scale = f64::from(largest) / f64::from(greatest);
+        for vector in rounded.rests.chunks_exact_mut(dim.max(1)) {
+            let largest = vector.iter().fold(0.0, |largest: f64, value| largest.max(value.abs()));
+            let scale = largest / f64::from(greatest);
             let (mut squares, mut sum, mut of_integers) = (0.0, 0.0, 0.0);
-            rounded.columns.extend(vector.iter().map(|value| {
-                let value = f64::from(*value);
-                let nearest = if scale == 0.0 { 0.0 } else { (value / scale).round_ties_even() };
-                let rest = value - nearest * scale;
-                squares += rest * rest;
-                sum += rest;
+            rounded.columns.extend(vector.iter_mut().map(|value| {
+                let nearest = if scale == 0.0 { 0.0 } else { (*value / scale).round_ties_even() };
+                *value -= nearest * scale;
+                squares += *value * *value;
+                sum += *value;
                 #[expect(clippy::cast_possible_truncation, reason = "at most `greatest` in magnitude")]
                 let integer = (nearest as i8).clamp(-greatest, greatest);
                 of_integers += f64::from(integer);
@@ -360,6 +355,11 @@ impl Rounded {
             rounded.sum.push(of_integers);
         }
         rounded
+    }
+
+    /// What rounding left, rounded likewise.
+    pub(super) fn rest(&self, greatest: i8) -> Rounded {
+        Rounded::new(self.rests.iter().copied(), self.dim, greatest)
     }
 }
 
@@ -395,6 +395,12 @@ impl QueryTerms {
             terms.spread[query] = (rounded.rest_length[query] * (1.0 + 1e-6)) as f32;
         }
         terms
+    }
+
+    /// For both products of levels together, of which these are the terms of the second.
+    pub(super) fn and_of_rest(mut self, rest: QueryTerms) -> Self {
+        self.shift.iter_mut().zip(&rest.shift).for_each(|(shift, more)| *shift += more);
+        QueryTerms { scale: rest.scale, spread: rest.spread, ..self }
     }
 
     /// The offsets of queries for rows with a centre: their products with it.
@@ -556,7 +562,8 @@ mod tests {
                     }
                     let queries = Queries::new(metric, RowSlice::new(&query, dim).unwrap()).unwrap();
                     for level in Level::available() {
-                        let rounded = Rounded::new(&query, dim, CodeColumns::greatest(level));
+                        let values = query.iter().map(|value| f64::from(*value));
+                        let rounded = Rounded::new(values, dim, CodeColumns::greatest(level, 1));
                         let rest = |value: &f32, nearest: &i8| {
                             f64::from(*value) - f64::from(*nearest) * rounded.scale[0]
                         };
@@ -612,8 +619,9 @@ mod tests {
                     rotation.rotate(&mut rotated);
                     rotation.rotate(&mut rotated_centre);
                     for level in Level::available() {
-                        let greatest = CodeColumns::greatest(level);
-                        let rounded = Rounded::new(&rotated, dim, greatest);
+                        let greatest = CodeColumns::greatest(level, 1);
+                        let values = rotated.iter().map(|value| f64::from(*value));
+                        let rounded = Rounded::new(values, dim, greatest);
                         let rest = |at: usize| {
                             f64::from(rotated[at]) - f64::from(rounded.columns[at]) * rounded.scale[0]
                         };

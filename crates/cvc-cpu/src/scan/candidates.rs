@@ -43,6 +43,22 @@ impl Tile<'_> {
         !(bound::<false>(of_row, of_query, product) < thresholds[query])
     }
 
+    /// The same given the product of the row with what rounding left of the query, and the terms of both together.
+    #[expect(clippy::neg_cmp_op_on_partial_ord, reason = "what cannot be compared must be looked at")]
+    pub(super) fn may_do_with_rest(
+        &self,
+        (row, query): (usize, usize),
+        of_rest: &QueryTerms,
+        product: f32,
+        thresholds: &[f32],
+    ) -> bool {
+        let coarse = self.queries.scale[query] * self.products[row * self.offsets.len() + query];
+        let of_query =
+            [1.0, of_rest.shift[query], self.offsets[query], of_rest.spread[query], of_rest.slack[query]];
+        let product = of_rest.scale[query] * product + coarse;
+        !(bound::<false>(self.terms.map(|term| term[row]), of_query, product) < thresholds[query])
+    }
+
     /// Each term of the queries.
     fn of_queries(&self) -> [&[f32]; TERMS] {
         let QueryTerms { scale, shift, spread, slack, .. } = self.queries;

@@ -27,6 +27,9 @@
 //! their squares, which are integers. Decoding rounds each value twice, by `2^-24` of `|s c| + |m|` each time at most; this, and the rounding of the
 //! five terms themselves, is below `2^-19 M |q|` with `M = (|s| (2 * 255 + 128) + |m|) sqrt(d)`.
 //!
+//! Where many queries are rounded coarsely, what that left of each is rounded once more, `r = scale' Q' + r'`, and rows that were not ruled
+//! out are looked at again: with `P' = Q'.c` the first term is `s (scale P + scale' P' + r'.c)`, and `r'` takes the place of `r` in the rest.
+//!
 //! # Rows of levels: `x = f R^T l + c`, with levels `l = slope u + least`, codes `u` of a few bits, a rotation `R` and a centre `c`
 //!
 //! The query is rotated, `y = R q`, and rounded as above: `y = scale Q + r`, `P = Q.u`. A rotation keeps products, so
@@ -497,12 +500,13 @@ mod tests {
         }
     }
 
-    /// Whether a row is among the candidates, given the threshold that its own exact score sets.
+    /// Whether a row is among the candidates, and looked at closer if so, given the threshold that its own exact score sets.
     fn survives(
         level: Level,
         terms: &QueryTerms,
         row: &RowTerms,
         products: &[f32],
+        rest: Option<(&QueryTerms, f32)>,
         query: &Queries<'_>,
         values: &[f32],
     ) -> bool {
@@ -513,7 +517,8 @@ mod tests {
         let tile = Tile { terms: of_row.of_rows(0..1), products, queries: terms, offsets: &terms.offset };
         let mut candidates = Vec::new();
         tile.candidates(level, &thresholds, &mut candidates);
-        candidates == [(0, 0)]
+        let closer = |(terms, product)| tile.may_do_with_rest((0, 0), terms, product, &thresholds);
+        candidates == [(0, 0)] && rest.is_none_or(closer)
     }
 
     #[test]
@@ -541,7 +546,7 @@ mod tests {
                         let terms = QueryTerms::of_floats(&queries, 1);
                         let of_row = RowTerms::of_floats(metric, squares[0], float_error(dim));
                         assert!(
-                            survives(level, &terms, &of_row, &product, &queries, &row),
+                            survives(level, &terms, &of_row, &product, None, &queries, &row),
                             "{metric}, {dim}, {level}"
                         );
                     }
@@ -564,25 +569,19 @@ mod tests {
                     for level in Level::available() {
                         let values = query.iter().map(|value| f64::from(*value));
                         let rounded = Rounded::new(values, dim, CodeColumns::greatest(level, 1));
-                        let rest = |value: &f32, nearest: &i8| {
-                            f64::from(*value) - f64::from(*nearest) * rounded.scale[0]
-                        };
-                        let rests =
-                            query.iter().zip(&rounded.columns).map(|(value, nearest)| rest(value, nearest));
-                        let most = rests.fold(1e-30, |most: f64, rest| most.max(rest.abs()));
+                        let rest = rounded.rest(CodeColumns::greatest(level, 1));
+                        let rests = if trial % 8 < 4 { &rounded.rests } else { &rest.rests };
+                        let most = rests.iter().fold(1e-30, |most: f64, rest| most.max(rest.abs()));
                         // Codes that make the most of what rounding lost, or any.
                         let codes: Vec<u8> = query
                             .iter()
-                            .zip(&rounded.columns)
-                            .map(|(value, nearest)| {
-                                let rest = rest(value, nearest);
-                                match trial % 4 {
-                                    0 => (128.0 + 127.0 * rest / most).round() as u8,
-                                    1 if rest > 0.0 => 129,
-                                    1 => 127,
-                                    2 => (128.0 + 40.0 * noise.next()) as u8,
-                                    _ => (128.0 + 40.0 * value) as u8,
-                                }
+                            .zip(rests)
+                            .map(|(value, rest)| match trial % 4 {
+                                0 => (128.0 + 127.0 * rest / most).round() as u8,
+                                1 if *rest > 0.0 => 129,
+                                1 => 127,
+                                2 => (128.0 + 40.0 * noise.next()) as u8,
+                                _ => (128.0 + 40.0 * value) as u8,
                             })
                             .collect();
                         let (scale, min) =
@@ -593,10 +592,14 @@ mod tests {
                         padded.resize(columns.stride(), 0);
                         let (mut product, mut sums) = ([0.0], [CodeSums::default()]);
                         columns.products(level, &padded, &mut product, Some(&mut sums));
+                        let mut of_rest = [0.0];
+                        CodeColumns::new(&rest.columns, dim).products(level, &padded, &mut of_rest, None);
                         let terms = QueryTerms::of_codes(&queries, &rounded, 1);
+                        let rest = QueryTerms::of_codes(&queries, &rest, 1);
                         let of_row = RowTerms::of_codes(metric, dim, scale, min, sums[0]);
+                        let rest = Some((&rest, of_rest[0]));
                         assert!(
-                            survives(level, &terms, &of_row, &product, &queries, &row),
+                            survives(level, &terms, &of_row, &product, rest, &queries, &row),
                             "{metric}, {dim}, {level}"
                         );
                     }
@@ -622,13 +625,12 @@ mod tests {
                         let greatest = CodeColumns::greatest(level, 1);
                         let values = rotated.iter().map(|value| f64::from(*value));
                         let rounded = Rounded::new(values, dim, greatest);
-                        let rest = |at: usize| {
-                            f64::from(rotated[at]) - f64::from(rounded.columns[at]) * rounded.scale[0]
-                        };
-                        let most = (0..dim).map(rest).fold(1e-30, |most: f64, rest| most.max(rest.abs()));
+                        let rest = rounded.rest(greatest);
+                        let rests = if trial % 6 < 3 { &rounded.rests } else { &rest.rests };
+                        let most = rests.iter().fold(1e-30, |most: f64, rest| most.max(rest.abs()));
                         // Levels that make the most of what rounding lost, or those next to the query, or any.
                         let wanted = |at: usize| match trial % 3 {
-                            0 => 127.0 * rest(at) / most,
+                            0 => 127.0 * rests[at] / most,
                             1 => 46.0 * f64::from(rotated[at]),
                             _ => f64::from(rotated[at] * 1e4).sin() * 127.0,
                         };
@@ -664,13 +666,19 @@ mod tests {
                         let mut along = [0.0; 2];
                         let columns = in_places(codes, &columns, dim);
                         CodeColumns::new(&columns, dim).products(level, &bytes, &mut along, None);
+                        let mut of_rest = [0.0];
+                        let columns = in_places(codes, &rest.columns, dim);
+                        CodeColumns::new(&columns, dim).products(level, &bytes, &mut of_rest, None);
                         let mut terms = QueryTerms::of_levels(&queries, &rounded, line(codes), 1);
                         terms.offset = QueryTerms::offsets(&queries, &centre, 1);
+                        let rest = QueryTerms::of_levels(&queries, &rest, line(codes), 1);
+                        let rest = terms.clone().and_of_rest(rest);
                         let scale = f64::from(scale) * rotation.block() as f64;
                         let of_row =
                             RowTerms::of_levels(metric, dim, line(codes), scale, sums[0], &of_chunk, along);
+                        let rest = Some((&rest, of_rest[0]));
                         assert!(
-                            survives(level, &terms, &of_row, &product, &queries, &row),
+                            survives(level, &terms, &of_row, &product, rest, &queries, &row),
                             "{metric}, {dim}, {level}"
                         );
                     }

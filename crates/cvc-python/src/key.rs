@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyInt, PySlice, PyString};
 
 use crate::errors::of_class;
+use crate::memory::Memory;
 use crate::numpy::{Numpy, bools, integers};
 
 /// Rows of a key, whatever the array.
@@ -22,6 +23,8 @@ pub(crate) enum Key {
         step: i64,
     },
     Rows(Vec<i64>),
+    /// As `Rows`, where they lie: 64-bit integers in native byte order, aligned.
+    Integers(Memory),
     Mask(Vec<bool>),
 }
 
@@ -47,7 +50,7 @@ impl Key {
         if let Some((memory, DType::I64)) = Numpy::plain(key)?
             && memory.shape().len() == 1
         {
-            return Ok(Key::Rows(bytemuck::pod_collect_to_vec(memory.bytes())));
+            return Ok(Key::Integers(memory));
         }
         let numbers = Numpy::asarray(key)?;
         let kind: String = numbers.getattr("dtype")?.getattr("kind")?.extract()?;
@@ -67,6 +70,7 @@ impl Key {
             Key::One(row) => Selection::Rows(std::slice::from_ref(row)),
             Key::Slice { start, stop, step } => Selection::Slice { start: *start, stop: *stop, step: *step },
             Key::Rows(rows) => Selection::Rows(rows),
+            Key::Integers(memory) => Selection::Rows(bytemuck::cast_slice(memory.bytes())),
             Key::Mask(mask) => Selection::Mask(mask),
         }
     }

@@ -220,6 +220,13 @@ fn of_rows(array: &str) -> impl FnOnce(cvc::Error) -> cvc_store::Error {
 }
 
 impl Changes {
+    fn look(&self) -> PyResult<cvc_store::Snapshot> {
+        match &self.0 {
+            Target::Store(store) => Ok(store.snapshot()),
+            Target::Batch(batch) => Ok(Changes::lock(batch)?.as_ref().ok_or_else(ended)?.snapshot()),
+        }
+    }
+
     fn lock(batch: &Mutex<Option<Box<Batch>>>) -> PyResult<MutexGuard<'_, Option<Box<Batch>>>> {
         match batch.try_lock() {
             Ok(guard) => Ok(guard),
@@ -340,12 +347,19 @@ impl Changes {
 
     /// What a batch sees.
     fn snapshot(&self) -> PyResult<Snapshot> {
-        match &self.0 {
-            Target::Store(store) => Ok(Snapshot(store.snapshot())),
-            Target::Batch(batch) => {
-                Ok(Snapshot(Changes::lock(batch)?.as_ref().ok_or_else(ended)?.snapshot()))
-            }
-        }
+        self.look().map(Snapshot)
+    }
+
+    /// Rows of an array as it is now: `snapshot()[name].read(rows)` in one call.
+    #[pyo3(signature = (name, rows))]
+    fn read<'py>(
+        &self,
+        py: Python<'py>,
+        name: &str,
+        rows: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let array = self.look()?.array(name).map_err(|error| raised_by_store(py, error))?;
+        read(py, &array, &key_of(rows)?, None)
     }
 
     /// Makes one commit of a batch. Returns its number.
@@ -499,30 +513,36 @@ impl StoredArray {
         rows: Option<&Bound<'py, PyAny>>,
         out: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let key = key_of(rows)?;
-        let selection = key.selection();
-        let values = match self.of() {
-            None if self.0.spec().dtype().is_none() => {
-                let strings = detached_store(py, || self.0.read_strings(selection))?;
-                Numpy::objects(py, PyList::new(py, strings.iter())?.into_any())?
-            }
-            _ => {
-                let of = self.0.dtype().map_err(|error| raised_by_store(py, error))?;
-                let mut shape = self.0.shape();
-                shape[0] = selection.count(shape[0]).map_err(|error| raised_by_store(py, error))?;
-                let values = match out {
-                    Some(out) => {
-                        crate::array::check_out(out, of, &shape)?;
-                        out.clone()
-                    }
-                    None => new_array(py, &shape, of)?,
-                };
-                let mut memory = Memory::writable(&viewable(&values, of)?)?;
-                let bytes = memory.bytes_mut();
-                detached_store(py, || self.0.read_bytes(selection, bytes))?;
-                values
-            }
-        };
-        if matches!(key, Key::One(_)) { values.get_item(0) } else { Ok(values) }
+        read(py, &self.0, &key_of(rows)?, out)
     }
+}
+
+/// Rows of an array as an array of NumPy, into `out` if that is given.
+fn read<'py>(
+    py: Python<'py>,
+    array: &cvc_store::StoredArray,
+    key: &Key,
+    out: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let selection = key.selection();
+    let values = if array.spec().dtype().is_none() {
+        let strings = detached_store(py, || array.read_strings(selection))?;
+        Numpy::objects(py, PyList::new(py, strings.iter())?.into_any())?
+    } else {
+        let of = array.dtype().map_err(|error| raised_by_store(py, error))?;
+        let mut shape = array.shape();
+        shape[0] = selection.count(shape[0]).map_err(|error| raised_by_store(py, error))?;
+        let values = match out {
+            Some(out) => {
+                crate::array::check_out(out, of, &shape)?;
+                out.clone()
+            }
+            None => new_array(py, &shape, of)?,
+        };
+        let mut memory = Memory::writable(&viewable(&values, of)?)?;
+        let bytes = memory.bytes_mut();
+        detached_store(py, || array.read_bytes(selection, bytes))?;
+        values
+    };
+    if matches!(key, Key::One(_)) { values.get_item(0) } else { Ok(values) }
 }

@@ -91,17 +91,18 @@ pub(crate) fn read_single_rows(
     if !plain || row_len == 0 {
         return Ok(false);
     }
-    let mut known: Option<(u64, u64, u64, RawRows<'_>)> = None;
-    let mut found: [&[u8]; FOUND] = [&[]; FOUND];
+    let position_of = |row: i64| {
+        let row = if row < 0 { count.wrapping_sub(row.unsigned_abs()) } else { row.cast_unsigned() };
+        (row < count).then(|| array.base + row)
+    };
+    let mut known: Option<(Range<u64>, u64, RawRows<'_>)> = None;
+    let mut places = [0; FOUND];
     let mut runs = 0;
     for (rows, out) in rows.chunks(FOUND).zip(out.chunks_mut(FOUND * row_len)) {
-        for (row, found) in rows.iter().zip(&mut found) {
-            let row = if *row < 0 { count.wrapping_sub(row.unsigned_abs()) } else { row.cast_unsigned() };
-            if row >= count {
-                return Ok(false);
-            }
-            let position = array.base + row;
-            if !known.as_ref().is_some_and(|(start, end, ..)| (*start..*end).contains(&position)) {
+        let (mut rows, mut out) = (rows, out);
+        while let Some(first) = rows.first() {
+            let Some(position) = position_of(*first) else { return Ok(false) };
+            if !known.as_ref().is_some_and(|(range, ..)| range.contains(&position)) {
                 // Where every row has a run of its own, nothing is gained.
                 runs += 1;
                 let Some((start, run)) = array.runs.of(position).filter(|_| runs <= FOUND) else {
@@ -109,21 +110,24 @@ pub(crate) fn read_single_rows(
                 };
                 let (Source::Segment(segment), None) = (&run.source, &run.holes) else { return Ok(false) };
                 let Ok(Some(raw)) = segment.array()?.raw_rows() else { return Ok(false) };
-                known = Some((start, start + run.len, run.row, raw));
+                known = Some((start..start + run.len, run.row, raw));
             }
-            let (start, _, first, raw) = known.as_mut().expect("just found");
-            let row = *first + (position - *start);
-            *found = match raw.row(row) {
-                Some(bytes) => bytes,
-                // It is looked at for the first time, or damaged, which is said elsewhere.
-                None => match raw.piece(row..row + 1) {
-                    Ok(bytes) => bytes,
-                    Err(_) => return Ok(false),
-                },
-            };
-        }
-        for (into, bytes) in out.chunks_exact_mut(row_len).zip(&found) {
-            into.copy_from_slice(bytes);
+            let (range, first, raw) = known.as_mut().expect("just found");
+            // As many as are in the same run.
+            let mut len = 0;
+            for (row, place) in rows.iter().zip(&mut places) {
+                match position_of(*row) {
+                    Some(position) if range.contains(&position) => *place = *first + (position - range.start),
+                    _ => break,
+                }
+                len += 1;
+            }
+            let (into, behind) = out.split_at_mut(len * row_len);
+            // What is damaged is said elsewhere.
+            if raw.copy_rows(&places[..len], into).is_err() {
+                return Ok(false);
+            }
+            (rows, out) = (&rows[len..], behind);
         }
     }
     Ok(true)

@@ -40,7 +40,6 @@ impl Store {
         let row_len = array.dim() as usize * dtype.size();
         let mut bytes = AlignedBytes::new();
         let out = bytes.resize(index(array.rows()) * row_len);
-        cvc::huge_pages::advise(out);
         array.read_bytes(.., out)?;
         Ok(WritableView { batch, array, bytes })
     }

@@ -18,7 +18,12 @@ impl AlignedBytes {
     /// Makes it `len` bytes long. They hold whatever they held before, or zeros; memory is kept, never given back.
     pub fn resize(&mut self, len: usize) -> &mut [u8] {
         let words = len.div_ceil(size_of::<u64>());
-        if words > self.words.len() {
+        if self.words.is_empty() {
+            // Zeros that the system has ready, and huge pages: to write them here, a small page after another, takes longer than
+            // to fill a large buffer later.
+            self.words = vec![0; words];
+            crate::huge_pages::advise(bytemuck::cast_slice_mut(&mut self.words));
+        } else if words > self.words.len() {
             // Exactly: doubling would cost as much again for a buffer of a whole chunk.
             self.words.reserve_exact(words - self.words.len());
             self.words.resize(words, 0);

@@ -9,10 +9,11 @@ use std::sync::{Arc, OnceLock};
 use cvc_codec::{BlockRun, Params, Parts, RunBytes, SourceError};
 use cvc_cpu::ops::crc32c::append_each;
 use cvc_format::native::parse_head;
-use cvc_format::{ChunkEntry, ChunkId, FileIndex, FormatError, Stored};
+use cvc_format::{ArrayIndex, ChunkEntry, ChunkId, FileIndex, FormatError, Stored};
 use thiserror::Error;
 
 use crate::io::ReadAt;
+use crate::raw::RowPlaces;
 
 /// The inside of one chunk.
 #[derive(Debug)]
@@ -141,6 +142,8 @@ fn index(offset: u64) -> usize {
 pub(crate) struct Insides {
     /// For each array, for each chunk.
     chunks: Vec<Vec<OnceLock<Inside>>>,
+    /// For each array, where single rows were found.
+    places: Vec<OnceLock<Option<RowPlaces>>>,
 }
 
 impl fmt::Debug for Insides {
@@ -166,7 +169,13 @@ impl Insides {
             .arrays
             .iter()
             .map(|array| std::iter::repeat_with(OnceLock::new).take(array.chunks.len()).collect());
-        Insides { chunks: chunks.collect() }
+        let places = index.arrays.iter().map(|_| OnceLock::new());
+        Insides { chunks: chunks.collect(), places: places.collect() }
+    }
+
+    /// Where single rows of an array were found; `None` if its chunks do not allow to say it shortly.
+    pub(crate) fn places(&self, array: usize, index: &ArrayIndex) -> Option<&RowPlaces> {
+        self.places[array].get_or_init(|| RowPlaces::of(index)).as_ref()
     }
 
     /// The inside of a chunk that was loaded before.

@@ -23,6 +23,7 @@ use crate::error::Error;
 use crate::huge_pages;
 use crate::inside::{HeadError, Inside, Insides};
 use crate::io::{FileSource, ReadAt};
+use crate::raw::RowPlaces;
 use crate::select::{Condition, Rows, matching_rows, merged};
 
 /// Bytes that an open file keeps for each array that is searched, so that later searches are faster: 20 for each row.
@@ -443,6 +444,10 @@ impl<'r> Array<'r> {
                 Ok(self.inside(chunk))
             }
         }
+    }
+
+    pub(crate) fn places(&self) -> Option<&'r RowPlaces> {
+        self.reader.insides.places(self.position, self.index)
     }
 
     pub(crate) fn inside(&self, chunk: ChunkId) -> &'r Inside {

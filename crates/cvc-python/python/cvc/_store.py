@@ -136,7 +136,7 @@ class _Editing:
 
     def getitem(self, name: str, indexes: Rows) -> Any:
         """Rows by an integer, a slice, a list of integers or a mask; negative numbers count from the end."""
-        return self._look()[name].read(indexes)
+        return self._changes.read(name, indexes)
 
     def has_array(self, name: str) -> bool:
         return name in self._look()
@@ -207,12 +207,22 @@ class _Editing:
 
     def append(self, arrays: Mapping[str, ArrayLike]) -> None:
         """Appends rows. One commit, of all arrays or of none."""
-        self._for_each(arrays, Changes.append)
+        if type(arrays) is dict and len(arrays) == 1:
+            # The way of small changes, of which each microsecond is felt.
+            [(name, rows)] = arrays.items()
+            self._changes.append(name, rows)
+        else:
+            self._for_each(arrays, Changes.append)
 
     def replace(self, arrays: Mapping[str, ArrayLike], indexes: Rows = None) -> None:
         """Replaces rows: those of `indexes`, which are as many as are given; all, if there are none. One commit."""
         which = ... if indexes is None else indexes
-        self._for_each(arrays, lambda changes, name, rows: changes.replace(name, rows, which))
+        if type(arrays) is dict and len(arrays) == 1:
+            # As in `append`.
+            [(name, rows)] = arrays.items()
+            self._changes.replace(name, rows, which)
+        else:
+            self._for_each(arrays, lambda changes, name, rows: changes.replace(name, rows, which))
 
     def drop(self, names: str | Iterable[str], indexes: Rows = None) -> None:
         """Deletes whole arrays, or the rows `indexes` of each. One commit."""
@@ -249,7 +259,6 @@ class _Editing:
         if not isinstance(arrays, Mapping):
             raise TypeError("arrays must be a dictionary of names and arrays")
         if len(arrays) == 1:
-            # The way of small changes, of which each microsecond is felt.
             for name, rows in arrays.items():
                 change(self._changes, name, rows)
         elif arrays:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
 
 import numpy as np
@@ -59,8 +59,10 @@ _TAIL_LEN = 64 << 10
 _TRAILER_LEN = 40
 # Ranges with less between them are fetched as one: over a network a request costs more than such a gap.
 _GAP = 64 << 10
-# Rows longer than this are cut at the next axis, so that a block, which holds whole rows, stays small.
+# Longer rows are cut at their first axis, so that a block, which holds whole rows, stays small.
 _ROW_LEN = 1 << 20
+# The format has blocks of whole rows, which packed are at most so long.
+_MOST_OF_ROW = 16 << 20
 # More decoded bytes than this are decoded in a thread, so that the event loop can go on.
 _INLINE_LEN = 256 << 10
 
@@ -115,23 +117,20 @@ class CvcCodec(ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin):
         return {"name": _NAME, "configuration": {name: value for name, value in said.items() if value is not None}}
 
     def evolve_from_array_spec(self, array_spec: ArraySpec) -> Self:
-        dtype = array_spec.dtype.to_native_dtype()
-        self._check(dtype, array_spec.shape)
-        if self.codec is not None:
-            return self
-        return replace(self, codec="lossless" if dtype.name in _FLOATS else "zstd")
+        # The inner codec of a shard is asked nothing else before its first chunk. The shape here may be that of the array.
+        self._check_dtype(array_spec.dtype.to_native_dtype())
+        return self
 
     def validate(self, *, shape: tuple[int, ...], dtype: Any, chunk_grid: Any) -> None:
-        self._check(dtype.to_native_dtype(), getattr(chunk_grid, "chunk_shape", ()))
+        self._check_dtype(dtype.to_native_dtype())
+        _file_shape(getattr(chunk_grid, "chunk_shape", ()), dtype.to_native_dtype().itemsize)
 
-    def _check(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
-        """Refuses chunks that no file can hold."""
+    def _check_dtype(self, dtype: np.dtype[Any]) -> None:
         name = _stored_name(dtype)
         if name is None:
             raise ArgumentError(f"values of dtype {dtype} cannot be stored: {', '.join(_DTYPES)}, dates and durations can")
         if self.codec in _OF_FLOATS and name not in _FLOATS:
             raise ArgumentError(f"codec {self.codec!r} is for floats, not for {dtype}: leave it out, or use one of {', '.join(_OF_ALL)}")
-        _file_shape(shape, dtype.itemsize)
 
     def compute_encoded_size(self, _input_byte_length: int, _chunk_spec: ArraySpec) -> int:
         raise NotImplementedError("how long a chunk becomes depends on its values")
@@ -140,11 +139,17 @@ class CvcCodec(ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin):
 
     def _encode_sync(self, chunk_array: NDBuffer, chunk_spec: ArraySpec) -> Buffer:
         values = chunk_array.as_numpy_array()
+        declared = chunk_spec.dtype.to_native_dtype().newbyteorder("=")
+        if values.dtype.newbyteorder("=") != declared:
+            # A filter that says it leaves values as they are gives their bits under another name.
+            values = values.view(declared.newbyteorder(values.dtype.byteorder))
         values = values.reshape(_file_shape(values.shape, values.dtype.itemsize))
         if values.dtype.kind in "mM":
             values = values.view(values.dtype.str[0] + "i8")
+        # By the dtype of the chunk, which a filter may have changed.
+        codec = self.codec or ("lossless" if values.dtype.name in _FLOATS else "zstd")
         options = {name: getattr(self, name) for name in ("block_rows", "chunk_rows", "scope", "nonfinite")}
-        packed = pack({_VALUES: values}, codec=self.codec, **{name: value for name, value in options.items() if value is not None})
+        packed = pack({_VALUES: values}, codec=codec, **{name: value for name, value in options.items() if value is not None})
         assert packed is not None  # No path was given.
         return chunk_spec.prototype.buffer.from_bytes(packed)
 
@@ -165,12 +170,13 @@ class CvcCodec(ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin):
     ) -> NDBuffer | None:
         part = _Part(selection, chunk_spec.shape)
         store = byte_getter.store if isinstance(byte_getter, StorePath) else None
-        if type(store) is LocalStore and getattr(store, "_is_open", False):
+        if type(store) is LocalStore:
             # A file that can be read by position needs nobody to fetch its bytes.
             path = store.root / cast(StorePath, byte_getter).path
             return await asyncio.to_thread(_read_path, path, part, chunk_spec)
-        if store is None or type(store) is MemoryStore or part.is_whole:
-            # A shard has fetched the chunk already; and who wants all of it gets it by one request.
+        small = _decoded_len(chunk_spec) <= _TAIL_LEN
+        if store is None or type(store) is MemoryStore or part.is_whole or small:
+            # A shard has fetched the chunk already; and what is small, or wanted whole, is had by one request.
             whole = await byte_getter.get(prototype=chunk_spec.prototype)
             if whole is None:
                 return None
@@ -186,13 +192,15 @@ def _stored_name(dtype: np.dtype[Any]) -> str | None:
 
 
 def _file_shape(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
-    """Chunks as rows and the rest: the first axis that is longer than one counts rows, with those after it as long as rows are large."""
-    if 0 in shape:
-        raise ArgumentError(f"chunks of shape {shape} hold no values: every length must be 1 or more")
-    axes = next((axis for axis, length in enumerate(shape) if length > 1), len(shape) - 1) + 1
-    while axes < len(shape) and math.prod(shape[axes:]) * itemsize > _ROW_LEN:
+    """Chunks as rows and the rest: axes of one and the first that is longer count rows, and so do those after it while rows are long. The
+    last axis is never cut."""
+    axes, most = 1, max(1, len(shape) - 1)
+    while axes < most and (math.prod(shape[:axes]) == 1 or math.prod(shape[axes:]) * itemsize > _ROW_LEN):
         axes += 1
     rows, rest = math.prod(shape[:axes]), shape[axes:]
+    row_len = math.prod(rest) * itemsize
+    if row_len > _MOST_OF_ROW:
+        raise ArgumentError(f"chunks of shape {shape} have rows of {row_len} bytes, and {_MOST_OF_ROW} are possible")
     # A file has eight axes at most.
     return (rows, *rest) if len(rest) < 8 else (rows, *rest[:6], math.prod(rest[6:]))
 

@@ -40,7 +40,7 @@ EXPECTED = {
     "test_array.py::TestInfo::test_info_complete_async": _OTHER_DEFAULT,
 }
 # Fewer tests than this mean that they were not found, and fewer arrays of `cvc` that it was not tried.
-LEAST, LEAST_ARRAYS = 1000, 500
+LEAST, LEAST_ARRAYS = 2000, 2000
 
 
 class Plugin:
@@ -51,19 +51,18 @@ class Plugin:
         self.arrays = {3: 0, 2: 0}
 
     def pytest_configure(self) -> None:
-        import numcodecs
         import zarr.core.array as core
-        from zarr.registry import register_codec
 
         from cvc.numcodecs import Cvc
         from cvc.zarr import CvcCodec, _stored_name
 
-        register_codec("cvc", CvcCodec, qualname="cvc")
-        numcodecs.register_codec(Cvc)
         usual = core.default_serializer_v3, core.default_compressors_v3, core.default_compressor_v2
 
         def holds(dtype: Any) -> bool:
-            return _stored_name(dtype.to_native_dtype()) is not None
+            try:
+                return _stored_name(dtype.to_native_dtype()) is not None
+            except TypeError:  # Some tests have dtypes that NumPy does not know.
+                return False
 
         def serializer(dtype: Any) -> Any:
             self.arrays[3] += holds(dtype)

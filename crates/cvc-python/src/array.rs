@@ -538,6 +538,22 @@ impl Array {
         Ok(lost.into_iter().map(|rows| (rows.start, rows.end)).collect())
     }
 
+    /// The ranges of the file's bytes that reading `rows` needs, heads of chunks and blocks, as pairs of a start and a stop; those with
+    /// less than `gap` bytes between them made one. Heads that were not read yet are read to know.
+    #[pyo3(signature = (rows=None, *, gap=0))]
+    fn byte_ranges(
+        &self,
+        py: Python<'_>,
+        rows: Option<&Bound<'_, PyAny>>,
+        gap: u64,
+    ) -> PyResult<Vec<(u64, u64)>> {
+        let reader = self.handle.reader()?;
+        let array = of(&reader, self.position);
+        let rows = wanted(rows, array.rows())?;
+        let ranges = detached(py, || array.byte_ranges(rows, gap))?;
+        Ok(ranges.into_iter().map(|range| (range.start, range.end)).collect())
+    }
+
     /// NumPy's protocol: `numpy.asarray(array)` reads all rows. There is nothing to share, so `copy=False` is refused.
     #[pyo3(signature = (dtype=None, copy=None))]
     fn __array__<'py>(

@@ -13,6 +13,7 @@ use pyo3::types::{PyByteArray, PyBytes, PyCapsule, PyDict, PyString, PyTuple};
 use crate::array::Array;
 use crate::arrow::Stream;
 use crate::errors::{detached, raised};
+use crate::pieces::{Pieces, Span};
 use crate::rows::Selection;
 use crate::writer::Writer;
 use crate::{json, source};
@@ -81,6 +82,10 @@ pub(crate) fn locate(source: &Bound<'_, PyAny>) -> PyResult<(String, Source)> {
         ("bytes".to_owned(), Source::Other(Box::new(source::Bytes(bytes))))
     } else if let Ok(path) = source.extract::<PathBuf>() {
         (path.display().to_string(), Source::Path(path))
+    } else if let Ok(span) = source.cast::<Span>() {
+        ("bytes".to_owned(), Source::Other(Box::new(span.get().clone())))
+    } else if let Ok(pieces) = source.cast::<Pieces>() {
+        ("pieces".to_owned(), Source::Other(Box::new(pieces.get().clone())))
     } else if source.hasattr("seek")? {
         (source.str()?.to_string(), Source::Other(Box::new(source::FileLike::new(source)?)))
     } else {

@@ -19,6 +19,7 @@ mod json;
 mod key;
 mod memory;
 mod numpy;
+mod pieces;
 mod rows;
 mod s4;
 mod search;
@@ -46,6 +47,8 @@ fn _cvc(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(search::recall, module)?)?;
     module.add_function(wrap_pyfunction!(store::unpack_store, module)?)?;
     module.add_function(wrap_pyfunction!(store::package_info, module)?)?;
+    module.add_class::<pieces::Pieces>()?;
+    module.add_class::<pieces::Span>()?;
     module.add_class::<device::DeviceArray>()?;
     module.add_class::<codecs::Zstd>()?;
     module.add_class::<codecs::ZstdDict>()?;

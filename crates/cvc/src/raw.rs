@@ -354,7 +354,9 @@ mod tests {
             [(3, 1000, 256), (10, 5000, 1024), (33, 700, 128), (3, 1000, 300), (7, 90, 4096)]
         {
             let values: Vec<f32> = (0..dim * rows).map(|value| value as f32).collect();
-            let options = WriteOptions::new(Layout::Native).vectors(DType::F32, dim as u32, "raw").unwrap();
+            let options = WriteOptions::new(Layout::Native)
+                .vectors(DType::F32, u32::try_from(dim).unwrap(), "raw")
+                .unwrap();
             let mut writer = Writer::in_memory(options.chunk_rows(chunk_rows).unwrap()).unwrap();
             writer.write_vectors(RowSlice::new(&values, dim).unwrap()).unwrap();
             let mut bytes = writer.finish_bytes().unwrap();
@@ -363,7 +365,9 @@ mod tests {
             let wanted: Vec<u64> = (0..300).map(|n| n * 7919 % rows as u64).collect();
             let expected: Vec<f32> = wanted
                 .iter()
-                .flat_map(|row| (0..dim).map(move |value| (*row as usize * dim + value) as f32))
+                .flat_map(|row| {
+                    (0..dim).map(move |value| (usize::try_from(*row).unwrap() * dim + value) as f32)
+                })
                 .collect();
             let mut out = vec![0f32; wanted.len() * dim];
             // First every row is looked for, then some are known, then all.

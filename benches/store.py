@@ -5,7 +5,7 @@
     PYTHONPATH=crates/cvc-python/python python3 benches/store.py target/release/examples/bench_store FOLDER [ROUNDS] [CSV]
 
 FOLDER should be on the disk to be measured. Each round runs numpy, the store from Python, and the store from Rust; the table has the best
-and the median of all.
+and the median of all. The record begins with what the figures depend on.
 """
 
 import csv
@@ -20,8 +20,9 @@ import time
 import numpy as np
 
 import cvc
+from harness import machine
 
-ROWS, DIM, FEW = 1_000_000, 10, 100
+ROWS, DIM, FEW, REPEATS = 1_000_000, 10, 100, 1000
 
 
 def timed(work, repeat=1):
@@ -29,6 +30,11 @@ def timed(work, repeat=1):
     for _ in range(repeat):
         work()
     return (time.perf_counter() - start) / repeat
+
+
+def replaced():
+    """The first of each hundred rows that are replaced: the same as in the program in Rust, never the same twice."""
+    return iter(range(0, REPEATS * 400, 400))
 
 
 def numpy_round(folder):
@@ -56,11 +62,24 @@ def numpy_round(folder):
 
     yield "numpy.updates.100", timed(updates)
     writable = np.load(path, mmap_mode="r+")
+    places = replaced()
 
     def replace():
-        writable[400:500] = few
+        start = next(places)
+        writable[start:start + FEW] = few
 
-    yield "numpy.replace.100", timed(replace, 1000)
+    yield "numpy.replace.100", timed(replace, REPEATS)
+    # The system calls that write as many bytes, from Python as well: what `python.replace.100` and `python.append.100` stand beside.
+    few = few.tobytes()
+    existing = os.open(path, os.O_RDWR)
+    places = replaced()
+    yield "raw.replace.100", timed(lambda: os.pwrite(existing, few, next(places) * DIM * 4), REPEATS)
+    os.close(existing)
+    os.remove(path)
+    growing = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    yield "raw.append.100", timed(lambda: os.write(growing, few), REPEATS)
+    assert os.fstat(growing).st_size == REPEATS * len(few)
+    os.close(growing)
     os.remove(path)
 
 
@@ -87,10 +106,19 @@ def python_round(folder):
             rows = (np.arange(count) * 7919 * 131) % ROWS
             assert (lazy[rows] == values[rows]).all()
             yield f"python.rows.{count}", timed(lambda: store.getitem("a", rows), max(100_000 // count, 1))
-        yield "python.replace.100", timed(lambda: store.replace({"a": few}, slice(400, 500)), 1000)
-        assert (store.getitem("a", slice(400, 500)) == few).all()
-        yield "python.append.100", timed(lambda: store.append({"a": few}), 1000)
-        assert len(store.load("a", lazy=True)) == ROWS + 1000 * FEW and (store.getitem("a", slice(-FEW, None)) == few).all()
+        # In an array of its own, so that the others are what they were before.
+        store.clone("a", "replaced")
+        places = replaced()
+
+        def replace():
+            start = next(places)
+            store.replace({"replaced": few}, slice(start, start + FEW))
+
+        yield "python.replace.100", timed(replace, REPEATS)
+        assert all((store.getitem("replaced", slice(start, start + FEW)) == few).all() for start in replaced())
+        store.drop("replaced")
+        yield "python.append.100", timed(lambda: store.append({"a": few}), REPEATS)
+        assert len(store.load("a", lazy=True)) == ROWS + REPEATS * FEW and (store.getitem("a", slice(-FEW, None)) == few).all()
 
         # Replacing the journal takes its turn, once in some 2,000 small changes; not in so short a measurement.
         store.prune()
@@ -119,6 +147,7 @@ def main():
     program, folder = sys.argv[1:3]
     rounds = int(sys.argv[3]) if len(sys.argv) > 3 else 7
     os.makedirs(folder, exist_ok=True)
+    about = machine()
     figures, others = {}, []
     for _ in range(rounds):
         for name, seconds in [*numpy_round(folder), *python_round(folder)]:
@@ -136,6 +165,7 @@ def main():
     print(others[-1])
     if len(sys.argv) > 4:
         with open(sys.argv[4], "w", newline="") as file:
+            file.writelines(f"# {key}: {value}\n" for key, value in about.items())
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["name", "best_us", "median_us", "rounds"])
             writer.writerows((name, f"{best * 1e6:.2f}", f"{median * 1e6:.2f}", count) for name, best, median, count in rows)

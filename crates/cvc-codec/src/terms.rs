@@ -1,7 +1,7 @@
 //! What scans of an array found out about its rows alone, kept for the scans that follow.
 //!
 //! A bound on how good a row can be needs numbers that do not depend on the query, above all the row's length. Computing them takes
-//! longer than multiplying the row with one query, so they are kept: [`TERMS`] numbers for each row, in no more memory than was allowed.
+//! a good part of a search for one query, so they are kept: [`TERMS`] numbers for each row, in no more memory than was allowed.
 //! They are a cache and nothing else: what a scan finds does not depend on them.
 
 use core::fmt;

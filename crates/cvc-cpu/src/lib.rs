@@ -56,6 +56,7 @@
 //!   decoded one after another on the caller's thread, with the same code and the same result.
 
 mod backend;
+mod fetch;
 mod level;
 mod loops;
 pub mod ops;

@@ -7,10 +7,7 @@
 //! `cargo bench -p cvc-cpu --bench kernels encode` measures each of them at each level.
 #![cfg_attr(
     target_arch = "x86_64",
-    expect(
-        unsafe_code,
-        reason = "calls of code that needs more than the target's features, behind tokens; a hint to fetch"
-    )
+    expect(unsafe_code, reason = "calls of code that needs more than the target's features, behind tokens")
 )]
 
 use cvc_codec::loss::{self, Lanes};
@@ -18,6 +15,7 @@ use cvc_codec::quantise::{self, Quantiser};
 use cvc_codec::{Loops, loops};
 use half::{bf16, f16};
 
+use crate::fetch::fetch;
 use crate::level::Level;
 use crate::ops::narrow::{narrow_bf16, narrow_f16};
 use crate::ops::stores::Ordinary;
@@ -123,29 +121,20 @@ impl Loops for CpuLoops {
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 fn loss_fused(values: [&[[f32; loss::LANES]]; 2], decoded: [&[[f32; loss::LANES]]; 2]) -> [Lanes; 2] {
-    loss::lanes_shown(values, decoded, f64::mul_add, fetch)
+    loss::lanes_shown(values, decoded, f64::mul_add, fetch_next_run)
 }
 
 /// [`loss::lanes`] as it is.
 #[inline(always)]
 fn loss_plain(values: [&[[f32; loss::LANES]]; 2], decoded: [&[[f32; loss::LANES]]; 2]) -> [Lanes; 2] {
-    loss::lanes_shown(values, decoded, |x, y, sum| sum + x * y, fetch)
+    loss::lanes_shown(values, decoded, |x, y, sum| sum + x * y, fetch_next_run)
 }
 
 /// Fetches the values that lie [`CpuLoops::RUN_LEN`] behind these, which the loop of losses does since it waits for memory the
 /// least. Those of the next run are in the L2 cache when the loops come to them that would wait.
 #[inline(always)]
-fn fetch<const LINE: usize>(line: &[[f32; loss::LANES]; LINE]) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use core::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        let ahead = line.as_ptr().cast::<i8>().wrapping_add(CpuLoops::RUN_LEN);
-        // SAFETY: a hint, which reads nothing and faults at no address; it is part of every x86-64.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(ahead) };
-    }
-    // Stable Rust has no such hint for other processors.
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = line;
+fn fetch_next_run<const LINE: usize>(line: &[[f32; loss::LANES]; LINE]) {
+    fetch(line, CpuLoops::RUN_LEN);
 }
 
 #[cfg(test)]

@@ -11,7 +11,8 @@
 //! 3. Rows of codes are not decoded for the products. Rows of floats that lie in memory are multiplied where they are; others are
 //!    decoded into a tile that stays in the L1 cache.
 //! 4. Threads tell each other how good a row must be by now.
-//! 5. Metrics that are not products, and values that f32 cannot hold, get exact scores for every row.
+//! 5. What a bound needs of a row whatever the query is kept for later scans of the array ([`cvc_codec::TermsCache`]).
+//! 6. Metrics that are not products, and values that f32 cannot hold, get exact scores for every row.
 
 mod bounds;
 mod candidates;
@@ -51,9 +52,6 @@ const TILE_LEN: usize = 24 << 10;
 
 /// Rows that are decoded together for exact scores: as many as those of levels can be.
 const DECODED_TOGETHER: usize = 16;
-
-/// Stands for a query that a row will not do for.
-const RULED_OUT: usize = usize::MAX;
 
 /// The most rows of a tile.
 const TILE_ROWS: usize = 64;
@@ -239,6 +237,8 @@ struct Worker {
     words: Vec<u64>,
     /// Rows of a tile and queries that they may do for.
     candidates: Vec<(usize, usize)>,
+    /// Those of them that still may after a closer look.
+    looked_at: Vec<(usize, usize)>,
     /// What rotating rows back needs.
     rotated: ops::rotated::Scratch,
     /// The chunk of rotated rows at hand, and the products of rows with its centre.
@@ -261,6 +261,7 @@ impl Worker {
             values: Vec::new(),
             words: Vec::new(),
             candidates: Vec::new(),
+            looked_at: Vec::new(),
             rotated: ops::rotated::Scratch::default(),
             of_chunk: None,
             along_centre: Vec::new(),
@@ -454,16 +455,16 @@ impl Scanned<'_> {
             let queries = (&filter.terms, of_chunk.offsets.as_slice());
             self.closely(rows, &terms, queries, closer, worker, |picked, values| {
                 // Many at once take little longer than one, so they are put side by side.
-                let packed = |source: usize| {
-                    let of_row = |row: &u32| sources.rows_of(source, *row..row + 1);
-                    picked.iter().flat_map(of_row).copied().collect::<Vec<u8>>()
-                };
-                let work = ops::rotated::Work { codes, rotation, centre };
-                let packed = (packed(0), packed(1));
-                for (row, scale) in picked.iter().zip(packed.1.as_chunks::<4>().0) {
+                let packed = [0, 1].map(|source| {
+                    let of_rows = picked.iter().map(|row| sources.rows_of(source, *row..row + 1));
+                    of_rows.collect::<Vec<_>>().concat()
+                });
+                // Here, since there the rows would be counted as if they were neighbours.
+                for (row, scale) in picked.iter().zip(packed[1].as_chunks::<4>().0) {
                     row_parameter(scale, *row, "scale")?;
                 }
-                let (first, packed) = (picked.first().copied().unwrap_or(0), (&*packed.0, &*packed.1));
+                let work = ops::rotated::Work { codes, rotation, centre };
+                let (first, packed) = (picked.first().copied().unwrap_or(0), (&*packed[0], &*packed[1]));
                 ops::rotated::rotated(level, work, first, packed, 0..dim, &mut rotated, values)
             })?;
         }
@@ -565,33 +566,30 @@ impl Scanned<'_> {
     ) -> Result<(), PayloadError> {
         let dim = self.run.plan.dim() as usize;
         worker.set_thresholds(queries, self.shared, offsets.len());
-        let Worker { found, thresholds, sums, picked, values, candidates, .. } = &mut *worker;
+        let Worker { found, thresholds, sums, picked, values, candidates, looked_at, .. } = &mut *worker;
         let tile = Tile { terms: of_run.of_rows(rows.clone()), products: sums, queries, offsets };
         tile.candidates(self.filters.level, thresholds, candidates);
-        let mut rest = candidates.as_mut_slice();
+        let row = |at: usize| rows.start + u32::try_from(at).expect("a row of a tile");
+        let mut rest = candidates.as_slice();
         while !rest.is_empty() {
             let of_rows = rest.chunk_by(|(row, _), (next, _)| row == next).take(DECODED_TOGETHER);
-            let (pairs, after) = rest.split_at_mut(of_rows.map(<[_]>::len).sum());
+            let (pairs, after) = rest.split_at(of_rows.map(<[_]>::len).sum());
             rest = after;
-            let row = |at: usize| rows.start + u32::try_from(at).expect("a row of a tile");
-            picked.clear();
-            for (at, query) in &mut *pairs {
+            looked_at.clear();
+            looked_at.extend(pairs.iter().copied().filter(|(at, query)| {
                 // What fills up a panel is no query, and the rows before may have raised what is wanted.
-                if *query < self.queries.len()
+                *query < self.queries.len()
                     && tile.may_do(*at, *query, thresholds)
                     && closer(&tile, (*at, *query), thresholds)
-                {
-                    picked.push(row(*at));
-                } else {
-                    *query = RULED_OUT;
-                }
-            }
+            }));
+            picked.clear();
+            picked.extend(looked_at.iter().map(|(at, _)| row(*at)));
             picked.dedup();
             values.resize(picked.len() * dim, 0.0);
             decode(picked, values)?;
-            for (at, query) in pairs.iter().copied().filter(|(_, query)| *query != RULED_OUT) {
+            for (at, query) in looked_at.iter().copied() {
                 if tile.may_do(at, query, thresholds) {
-                    let place = picked.binary_search(&row(at)).expect("all rows that are not ruled out");
+                    let place = picked.binary_search(&row(at)).expect("all rows that were looked at");
                     let values = RowSlice::new(&values[place * dim..][..dim], dim).expect("one row");
                     self.offer(found, query, row(at), values);
                     let worst = found.tops[query].threshold();

@@ -17,6 +17,7 @@
 
 use cvc_codec::ops::rotated::{INT4_LEVELS, RotatedCodes};
 
+use crate::fetch::fetch;
 use crate::level::Level;
 
 /// How a level follows from the byte that stands for it: `slope * byte + least`.
@@ -91,6 +92,7 @@ pub(super) fn unpack(
     assert!(dim <= stride && src.len() / width * stride == out.len(), "rows");
     let (of_block, ahead) = (values_of_block(codes), src.len());
     for (src, out) in src.chunks_exact(width).zip(out.chunks_exact_mut(stride)) {
+        // Rows of the next tile come from memory while those of this one are multiplied, which takes nothing from it.
         fetch(src, ahead);
         let (blocks, rest) = src.split_at(dim / of_block * BLOCK);
         let (blocks, _) = blocks.as_chunks::<BLOCK>();
@@ -117,22 +119,6 @@ pub(super) fn unpack(
             padding.fill(0);
         }
     }
-}
-
-/// Fetches the row that lies so many bytes behind this one: rows of the next tile come from memory while those of this one are
-/// multiplied, which takes nothing from memory.
-#[inline(always)]
-fn fetch(row: &[u8], ahead: usize) {
-    #[cfg(target_arch = "x86_64")]
-    for line in (0..row.len()).step_by(64) {
-        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        let line = row.as_ptr().cast::<i8>().wrapping_add(ahead + line);
-        // SAFETY: a hint, which reads nothing and faults at no address; it is part of every x86-64.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(line) };
-    }
-    // Stable Rust has no such hint for other processors.
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = (row, ahead);
 }
 
 /// What does not fill a block.

@@ -19,13 +19,10 @@ from numcodecs.abc import Codec
 from numcodecs.compat import ensure_contiguous_ndarray, ensure_ndarray, ndarray_copy
 
 from ._cvc import open as open_file
+from ._chunk import VALUES, packed, without_units
 from ._errors import ArgumentError, FormatError, NoSuchArrayError
-from ._pack import pack
 
 __all__ = ["Cvc"]
-
-_VALUES = "values"
-_FLOATS = ("float16", "float32", "float64")
 
 
 @dataclass(frozen=True)
@@ -52,8 +49,7 @@ class Cvc(Codec):  # type: ignore[misc]
             # Codecs of this interface keep memory as it lies.
             values = values.T
         swapped = None
-        if values.dtype.kind in "mM":
-            values = values.view(values.dtype.str[0] + "i8")
+        values = without_units(values)
         if values.dtype.kind in "SUV":
             values = np.ascontiguousarray(values)
             values = values.reshape(*values.shape, 1).view("u1")
@@ -63,19 +59,16 @@ class Cvc(Codec):  # type: ignore[misc]
             values = values.reshape(1)
         if values.ndim > 8:
             values = values.reshape(values.shape[0], -1)
-        codec = self.codec or ("lossless" if values.dtype.name in _FLOATS else "zstd")
-        options = {name: value for name, value in asdict(self).items() if value is not None and name != "codec"}
+        options = asdict(self)
         metadata = None if swapped is None else {"numcodecs": {"dtype": swapped}}
-        packed = pack({_VALUES: values}, codec=codec, metadata=metadata, **options)
-        assert packed is not None  # No path was given.
-        return packed
+        return packed(values, options.pop("codec"), options, metadata)
 
     def decode(self, buf: Any, out: Any = None) -> Any:
         buf = ensure_contiguous_ndarray(buf)
         root = buf.base if type(buf.base) is bytes and len(buf.base) == buf.nbytes else buf.tobytes()
         with open_file(root) as file:
             try:
-                array = file[_VALUES]
+                array = file[VALUES]
             except NoSuchArrayError as error:
                 raise FormatError(f"this is no chunk of numcodecs: {error}") from None
             values: np.ndarray[Any, Any] = array.read()

@@ -27,8 +27,8 @@ from zarr.abc.store import RangeByteRequest, SuffixByteRequest
 from zarr.storage import LocalStore, MemoryStore, StorePath
 
 from ._cvc import Array, File, Pieces, Span, open as open_file
+from ._chunk import FLOATS, VALUES, packed, without_units
 from ._errors import ArgumentError, FormatError, NoSuchArrayError, SourceError
-from ._pack import pack
 
 if TYPE_CHECKING:
     from zarr.abc.store import ByteGetter, ByteRequest
@@ -39,13 +39,11 @@ __all__ = ["CvcCodec"]
 
 _T = TypeVar("_T")
 
-# The name of the codec in metadata, and that of the array in each chunk's file.
+# The name of the codec in metadata.
 _NAME = "cvc"
-_VALUES = "values"
 
-_FLOATS = ("float16", "float32", "float64")
 _DTYPES = (
-    *_FLOATS,
+    *FLOATS,
     *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
     *("complex64", "complex128", "bool"),
 )
@@ -129,7 +127,7 @@ class CvcCodec(ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin):
         name = _stored_name(dtype)
         if name is None:
             raise ArgumentError(f"values of dtype {dtype} cannot be stored: {', '.join(_DTYPES)}, dates and durations can")
-        if self.codec in _OF_FLOATS and name not in _FLOATS:
+        if self.codec in _OF_FLOATS and name not in FLOATS:
             raise ArgumentError(f"codec {self.codec!r} is for floats, not for {dtype}: leave it out, or use one of {', '.join(_OF_ALL)}")
 
     def compute_encoded_size(self, _input_byte_length: int, _chunk_spec: ArraySpec) -> int:
@@ -144,14 +142,9 @@ class CvcCodec(ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin):
             # A filter that says it leaves values as they are gives their bits under another name.
             values = values.view(declared.newbyteorder(values.dtype.byteorder))
         values = values.reshape(_file_shape(values.shape, values.dtype.itemsize))
-        if values.dtype.kind in "mM":
-            values = values.view(values.dtype.str[0] + "i8")
-        # By the dtype of the chunk, which a filter may have changed.
-        codec = self.codec or ("lossless" if values.dtype.name in _FLOATS else "zstd")
         options = {name: getattr(self, name) for name in ("block_rows", "chunk_rows", "scope", "nonfinite")}
-        packed = pack({_VALUES: values}, codec=codec, **{name: value for name, value in options.items() if value is not None})
-        assert packed is not None  # No path was given.
-        return chunk_spec.prototype.buffer.from_bytes(packed)
+        # By the dtype of the chunk, which a filter may have changed.
+        return chunk_spec.prototype.buffer.from_bytes(packed(without_units(values), self.codec, options))
 
     def _decode_sync(self, chunk_bytes: Buffer, chunk_spec: ArraySpec) -> NDBuffer:
         array = _array_of(open_file(_immutable(chunk_bytes)), chunk_spec)
@@ -231,7 +224,7 @@ def _immutable(buffer: Buffer) -> Any:
 def _array_of(file: File, chunk_spec: ArraySpec) -> Array:
     """The values of a chunk's file, if they are those of such a chunk."""
     try:
-        array = file[_VALUES]
+        array = file[VALUES]
     except NoSuchArrayError as error:
         raise FormatError(f"the chunk is no chunk of Zarr: {error}") from None
     shape, dtype = chunk_spec.shape, chunk_spec.dtype.to_native_dtype()

@@ -10,16 +10,16 @@ every test passes, is skipped for want of a GPU, or fails as `EXPECTED` says.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
 from pathlib import Path
 
 import pytest
+
+from common import Counting, unpacked
 
 HERE = Path(__file__).resolve().parent
 OPTIONS = ["-q", "--tb=short", "-p", "no:cacheprovider", "-c", os.devnull]
@@ -31,11 +31,8 @@ EXPECTED: dict[str, str] = {}
 LEAST = 87
 
 
-class Plugin:
+class Plugin(Counting):
     """Marks what is expected to fail, and counts."""
-
-    def __init__(self) -> None:
-        self.counts = {"passed": 0, "skipped": 0, "xfailed": 0, "failed": 0}
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         left = dict(EXPECTED)
@@ -46,24 +43,6 @@ class Plugin:
                 item.add_marker(pytest.mark.xfail(reason=row, strict=True))
         if left:
             raise pytest.UsageError(f"EXPECTED speaks of tests that are not there: {', '.join(left)}")
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.when == "call" or report.outcome != "passed":
-            expected = report.skipped and hasattr(report, "wasxfail")
-            self.counts["xfailed" if expected else report.outcome] += 1
-
-
-def unpacked(source: Path, into: Path) -> Path:
-    """The folder of the source distribution."""
-    if source.is_dir():
-        return source
-    found = hashlib.sha256(source.read_bytes()).hexdigest()
-    if found != SHA256:
-        sys.exit(f"{source} is not the archive of decompressed 2.1.1 that is known: its sha256 is {found}")
-    with tarfile.open(source) as archive:
-        archive.extractall(into, filter="data")
-    (folder,) = into.iterdir()
-    return folder
 
 
 def own_tests(folder: Path, temporary: Path) -> int:
@@ -101,7 +80,7 @@ def main(source: Path) -> int:
     if "PYTHONPATH" in os.environ:
         os.environ["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, os.environ["PYTHONPATH"].split(os.pathsep)))
     with tempfile.TemporaryDirectory() as archive, tempfile.TemporaryDirectory() as temporary:
-        folder = unpacked(source, Path(archive))
+        folder = unpacked(source, Path(archive), "decompressed 2.1.1", SHA256)
         codes = interop(folder), own_tests(folder, Path(temporary))
         os.chdir(HERE)
     return max(codes)

@@ -11,16 +11,16 @@ every test passes, is skipped, or fails as `EXPECTED` says.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
-import tarfile
 import tempfile
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from common import Counting, unpacked
 
 # Of the archive, as it is code that runs here.
 SHA256 = "d95e72cbea4b90e9a70679468b8266400331756232576ae2b43400ac5108d0eb"
@@ -43,11 +43,11 @@ EXPECTED = {
 LEAST, LEAST_ARRAYS = 2000, 2000
 
 
-class Plugin:
+class Plugin(Counting):
     """Puts `cvc` in, marks what is expected to fail, and counts."""
 
     def __init__(self) -> None:
-        self.counts = {"passed": 0, "skipped": 0, "xfailed": 0, "failed": 0}
+        super().__init__()
         self.arrays = {3: 0, 2: 0}
 
     def pytest_configure(self) -> None:
@@ -88,24 +88,6 @@ class Plugin:
         if missing := set(EXPECTED) - found:
             raise pytest.UsageError(f"EXPECTED speaks of tests that are not there: {', '.join(sorted(missing))}")
 
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.when == "call" or report.outcome != "passed":
-            expected = report.skipped and hasattr(report, "wasxfail")
-            self.counts["xfailed" if expected else report.outcome] += 1
-
-
-def unpacked(source: Path, into: Path) -> Path:
-    """The folder of the source distribution."""
-    if source.is_dir():
-        return source
-    found = hashlib.sha256(source.read_bytes()).hexdigest()
-    if found != SHA256:
-        sys.exit(f"{source} is not the archive of zarr that is known: its sha256 is {found}")
-    with tarfile.open(source) as archive:
-        archive.extractall(into, filter="data")
-    (folder,) = into.iterdir()
-    return folder
-
 
 def main() -> int:
     if len(sys.argv) != 2:
@@ -113,7 +95,7 @@ def main() -> int:
     if not entry_points(group="zarr.codecs", name="cvc"):
         sys.exit("cvc is not installed: the processes that some tests start would not find it, and would be waited for")
     with tempfile.TemporaryDirectory() as temporary:
-        folder = unpacked(Path(sys.argv[1]).resolve(), Path(temporary))
+        folder = unpacked(Path(sys.argv[1]).resolve(), Path(temporary), "zarr", SHA256)
         os.chdir(folder)
         plugin = Plugin()
         status = pytest.main([*OPTIONS, *(f"tests/{name}" for name in TESTS)], plugins=[plugin])

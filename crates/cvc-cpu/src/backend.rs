@@ -33,6 +33,8 @@ use cvc_codec::{
 
 use crate::level::Level;
 use crate::ops;
+use crate::ops::affine_u8::row_parameters;
+use crate::ops::affine_u8_halves::{self, Halves, Parameters, affine_u8_halves};
 use crate::ops::stores::{Ordinary, Stores, Storing, fenced};
 
 /// Bytes that the ops of a run read, about: encoded ones, and what lanes are inflated to. With what they decode to (half
@@ -284,7 +286,9 @@ impl CpuBackend {
         let Tiles { wide, rotated } = tiles;
         let dims = 0..plan.dim() as usize;
         for Piece { rows, out, .. } in pieces {
-            if plan.narrows() {
+            if let Some(halves) = fused_halves(self.level, plan) {
+                self.load_halves(plan, sources, rows.clone(), halves, stores, cast_slice_mut(out))?;
+            } else if plan.narrows() {
                 let load = |of_piece: Range<u32>, dims, tile: &mut [u8]| {
                     let rows = rows.start + of_piece.start..rows.start + of_piece.end;
                     self.load(plan, sources, rows, dims, Ordinary, rotated, tile)
@@ -294,6 +298,36 @@ impl CpuBackend {
                 self.load(plan, sources, rows.clone(), dims.clone(), stores, rotated, out)?;
             }
         }
+        Ok(())
+    }
+
+    /// Loads some rows of codes as halves, without a tile.
+    fn load_halves<'d>(
+        &self,
+        plan: &DecodePlan,
+        sources: &Sources<'_>,
+        rows: Range<u32>,
+        halves: Halves,
+        stores: impl Storing<'d>,
+        out: &'d mut [u16],
+    ) -> Result<(), PayloadError> {
+        let source = |source: usize| sources.rows_of(source, rows.clone());
+        let dim = plan.dim() as usize;
+        let (of_chunk, of_rows);
+        let (dim, parameters) = match plan.load() {
+            // As one long row.
+            Load::AffineU8(Affine::Chunk { scale, min }) => {
+                of_chunk = [(*scale, *min)];
+                (dim * rows.len(), Parameters::Rows(&of_chunk))
+            }
+            Load::AffineU8(Affine::Row) => {
+                of_rows = row_parameters(rows.start, source(2), source(1)).collect::<Result<Vec<_>, _>>()?;
+                (dim, Parameters::Rows(&of_rows))
+            }
+            Load::AffineU8(Affine::Dim { scale, min }) => (dim, Parameters::Dims(scale, min)),
+            load => unreachable!("{load:?} is not fused"),
+        };
+        affine_u8_halves(self.level, stores, (source(0), dim), parameters, halves, out);
         Ok(())
     }
 
@@ -428,16 +462,29 @@ impl CpuBackend {
     }
 }
 
+/// To which halves the codes of this plan go directly, if they do.
+fn fused_halves(level: Level, plan: &DecodePlan) -> Option<Halves> {
+    let dim = plan.dim();
+    let is_fused = matches!(plan.load(), Load::AffineU8(_))
+        && dim == plan.shape().dim
+        && affine_u8_halves::is_fused(level, dim as usize);
+    match plan.out() {
+        DType::F16 if is_fused => Some(Halves::F16),
+        DType::Bf16 if is_fused => Some(Halves::Bf16),
+        _ => None,
+    }
+}
+
 /// Whether streaming to these pieces of one run is worth it.
 fn streaming_pays(level: Level, plan: &DecodePlan, pieces: &[Piece<'_, '_>]) -> bool {
     let len: usize = pieces.iter().map(|piece| piece.out.len()).sum();
-    // What is narrowed is loaded from a tile that was stored before, behind the streaming stores: rule 3 of `ops::stores`. Two
-    // threads on a processor without AVX-512 made 9 GB/s of f16 so, and 12 with ordinary stores; with AVX-512 it was 1.1 to 1.2 times as
-    // fast (`rates_against_copying`).
+    // Through a tile (rule 3 of `ops::stores`) two threads on a processor without AVX-512 made 9 GB/s of f16 with streaming stores and 12
+    // with ordinary ones; without a tile 18 to 19, and 20 to 23. With AVX-512 streaming was 1.1 to 1.2 times as fast through a tile
+    // (`rates_against_copying`).
     if plan.narrows() && !level.has_avx512() {
         return false;
     }
-    // Rows meet in a tile where they are narrowed.
+    // Rows meet in a tile, or are one long row.
     let call_len = if plan.narrows() { TILE * plan.out().size() } else { len / pieces.len() };
     call_len >= STREAMED_CALL_LEN && len >= STREAMED_RUN_LEN
 }

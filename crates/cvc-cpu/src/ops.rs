@@ -37,6 +37,7 @@
 )]
 
 pub mod affine_u8;
+pub mod affine_u8_halves;
 pub mod copy;
 pub mod crc32c;
 pub mod dict_planes;

@@ -82,11 +82,7 @@ pub fn affine_u8_rows<'d, S: Storing<'d>>(
     let dim = dims.len();
     let rows = dst.len() / dim;
     assert!(src.len() == rows * stride && scales.len() == rows * 4 && mins.len() == rows * 4);
-    let (scales, mins) = (scales.as_chunks::<4>().0, mins.as_chunks::<4>().0);
-    let parameters = (first_row..).zip(scales.iter().zip(mins)).map(|(row, (scale, min))| {
-        let min = row_parameter(min, row, "minimum")?;
-        Ok((row_parameter(scale, row, "scale")?, min))
-    });
+    let parameters = row_parameters(first_row, scales, mins);
     #[cfg(target_arch = "x86_64")]
     if S::STORES == Stores::Streaming && dim == stride && dim >= x86::LINE && level != Level::Portable {
         let parameters = parameters.collect::<Result<Vec<(f32, f32)>, PayloadError>>()?;
@@ -105,6 +101,20 @@ pub fn affine_u8_rows<'d, S: Storing<'d>>(
         affine_u8(level, Ordinary, codes, scale, min, values);
     }
     Ok(())
+}
+
+/// The scales and the minima of rows, which are stored as four little-endian bytes one after another; the first row is row
+/// `first_row` of its chunk. Each is an error if it is not finite.
+pub fn row_parameters(
+    first_row: u32,
+    scales: &[u8],
+    mins: &[u8],
+) -> impl Iterator<Item = Result<(f32, f32), PayloadError>> {
+    let (scales, mins) = (scales.as_chunks::<4>().0, mins.as_chunks::<4>().0);
+    (first_row..).zip(scales.iter().zip(mins)).map(|(row, (scale, min))| {
+        let min = row_parameter(min, row, "minimum")?;
+        Ok((row_parameter(scale, row, "scale")?, min))
+    })
 }
 
 /// Decodes rows of codes, each dim with a scale and a minimum of its own.

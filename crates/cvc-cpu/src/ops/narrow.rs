@@ -87,7 +87,7 @@ fn portable_bf16(src: &[f32], dst: &mut [u16]) {
 
 /// `cvc_codec::ops::narrow::f16_from_f32` without branches.
 #[inline(always)]
-fn f16_bits(value: f32) -> u16 {
+pub(super) fn f16_bits(value: f32) -> u16 {
     const LEAST_NORMAL: u32 = (127 - 14) << 23;
     const OVERFLOW: u32 = 65520f32.to_bits();
     const INFINITY: u32 = f32::INFINITY.to_bits();
@@ -112,7 +112,7 @@ fn f16_bits(value: f32) -> u16 {
 
 /// `cvc_codec::ops::narrow::bf16_from_f32` without branches.
 #[inline(always)]
-fn bf16_bits(value: f32) -> u16 {
+pub(super) fn bf16_bits(value: f32) -> u16 {
     let bits = value.to_bits();
     let upper = bits >> 16;
     // Wrapping: a NaN of all ones would overflow, and is not selected.

@@ -20,6 +20,14 @@ pub(super) fn fence() {
     unsafe { asm!("sfence", options(nostack, preserves_flags)) }
 }
 
+/// Loads 8 bytes, the others are zero.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn load_64(bytes: &[u8; 8]) -> __m128i {
+    // SAFETY: the reference is good for 8 bytes, and the load needs no alignment.
+    unsafe { _mm_loadl_epi64(bytes.as_ptr().cast()) }
+}
+
 /// Loads 16 bytes.
 #[inline]
 #[target_feature(enable = "avx2")]

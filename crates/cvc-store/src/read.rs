@@ -133,6 +133,46 @@ pub(crate) fn read_single_rows(
     Ok(true)
 }
 
+/// Hands over rows where they lie: the number of a first row, and the bytes of it and of those behind it, in native order. Only
+/// if all of `rows` lie so; says whether they do, and if not, what was handed over means nothing.
+pub(crate) fn each_piece(
+    name: &str,
+    array: &ArrayState,
+    dtype: DType,
+    mut rows: Range<u64>,
+    mut each: impl FnMut(u64, &[u8]),
+) -> Result<bool, Error> {
+    let row_len = array.spec.dim() as usize * dtype.size();
+    let plain = array.dead_count() == 0 && array.spec.codec == "raw" && array.spec.dtype() == Some(dtype);
+    if !plain || row_len == 0 || cfg!(target_endian = "big") {
+        return Ok(false);
+    }
+    while rows.start < rows.end {
+        let position = array.base + rows.start;
+        let (start, run) = array.runs.of(position).ok_or_else(|| no_place(position))?;
+        let count = (start + run.len - position).min(rows.end - rows.start);
+        let first = run.row_of(start, position);
+        match &run.source {
+            Source::Segment(segment) => {
+                let raw = segment.array()?.raw_rows().map_err(Error::rows(name))?;
+                let Some(mut raw) = raw else { return Ok(false) };
+                let mut done = 0;
+                while done < count {
+                    let piece = raw.piece(first + done..first + count).map_err(Error::rows(name))?;
+                    each(rows.start + done, piece);
+                    done += (piece.len() / row_len) as u64;
+                }
+            }
+            Source::Values(values) => {
+                each(rows.start, &values[index(first) * row_len..index(first + count) * row_len]);
+            }
+            Source::File(_) | Source::Strings(_) => return Ok(false),
+        }
+        rows.start += count;
+    }
+    Ok(true)
+}
+
 impl<'a> Gather<'a> {
     fn positions(&mut self, start: u64, len: u64) -> Result<(), Error> {
         if self.row_len == 0 {

@@ -1,12 +1,15 @@
 //! An array as memory that can be written to, and one commit of what was changed at the end.
 
 use std::fmt;
+use std::ops::Range;
 
-use cvc::{AlignedBytes, ArrayRows, Element, RowSlice};
+use cvc::{AlignedBytes, ArrayRows, DType, Element, RowSlice};
+#[cfg(feature = "rayon")]
+use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
 
 use crate::batch::Batch;
 use crate::error::Error;
-use crate::read::index;
+use crate::read::{each_piece, index};
 use crate::snapshot::StoredArray;
 use crate::store::Store;
 
@@ -91,21 +94,14 @@ impl Batch {
         let (dtype, dim) = (array.dtype()?, array.dim() as usize);
         let fail = |error: cvc::codec::RowsError| Error::rows(name)(error.into());
         let all = RowSlice::from_bytes(dtype, index(array.rows()), dim, bytes).map_err(fail)?;
-        let row_len = dim * dtype.size();
-        let step = (WINDOW_LEN / row_len.max(1) as u64).max(1);
-        let mut before = AlignedBytes::new();
-        let mut changed: Vec<i64> = Vec::new();
-        for rows in array.batches(step) {
-            let old = before.resize(index(rows.end - rows.start) * row_len);
-            array.read_bytes(rows.clone(), old)?;
-            let new = &bytes[index(rows.start) * row_len..index(rows.end) * row_len];
-            if old == new {
-                continue;
-            }
-            let pairs = old.chunks_exact(row_len).zip(new.chunks_exact(row_len));
-            let differ = (rows.start..).zip(pairs).filter(|(_, (old, new))| old != new);
-            changed.extend(differ.map(|(row, _)| i64::try_from(row).expect("rows are below 2^48")));
-        }
+        let step = (WINDOW_LEN / (dim * dtype.size()).max(1) as u64).max(1);
+        let windows: Vec<Range<u64>> = array.batches(step).collect();
+        #[cfg(feature = "rayon")]
+        let windows = windows.into_par_iter();
+        #[cfg(not(feature = "rayon"))]
+        let windows = windows.into_iter();
+        let changed = windows.map(|rows| changed_rows(&array, dtype, rows, bytes));
+        let changed: Vec<i64> = changed.collect::<Result<Vec<_>, _>>()?.concat();
         if !changed.is_empty() {
             let rows: Vec<u64> = changed.iter().map(|row| row.cast_unsigned()).collect();
             let picked = crate::edit::Picked::new(&ArrayRows::from(all), &rows);
@@ -113,6 +109,37 @@ impl Batch {
         }
         Ok(changed.len())
     }
+}
+
+/// Which of `rows` are not as they are in `bytes`, all rows of the array.
+fn changed_rows(
+    array: &StoredArray,
+    dtype: DType,
+    rows: Range<u64>,
+    bytes: &[u8],
+) -> Result<Vec<i64>, Error> {
+    let row_len = array.dim() as usize * dtype.size();
+    let compare = |changed: &mut Vec<i64>, first: u64, old: &[u8]| {
+        let new = &bytes[index(first) * row_len..][..old.len()];
+        if old != new {
+            let pairs = old.chunks_exact(row_len).zip(new.chunks_exact(row_len));
+            let differ = (first..).zip(pairs).filter(|(_, (old, new))| old != new);
+            changed.extend(differ.map(|(row, _)| i64::try_from(row).expect("rows are below 2^48")));
+        }
+    };
+    // Where they lie; a copy of each window costs as much again as comparing it.
+    let mut changed = Vec::new();
+    let in_place = each_piece(array.name(), &array.array, dtype, rows.clone(), |first, old| {
+        compare(&mut changed, first, old)
+    })?;
+    if !in_place {
+        let mut old = AlignedBytes::new();
+        let old = old.resize(index(rows.end - rows.start) * row_len);
+        array.read_bytes(rows.clone(), old)?;
+        changed.clear();
+        compare(&mut changed, rows.start, old);
+    }
+    Ok(changed)
 }
 
 /// Refuses an array of which writing back what was read would change more than what was written to.

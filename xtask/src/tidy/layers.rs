@@ -15,6 +15,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("cvc-store", &["cvc"]),
     ("cvc-cli", &["cvc", "cvc-report", "cvc-search", "cvc-store"]),
     ("cvc-python", &["cvc", "cvc-search", "cvc-store"]),
+    ("cvc-zarrs", &["cvc"]),
     // Unpublished; it tests what it likes.
     ("cvc-conformance", &["cvc-format", "cvc-codec", "cvc-cpu", "cvc"]),
     ("cvc-cuda-standin", &[]),

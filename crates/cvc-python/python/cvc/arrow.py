@@ -25,16 +25,17 @@ class _Fragment:
         self._partitions, self._schema = partitions, schema
 
     def scanner(
-        self, _schema: pa.Schema | None = None, columns: Any = None, filter: ds.Expression | None = None, **_: Any
+        self, schema: pa.Schema | None = None, columns: Any = None, filter: ds.Expression | None = None, **_: Any
     ) -> ds.Scanner:
         """Batches of these columns (names, or expressions by the names they get), of the rows that meet `filter`.
 
-        Other arrays are not read. What else pyarrow's scanners can be told is how they are to read files of theirs.
+        Other arrays are not read. `schema` is that of the data set; what else pyarrow's scanners can be told is how they are to
+        read files of theirs.
         """
         names = self._needed(columns, filter)
-        schema = pa.schema([self._schema.field(name) for name in names])
+        read_as = pa.schema([self._schema.field(name) for name in names])
         wanted = self._schema.names if columns is None else columns
-        return ds.Scanner.from_batches(self._batches(names), schema=schema, columns=wanted, filter=filter)
+        return ds.Scanner.from_batches(self._batches(names), schema=read_as, columns=wanted, filter=filter)
 
     def _needed(self, columns: Any, filter: ds.Expression | None) -> list[str]:
         if columns is None or not self._schema.names:

@@ -33,7 +33,7 @@ def iterable(
     return Cvc(partitions=partitions, schema=pa.schema(none)).as_streaming_dataset(split="train")
 
 
-class Cvc(hf.ArrowBasedBuilder):  # type: ignore[misc]
+class Cvc(hf.ArrowBasedBuilder):
     """The builder. With `download_and_prepare` and `as_dataset` it makes a `Dataset`, for which all rows are decoded to Arrow files in the
     cache of `datasets`.
     """

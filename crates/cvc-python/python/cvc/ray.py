@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ._errors import ArgumentError
 from ._metadata import missing
 from ._plan import MAX_BYTES, Partition, Uris, plan, planned, read as read_partition
 from ._search import SearchResult, merged
@@ -48,7 +49,9 @@ class CvcDatasource(Datasource):
     def estimate_inmemory_data_size(self) -> int | None:
         return sum(partition.decoded_len for partition in self._partitions)
 
-    def get_read_tasks(self, _parallelism: int, per_task_row_limit: int | None = None, *_: Any, **__: Any) -> list[ReadTask]:
+    def get_read_tasks(
+        self, parallelism: int, per_task_row_limit: int | None = None, data_context: Any = None
+    ) -> list[ReadTask]:
         # How many there are, `max_bytes` decides: a partition does not share blocks of its file with another.
         return [self._task(partition, per_task_row_limit) for partition in self._partitions]
 
@@ -122,12 +125,11 @@ def search(
     `vectors`, unless it is said. `device` is `cpu`, `cuda`, ... as `File.search` has it; `options` are those of a task of Ray, such as
     `num_gpus=1`.
     """
-    if not isinstance(uris, (str, bytes)) and isinstance(uris, Sequence) and all(isinstance(of, Partition) for of in uris):
-        partitions = [of for of in uris if isinstance(of, Partition)]
-    else:
-        partitions = plan(uris, array, filter, max_bytes)
+    given: Any = uris
+    is_plan = isinstance(given, Sequence) and all(isinstance(of, Partition) for of in given)
+    partitions: list[Partition] = list(given) if is_plan else plan(given, array, filter, max_bytes)
     if not partitions:
-        raise ValueError("there are no rows to search")
+        raise ArgumentError("there are no rows to search: the plan is empty")
     asked = ray.put({"queries": queries, "k": k, "array": array, "metric": metric, "device": device})
     task = ray.remote(_search).options(**options) if options else ray.remote(_search)
     running = [task.remote(partition, asked) for partition in partitions]

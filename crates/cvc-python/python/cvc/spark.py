@@ -58,7 +58,7 @@ class CvcDataSource(DataSource):
     def schema(self) -> Any:
         return from_arrow_schema(self._arrow)
 
-    def reader(self, _schema: Any) -> DataSourceReader:
+    def reader(self, schema: Any) -> DataSourceReader:
         return _Reader(self._partitions, self._arrow)
 
 

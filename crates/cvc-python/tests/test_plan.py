@@ -224,8 +224,12 @@ def test_files_that_are_no_table_are_refused(tmp_path, minilm, parts):
     assert cvc.plan(tmp_path / "attached.cvc", "centroids")[0].rows == 3
     with pytest.raises(cvc.ArgumentError, match="different lengths"):
         cvc.plan(tmp_path / "attached.cvc", ["vectors", "centroids"])
+    with pytest.raises(cvc.ArgumentError, match="sections speak of the first array"):
+        cvc.plan(tmp_path / "attached.cvc", "centroids", {"a": 1})
     with pytest.raises(cvc.NoSuchArrayError, match="nothing"):
         cvc.plan(parts, "nothing")
+    with pytest.raises(cvc.ArgumentError, match="arrays is empty"):
+        cvc.read(cvc.plan(parts)[0], [])
     for wrong in ({"uris": []}, {"uris": parts, "arrays": []}, {"uris": parts, "arrays": ["label", "label"]}, {"uris": parts, "max_bytes": 0}):
         with pytest.raises(cvc.ArgumentError):
             cvc.plan(**wrong)

@@ -114,6 +114,8 @@ def read(partition: Partition, arrays: Sequence[str] | None = None, *, limit: in
     file = open_file(partition.uri)
     _check_identity(file, partition.uri, partition.identity)
     wanted = partition.arrays if arrays is None else tuple(arrays)
+    if not wanted:
+        raise ArgumentError("arrays is empty: rows are those of an array")
     unknown = [name for name in wanted if name not in partition.arrays]
     if unknown:
         raise NoSuchArrayError(f"the partition has no {', '.join(unknown)}; it has {', '.join(partition.arrays)}")
@@ -186,6 +188,9 @@ def planned(
         elif found != kinds:
             wrong = next(name for name, here, there in zip(names, found, kinds or []) if here != there)
             raise ArgumentError(f"array {wrong!r} of {uri} has other values than that of {first_uri}: plan them apart")
+        if filter is not None and rows != _alike(file)[0].shape[0]:
+            raise ArgumentError(f"{uri}: sections speak of the first array and those of its length: plan {names[0]!r} without filter")
+        now = file.identity
         # The widest decides, where they cannot agree.
         tables = sorted((_Table(array, dtype) for array in columns), key=lambda table: -table.row_len)
         row_len = sum(table.row_len for table in tables)
@@ -195,7 +200,7 @@ def planned(
             partitions.append(
                 Partition(
                     uri=uri,
-                    identity=file.identity,
+                    identity=now,
                     ranges=part,
                     arrays=names,
                     codecs=tuple(array.codec for array in columns),

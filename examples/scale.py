@@ -21,7 +21,6 @@ from pathlib import Path
 import numpy as np
 
 import cvc
-from cvc._search import merged
 
 # Rows that a worker has in memory at a time.
 BATCH = 16_384
@@ -140,7 +139,7 @@ def main() -> None:
         said["read: GB of float32 a second"] = asked.rows * asked.dim * 4 / said["read: seconds"] / 1e9
 
         _, queries = next(generated(0, QUERIES, asked.dim))
-        best, took = timed(lambda: merged(list(pool.map(partial(search, queries=queries), shuffled))))
+        best, took = timed(lambda: cvc.SearchResult.merged(list(pool.map(partial(search, queries=queries), shuffled))))
         if (best.indices[:, 0] != np.arange(QUERIES)).any():
             raise SystemExit("the first rows are not the nearest to themselves")
         said[f"search: seconds for {QUERIES} queries"] = took

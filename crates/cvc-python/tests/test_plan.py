@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -269,8 +270,7 @@ def test_a_manifest_names_files_and_refuses_others(tmp_path, minilm):
 
 
 def test_results_of_parts_are_merged_to_that_of_the_whole(minilm, parts):
-    from cvc._search import merged
-
+    merged = cvc.SearchResult.merged
     whole = np.concatenate([minilm[:900], minilm[:100], minilm[1000:]])  # equal rows in two places
     queries = minilm[::20]
     files = [cvc.open(cvc.pack(rows, codec="int8")) for rows in np.array_split(whole, 7)]
@@ -286,3 +286,11 @@ def test_results_of_parts_are_merged_to_that_of_the_whole(minilm, parts):
     few = merged([(0, files[0].search(queries[0], 5, rows=slice(0, 2))), (50, files[1].search(queries[0], 5, rows=slice(0, 1)))])
     assert few.indices.tolist()[3:] == [-1, -1] and np.isnan(few.scores[3:]).all()
     assert sorted(few.indices.tolist()[:3]) == [0, 1, 50]
+
+
+def test_the_simulation_of_many_machines_checks_every_row(tmp_path):
+    script = Path(__file__).parents[3] / "examples/scale.py"
+    asked = ["--rows", "5000", "--files", "3", "--dim", "32", "--processes", "2", "--chunk-rows", "256", "--max-bytes", "50000"]
+    ran = subprocess.run([sys.executable, str(script), str(tmp_path), *asked], capture_output=True, check=True, text=True)
+    said = json.loads(ran.stdout)
+    assert said["rows"] == 5000 and said["plan: partitions"] >= 5000 * 136 / 50000

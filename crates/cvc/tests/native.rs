@@ -879,7 +879,7 @@ fn rows_that_are_written_as_they_lie_make_the_same_file() {
 fn a_file_is_told_from_what_it_was_by_any_change_of_its_rows_sections_or_names() {
     let identity = |name: &str, values: &[f32], said: &str| {
         let mut writer = Writer::in_memory(native().array(name, DType::F32, 4, "raw").unwrap()).unwrap();
-        writer.write(&[rows(values, 4).into()]).unwrap();
+        writer.write_vectors(rows(values, 4)).unwrap();
         writer.add_section(0..3, json(said)).unwrap();
         Reader::from_bytes(writer.finish_bytes().unwrap()).unwrap().identity()
     };

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ._errors import ArgumentError
 from ._metadata import missing
 from ._plan import MAX_BYTES, Partition, Uris, plan, planned, read as read_partition
-from ._search import SearchResult, merged
+from ._search import SearchResult
 
 try:
     import pyarrow as pa
@@ -136,7 +136,7 @@ def search(
     best: list[tuple[int, SearchResult]] = []
     while running:
         done, running = ray.wait(running, num_returns=min(len(running), 64), timeout=None)
-        best = [(0, merged([*best, *ray.get(done)]))]
+        best = [(0, SearchResult.merged([*best, *ray.get(done)]))]
     return best[0][1]
 
 

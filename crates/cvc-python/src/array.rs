@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::str::FromStr as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use cvc::format::Stored;
 use cvc::{AnyBackend, ArrayDType, DType, DeviceChoice, HostBuffer, OnDamage, Reader, Rows};
 use pyo3::exceptions::{PyBufferError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -416,6 +417,22 @@ impl Array {
         chunks.into_iter().map(|rows| range.call1((rows.start, rows.end))).collect()
     }
 
+    /// Of each chunk, in order: its first row and the one after its last, rows to a block, bytes in the file.
+    fn _blocks(&self) -> PyResult<Vec<(u64, u64, u64, u64)>> {
+        self.with(|array| {
+            let chunks = array.index().chunks.iter().map(|chunk| {
+                let (rows, bytes) = (&chunk.rows, &chunk.bytes);
+                let block_rows = match &chunk.stored {
+                    Stored::Blocked(blocked) => u64::from(blocked.block_rows),
+                    // Its checksum is that of all rows.
+                    Stored::Framed { .. } => rows.end - rows.start,
+                };
+                (rows.start, rows.end, block_rows, bytes.end - bytes.start)
+            });
+            chunks.collect()
+        })
+    }
+
     fn __len__(&self) -> PyResult<usize> {
         Ok(usize::try_from(self.with(|array| array.rows())?)?)
     }
@@ -643,13 +660,13 @@ impl Array {
     ) -> PyResult<Bound<'py, PyCapsule>> {
         let _ = requested_schema;
         let reader = self.handle.reader()?;
-        Stream { reader: &reader, only: Some(self.position), ranges: None }.capsule(py)
+        Stream { reader: &reader, only: Some(&[self.position]), ranges: None, dtype: None }.capsule(py)
     }
 
     /// Arrow: the schema of the batches.
     fn __arrow_c_schema__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyCapsule>> {
         let reader = self.handle.reader()?;
-        Stream { reader: &reader, only: Some(self.position), ranges: None }.schema(py)
+        Stream { reader: &reader, only: Some(&[self.position]), ranges: None, dtype: None }.schema(py)
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {

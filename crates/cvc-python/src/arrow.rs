@@ -67,17 +67,24 @@ struct Column {
 }
 
 impl Column {
-    fn new(py: Python<'_>, array: &cvc::Array<'_>, position: usize) -> PyResult<Column> {
+    /// `floats` is what an array of floats of at most 32 bits is decoded to, unless it is what the file says.
+    fn new(
+        py: Python<'_>,
+        array: &cvc::Array<'_>,
+        position: usize,
+        floats: Option<DType>,
+    ) -> PyResult<Column> {
         let index = array.index();
         let (name, scalar) = (index.name.as_str(), index.inner.is_empty());
         if index.dtype == ArrayDType::Utf8 {
             let field = Arc::new(Field::new(name, DataType::LargeUtf8, false));
             return Ok(Column { position, field, dtype: None, dim: 1, scalar: true });
         }
-        let dtype = match array.dtype().map_err(|error| raised(py, error))? {
+        let dtype = match (array.dtype().map_err(|error| raised(py, error))?, floats) {
+            (DType::F16 | DType::Bf16 | DType::F32, Some(floats)) => floats,
             // Arrow has no bfloat16; all its values are values of float32.
-            DType::Bf16 => DType::F32,
-            dtype => dtype,
+            (DType::Bf16, None) => DType::F32,
+            (dtype, _) => dtype,
         };
         let Some(primitive) = to_arrow(dtype) else {
             let problem = format!("array {name:?} is of {dtype}, which Arrow has no type for");
@@ -164,20 +171,27 @@ impl RecordBatchReader for Batches {
 /// Which arrays of a file, and which of their rows, become a stream.
 pub(crate) struct Stream<'a> {
     pub(crate) reader: &'a Arc<Reader>,
-    /// One array, or all that have as many rows as the first.
-    pub(crate) only: Option<usize>,
+    /// Some arrays in this order, or all that have as many rows as the first.
+    pub(crate) only: Option<&'a [usize]>,
     /// Each range is decoded apart from the others, in parts if it is large; without any, so is each chunk.
     pub(crate) ranges: Option<&'a [Range<u64>]>,
+    /// What floats of at most 32 bits are decoded to, unless it is what the file says.
+    pub(crate) dtype: Option<DType>,
 }
 
 impl Stream<'_> {
     fn columns(&self, py: Python<'_>) -> PyResult<(Vec<Column>, SchemaRef)> {
         let rows = self.reader.arrays().next().map_or(0, |array| array.rows());
-        let arrays = self.reader.arrays().enumerate().filter(|(position, array)| match self.only {
-            Some(only) => *position == only,
-            None => array.rows() == rows,
-        });
-        let columns = arrays.map(|(position, array)| Column::new(py, &array, position));
+        let positions = match self.only {
+            Some(only) => only.to_vec(),
+            None => {
+                let alike = self.reader.arrays().enumerate().filter(|(_, array)| array.rows() == rows);
+                alike.map(|(position, _)| position).collect()
+            }
+        };
+        let columns = positions
+            .into_iter()
+            .map(|position| Column::new(py, &of(self.reader, position), position, self.dtype));
         let columns = columns.collect::<PyResult<Vec<_>>>()?;
         let fields: Vec<FieldRef> = columns.iter().map(|column| column.field.clone()).collect();
         Ok((columns, Arc::new(Schema::new(fields))))

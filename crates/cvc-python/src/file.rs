@@ -203,6 +203,26 @@ impl File {
         Ok(self.handle.reader()?.source().len())
     }
 
+    /// What tells this file from what it was or may become: layout, length, and a checksum of all that the index says, which has the
+    /// checksums of every part of a file that has any. Nothing is read.
+    #[getter]
+    fn identity(&self) -> PyResult<String> {
+        Ok(self.handle.reader()?.identity())
+    }
+
+    /// Rows by their ranges, of the arrays of these names; `dtype` is what Arrow gets floats as.
+    #[pyo3(signature = (ranges, arrays, dtype=None))]
+    fn _part(
+        &self,
+        py: Python<'_>,
+        ranges: Vec<(u64, u64)>,
+        arrays: Vec<String>,
+        dtype: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Selection> {
+        let ranges = ranges.into_iter().map(|(start, stop)| start..stop).collect();
+        Selection::of(py, &self.handle, ranges, &arrays, dtype)
+    }
+
     /// The rows of all sections whose metadata has these values: an index for arrays, and a way to read them.
     ///
     /// Values are compared as JSON: `1` equals `1.0` and never `True`.
@@ -312,13 +332,13 @@ impl File {
     ) -> PyResult<Bound<'py, PyCapsule>> {
         let _ = requested_schema;
         let reader = self.handle.reader()?;
-        Stream { reader: &reader, only: None, ranges: None }.capsule(py)
+        Stream { reader: &reader, only: None, ranges: None, dtype: None }.capsule(py)
     }
 
     /// Arrow: the schema of the batches.
     fn __arrow_c_schema__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyCapsule>> {
         let reader = self.handle.reader()?;
-        Stream { reader: &reader, only: None, ranges: None }.schema(py)
+        Stream { reader: &reader, only: None, ranges: None, dtype: None }.schema(py)
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {

@@ -1,14 +1,16 @@
 //! Which rows: what stands between the brackets of `array[...]`, and what `file.where(...)` found.
 
 use std::ops::Range;
+use std::sync::Arc;
 
-use cvc::Rows;
+use cvc::{DType, Reader, Rows};
 use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyDict, PyTuple};
 
 use crate::arrow::Stream;
+use crate::dtype;
 use crate::errors::{raised, raised_by_store};
-use crate::file::Handle;
+use crate::file::{Handle, no_such_array};
 use crate::key::Key;
 
 /// Rows of a key, for an array of a known number of rows.
@@ -52,6 +54,10 @@ pub(crate) struct Selection {
     pub(crate) rows: Rows,
     /// The same, resolved.
     pub(crate) ranges: Vec<Range<u64>>,
+    /// What Arrow gets of them, unless it is all arrays with as many rows as the first.
+    columns: Option<Vec<usize>>,
+    /// What Arrow gets floats as, unless it is what the file says.
+    dtype: Option<DType>,
 }
 
 impl Selection {
@@ -70,7 +76,32 @@ impl Selection {
         let rows = reader.find(&wanted).map_err(|error| raised(py, error))?;
         let of_rows = reader.arrays().next().map_or(0, |array| array.rows());
         let ranges = rows.resolve(of_rows).map_err(|error| raised(py, error))?;
-        Ok(Selection { handle: handle.clone(), rows, ranges })
+        Ok(Selection { handle: handle.clone(), rows, ranges, columns: None, dtype: None })
+    }
+
+    /// Rows by number, and the arrays that Arrow gets.
+    pub(crate) fn of(
+        py: Python<'_>,
+        handle: &Handle,
+        ranges: Vec<Range<u64>>,
+        arrays: &[String],
+        dtype: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Selection> {
+        let reader = handle.reader()?;
+        let rows = Rows::from(ranges);
+        let mut columns = Vec::new();
+        let mut resolved = Vec::new();
+        for name in arrays {
+            let array = reader.array(name).map_err(|error| no_such_array(py, error))?;
+            resolved = rows.resolve(array.rows()).map_err(|error| raised(py, error))?;
+            columns.extend(reader.array_names().position(|other| other == name));
+        }
+        let dtype = dtype.map(dtype::parse).transpose()?;
+        Ok(Selection { handle: handle.clone(), rows, ranges: resolved, columns: Some(columns), dtype })
+    }
+
+    fn stream<'a>(&'a self, reader: &'a Arc<Reader>) -> Stream<'a> {
+        Stream { reader, only: self.columns.as_deref(), ranges: Some(&self.ranges), dtype: self.dtype }
     }
 }
 
@@ -142,13 +173,13 @@ impl Selection {
     ) -> PyResult<Bound<'py, PyCapsule>> {
         let _ = requested_schema;
         let reader = self.handle.reader()?;
-        Stream { reader: &reader, only: None, ranges: Some(&self.ranges) }.capsule(py)
+        self.stream(&reader).capsule(py)
     }
 
     /// Arrow: the schema of the batches.
     fn __arrow_c_schema__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyCapsule>> {
         let reader = self.handle.reader()?;
-        Stream { reader: &reader, only: None, ranges: Some(&self.ranges) }.schema(py)
+        self.stream(&reader).schema(py)
     }
 
     fn __repr__(&self) -> String {

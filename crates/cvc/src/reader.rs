@@ -13,6 +13,8 @@ use cvc_codec::{
     ScanBatch, ScanJob, SourceError, StoredChunk, TermsCache, find,
 };
 use cvc_cpu::CpuBackend;
+use cvc_format::checksum::crc32c;
+use cvc_format::json::Style;
 use cvc_format::{
     ArrayDType, ArrayIndex, BlockedChunk, ChunkEntry, ChunkId, DType, FileIndex, Json, Layout, Limits, Loss,
     Opening, Section, Step, Stored,
@@ -120,6 +122,26 @@ impl Reader {
     /// Which layout the file is in.
     pub fn layout(&self) -> Layout {
         self.index.layout
+    }
+
+    /// What tells this file from what it was or may become: layout, length, and a checksum of all that the index says. Of a native file
+    /// that includes the checksums of the heads of chunks, and through them those of every block, so bytes that are changed by
+    /// writing the file anew change it, but for a chance of one in 2^32. Damage does not change it: reading finds that. A layout
+    /// without checksums is told by its header and its length alone. Nothing is read.
+    pub fn identity(&self) -> String {
+        let mut said = self.index.header.to_string_styled(Style::Python).into_bytes();
+        let mut number = |value: u64| said.extend(value.to_le_bytes());
+        for chunk in self.index.arrays.iter().flat_map(|array| &array.chunks) {
+            [chunk.rows.end, chunk.bytes.start, chunk.bytes.end].into_iter().for_each(&mut number);
+            if let Stored::Blocked(BlockedChunk { head_len, head_crc, block_rows, .. }) = chunk.stored {
+                [head_len, head_crc, block_rows].into_iter().for_each(|value| number(value.into()));
+            }
+        }
+        for frame in &self.index.frames {
+            number(frame.bytes.start);
+            number(frame.crc32.unwrap_or_default().into());
+        }
+        format!("{}-{}-{:08x}", self.layout(), self.source.len(), crc32c(&said))
     }
 
     /// The names of the arrays, in file order.

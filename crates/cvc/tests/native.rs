@@ -874,3 +874,24 @@ fn rows_that_are_written_as_they_lie_make_the_same_file() {
         }
     }
 }
+
+#[test]
+fn a_file_is_told_from_what_it_was_by_any_change_of_its_rows_sections_or_names() {
+    let identity = |name: &str, values: &[f32], said: &str| {
+        let mut writer = Writer::in_memory(native().array(name, DType::F32, 4, "raw").unwrap()).unwrap();
+        writer.write_vectors(rows(values, 4)).unwrap();
+        writer.add_section(0..3, json(said)).unwrap();
+        Reader::from_bytes(writer.finish_bytes().unwrap()).unwrap().identity()
+    };
+    let values = ramp(400);
+    let first = identity("a", &values, "{\"k\": 1}");
+    assert!(first.starts_with("native-"));
+    assert_eq!(first, identity("a", &values, "{\"k\": 1}"));
+    for at in [0, 201, 399] {
+        let mut other = values.clone();
+        other[at] = f32::from_bits(other[at].to_bits() ^ 1);
+        assert_ne!(first, identity("a", &other, "{\"k\": 1}"));
+    }
+    assert_ne!(first, identity("b", &values, "{\"k\": 1}"));
+    assert_ne!(first, identity("a", &values, "{\"k\": 2}"));
+}

@@ -13,6 +13,7 @@ from ._cvc import Array, DeviceArray, File, Selection, Writer, __version__, devi
 from ._decompressed import *
 from ._errors import (
     ArgumentError,
+    ChangedError,
     ConflictError,
     CorruptedChunkError,
     CvcError,
@@ -33,12 +34,14 @@ from ._errors import (
 from . import _decompressed, codecs, s4
 from ._metadata import Damage, Section
 from ._pack import pack
+from ._plan import Partition, plan, read, write_manifest
 from ._search import SearchResult
 from ._store import LazyArray, Store
 
 __all__ = [
     "ArgumentError",
     "Array",
+    "ChangedError",
     "ConflictError",
     "CorruptedChunkError",
     "CvcError",
@@ -54,6 +57,7 @@ __all__ = [
     "LockedError",
     "MismatchError",
     "NoSuchArrayError",
+    "Partition",
     "PayloadError",
     "RowError",
     "SourceError",
@@ -68,7 +72,10 @@ __all__ = [
     "devices",
     "open",
     "pack",
+    "plan",
+    "read",
     "recall",
+    "write_manifest",
 ]
 # Every name of the package `decompressed`.
 __all__ += _decompressed.__all__

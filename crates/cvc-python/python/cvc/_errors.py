@@ -88,6 +88,10 @@ class ConflictError(CvcError, RuntimeError):
     """Somebody else made a commit between the beginning of a batch and its end: begin it again."""
 
 
+class ChangedError(CvcError, RuntimeError):
+    """A file is not the one that a partition or a manifest was made of: plan again."""
+
+
 class DeviceError(CvcError, RuntimeError):
     """The device cannot be had, cannot run what the file needs, or failed."""
 

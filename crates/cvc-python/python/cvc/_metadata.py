@@ -49,6 +49,11 @@ def plain(value: Any) -> Any:
     )
 
 
+def missing(package: str, what: str) -> ImportError:
+    """For a module that needs a package which is not installed."""
+    return ImportError(f"{what} needs a package that is not installed: pip install {package}")
+
+
 def open_url(url: str) -> Any:
     """A file object for a URL."""
     if url.startswith("file://"):

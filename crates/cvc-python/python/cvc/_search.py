@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+# Of these the largest score is the best, of all others the smallest.
+_SIMILARITIES = ("cosine", "dot")
 
 
 class _Pair(NamedTuple):
@@ -46,6 +51,28 @@ class SearchResult(_Pair):
         made.device = device
         result: SearchResult = made
         return result
+
+    @classmethod
+    def merged(cls, parts: Sequence[tuple[int, SearchResult]]) -> SearchResult:
+        """One result of those of parts of the rows, each with the number that its row 0 has among all, as `Partition.first_row` says: what
+        a search of all rows gives, in whatever order the parts come. All are for the same queries, `k` and metric, and there is one at least.
+        """
+        first = parts[0][1]
+        k = first.indices.shape[-1]
+        indices = np.concatenate([np.where(of.indices < 0, -1, of.indices + row) for row, of in parts], axis=-1)
+        scores = np.concatenate([of.scores for _, of in parts], axis=-1)
+        worse = -scores if first.metric in _SIMILARITIES else scores
+        # Of equal scores the lower row comes first, and what stands for no row comes last.
+        best = np.lexsort((indices, worse, indices < 0), axis=-1)[..., :k]
+        nan_rows: Any = sum(of.nan_rows for _, of in parts)
+        return cls(
+            np.take_along_axis(indices, best, axis=-1),
+            np.take_along_axis(scores, best, axis=-1),
+            metric=first.metric,
+            nan_rows=nan_rows,
+            scored=sum(of.scored for _, of in parts),
+            device=", ".join(sorted({of.device for _, of in parts})),
+        )
 
     def __repr__(self) -> str:
         shape = " x ".join(map(str, self.indices.shape))

@@ -294,3 +294,16 @@ def test_the_simulation_of_many_machines_checks_every_row(tmp_path):
     ran = subprocess.run([sys.executable, str(script), str(tmp_path), *asked], capture_output=True, check=True, text=True)
     said = json.loads(ran.stdout)
     assert said["rows"] == 5000 and said["plan: partitions"] >= 5000 * 136 / 50000
+
+
+def test_urls_are_planned_and_read_as_they_are(minilm, parts):
+    fsspec = pytest.importorskip("fsspec")
+    memory = fsspec.filesystem("memory")
+    for number, path in enumerate(parts):
+        memory.pipe(f"/planned/{number}.cvc", Path(path).read_bytes())
+    files = [{"uri": f"{number}.cvc", "identity": cvc.open(path).identity, "rows": 500} for number, path in enumerate(parts)]
+    memory.pipe("/planned/all.json", json.dumps({"format": "cvc-manifest", "version": 1, "files": files}).encode())
+    partitions = cvc.plan("memory://planned/all.json", "label", {"source": "wiki"})
+    assert [of.uri for of in partitions] == [f"memory://planned/{number}.cvc" for number in range(FILES)]
+    found = np.concatenate([cvc.read(of)["label"] for of in partitions])
+    np.testing.assert_array_equal(found, np.concatenate([np.arange(130) + 500 * number for number in range(FILES)]))

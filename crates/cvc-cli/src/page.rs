@@ -34,7 +34,7 @@ pub(crate) fn run(args: &ReportArgs) -> Result<(), Failure> {
     }
     let interrupt = Interrupt::catch();
     let bar = progress::bytes(args.json);
-    let source = Watched::open(&args.file, &interrupt, &bar)?;
+    let source = Watched::open(&args.file, &args.remote, &interrupt, &bar)?;
     let report = Reader::new(Box::new(source), ReadOptions::default())
         .and_then(|reader| Report::measure(&reader, &options))
         .map_err(|error| interrupt.or(error))?;

@@ -137,7 +137,8 @@ impl ReadAt for Ahead<'_> {
             let next = self.wanted.partition_point(|wanted| wanted.bytes.end <= offset);
             let next = self.wanted.get(next);
             // As far as this goes on: within a range, or up to the next.
-            let end = next.map(|next| if next.bytes.start <= offset { next.bytes.end } else { next.bytes.start });
+            let end =
+                next.map(|next| if next.bytes.start <= offset { next.bytes.end } else { next.bytes.start });
             let most = end.map_or(u64::MAX, |end| end - offset);
             let len = into.len().min(usize::try_from(most).unwrap_or(usize::MAX));
             let (part, rest) = into.split_at_mut(len);

@@ -67,7 +67,8 @@ pub(crate) fn read_together(
     ranges: &[Range<u64>],
     bytes: &mut Vec<u8>,
 ) -> Result<(), SourceError> {
-    let len = |range: &Range<u64>| usize::try_from(range.end - range.start).expect("what is read fits in memory");
+    let len =
+        |range: &Range<u64>| usize::try_from(range.end - range.start).expect("what is read fits in memory");
     bytes.resize(ranges.iter().map(len).sum(), 0);
     let mut rest = bytes.as_mut_slice();
     let mut wanted = Vec::with_capacity(ranges.len());

@@ -49,18 +49,13 @@ def plain(value: Any) -> Any:
     )
 
 
-def open_url(url: str) -> Any:
-    """A file object for a URL."""
-    if url.startswith("file://"):
-        from urllib.parse import urlsplit
-        from urllib.request import url2pathname
-
-        return open(url2pathname(urlsplit(url).path), "rb")  # closed when it is let go of
+def open_url(url: str, **options: Any) -> Any:
+    """A file object for a URL of a kind that is not known natively."""
     try:
         import fsspec
     except ImportError:
-        raise ImportError(f"{url}: URLs are opened by fsspec, which is not installed: pip install fsspec") from None
-    return fsspec.open(url, "rb").open()
+        raise ImportError(f"{url}: URLs of this kind are opened by fsspec, which is not installed: pip install fsspec") from None
+    return fsspec.open(url, "rb", **options).open()
 
 
 def iterate(array: Any) -> Iterator[Any]:

@@ -205,9 +205,9 @@ impl Drop for Far {
         // In a forked process the upload is the parent's.
         let Some(mut parts) = self.parts.take().filter(|_| self.of == process::id()) else { return };
         let under_way = mem::take(&mut self.under_way);
-        under_way.iter().for_each(JoinHandle::abort);
         // There is nobody to complain to; stores let go of what was left behind by rules of their own.
         let _ = wait(async move {
+            // A part that arrives after the end of its upload may stay.
             for part in under_way {
                 let _ = part.await;
             }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 /// How many ranges a server takes in a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ranges {
+pub(crate) enum Ranges {
     Many,
     One,
     /// It answers a list with its first range alone.
@@ -21,7 +21,7 @@ pub enum Ranges {
 
 /// What goes wrong with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// The connection is cut after so many bytes of the body.
     Cut(usize),
     /// The answer is whole, and lacks so many bytes of what its range says.
@@ -38,38 +38,38 @@ pub enum Fault {
 
 /// A request that came.
 #[derive(Clone, Debug)]
-pub struct Asked {
-    pub method: String,
-    pub path: String,
-    pub headers: BTreeMap<String, String>,
+pub(crate) struct Asked {
+    pub(crate) method: String,
+    pub(crate) path: String,
+    pub(crate) headers: BTreeMap<String, String>,
     /// Bytes of the body that were sent.
-    pub sent: usize,
+    pub(crate) sent: usize,
 }
 
 #[derive(Default)]
-pub struct State {
+pub(crate) struct State {
     /// By path, with slash.
-    pub files: BTreeMap<String, Arc<Vec<u8>>>,
-    pub e_tag: Option<String>,
-    pub modified: Option<String>,
-    pub ranges: Option<Ranges>,
+    pub(crate) files: BTreeMap<String, Arc<Vec<u8>>>,
+    pub(crate) e_tag: Option<String>,
+    pub(crate) modified: Option<String>,
+    pub(crate) ranges: Option<Ranges>,
     /// What goes wrong with the next requests, in their order.
-    pub faults: VecDeque<Fault>,
-    pub asked: Vec<Asked>,
+    pub(crate) faults: VecDeque<Fault>,
+    pub(crate) asked: Vec<Asked>,
     /// Parts of uploads that are not complete, by id.
-    pub uploads: BTreeMap<String, BTreeMap<u32, Vec<u8>>>,
-    pub begun: usize,
+    pub(crate) uploads: BTreeMap<String, BTreeMap<u32, Vec<u8>>>,
+    pub(crate) begun: usize,
     /// A status for whatever is asked.
-    pub status: Option<&'static str>,
+    pub(crate) status: Option<&'static str>,
 }
 
-pub struct Server {
+pub(crate) struct Server {
     address: String,
     state: Arc<Mutex<State>>,
 }
 
 impl Server {
-    pub fn new() -> Server {
+    pub(crate) fn new() -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let state = Arc::new(Mutex::new(State { e_tag: Some("\"one\"".into()), ..State::default() }));
@@ -85,31 +85,31 @@ impl Server {
     }
 
     /// With one file.
-    pub fn with(bytes: Vec<u8>) -> (Server, String) {
+    pub(crate) fn with(bytes: Vec<u8>) -> (Server, String) {
         let server = Server::new();
         server.state().files.insert("/v.cvc".into(), Arc::new(bytes));
         let url = server.url("/v.cvc");
         (server, url)
     }
 
-    pub fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
-    pub fn address(&self) -> &str {
+    pub(crate) fn address(&self) -> &str {
         &self.address
     }
 
-    pub fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
     }
 
-    pub fn fail(&self, faults: &[Fault]) {
+    pub(crate) fn fail(&self, faults: &[Fault]) {
         self.state().faults.extend(faults);
     }
 
     /// What was asked since this was called last.
-    pub fn asked(&self) -> Vec<Asked> {
+    pub(crate) fn asked(&self) -> Vec<Asked> {
         std::mem::take(&mut self.state().asked)
     }
 }
@@ -262,7 +262,8 @@ fn store(state: &mut State, method: &str, path: &str, query: &str, body: Vec<u8>
         }
         ("PUT", Some(id)) => {
             let number = of("partNumber").unwrap().parse().unwrap();
-            state.uploads.get_mut(id).unwrap().insert(number, body);
+            let Some(parts) = state.uploads.get_mut(id) else { return Answer::of("404 Not Found") };
+            parts.insert(number, body);
             Answer { headers: vec![("ETag", format!("\"part{number}\""))], ..Answer::of("200 OK") }
         }
         ("POST", Some(id)) => {

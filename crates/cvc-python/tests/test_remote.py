@@ -74,14 +74,14 @@ def served(packed: bytes) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[dict[str, Any]]:
-    """A bucket `b` of moto's server, and how to reach it."""
+    """A bucket of moto's server, and how to reach it."""
     moto = pytest.importorskip("moto.server", reason="moto is not installed: no server that speaks as S3 does")
     server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
     server.start()
     host, port = server.get_host_and_port()
     import urllib.request
 
-    urllib.request.urlopen(urllib.request.Request(f"http://{host}:{port}/b", method="PUT"))
+    urllib.request.urlopen(urllib.request.Request(f"http://{host}:{port}/bucket", method="PUT"))
     yield {
         "endpoint": f"http://{host}:{port}",
         "allow_http": True,
@@ -113,7 +113,7 @@ def test_options_are_told_from_each_other(served: str, packed: bytes, tmp_path: 
     with pytest.raises(cvc.ArgumentError, match="concurrency"):
         cvc.open(served, storage_options={"concurrency": 0})
     with pytest.raises(cvc.ArgumentError, match="regoin"):
-        cvc.open("s3://b/k", storage_options={"regoin": "x"})
+        cvc.open("s3://bucket/k", storage_options={"regoin": "x"})
     with pytest.raises(cvc.ArgumentError, match="for URLs"):
         cvc.open(packed, storage_options={})
     with pytest.raises(cvc.ArgumentError, match="for URLs"):
@@ -158,33 +158,33 @@ def test_s3_is_written_in_parts_and_read_by_ranges(s3: dict[str, Any]) -> None:
     # 12 MB of raw rows: two parts of the least length, and a rest.
     large = np.random.default_rng(5).normal(size=(31_250, 96)).astype("f4")
     options = {**s3, "piece": 5 << 20}
-    cvc.pack(large, "s3://b/folder/large file.cvc", codec="raw", storage_options=options)
+    cvc.pack(large, "s3://bucket/folder/large file.cvc", codec="raw", storage_options=options)
     some = np.random.default_rng(1).integers(0, len(large), 200)
-    with cvc.open("s3://b/folder/large file.cvc", storage_options=options) as f:
+    with cvc.open("s3://bucket/folder/large file.cvc", storage_options=options) as f:
         assert np.array_equal(f.vectors[some], large[some])
         assert f.remote_stats is not None and f.remote_stats["bytes_in"] < 6_000_000
         assert np.array_equal(f.vectors[:], large)
     small = large[:10]
-    cvc.pack(small, "s3://b/small.cvc", codec="raw", storage_options=s3)
-    assert np.array_equal(cvc.open("s3://b/small.cvc", storage_options=s3).vectors[:], small)
+    cvc.pack(small, "s3://bucket/small.cvc", codec="raw", storage_options=s3)
+    assert np.array_equal(cvc.open("s3://bucket/small.cvc", storage_options=s3).vectors[:], small)
     with pytest.raises(FileNotFoundError):
-        cvc.open("s3://b/none.cvc", storage_options=s3)
+        cvc.open("s3://bucket/none.cvc", storage_options=s3)
     with pytest.raises(cvc.ArgumentError, match="overwrite"):
-        cvc.pack(small, "s3://b/small.cvc", overwrite=False, storage_options=s3)
+        cvc.pack(small, "s3://bucket/small.cvc", overwrite=False, storage_options=s3)
 
 
 def test_an_upload_that_is_given_up_leaves_nothing(s3: dict[str, Any]) -> None:
     import urllib.request
 
     def uploads() -> str:
-        return urllib.request.urlopen(f"{s3['endpoint']}/b?uploads").read().decode()
+        return urllib.request.urlopen(f"{s3['endpoint']}/bucket?uploads").read().decode()
 
     with pytest.raises(KeyboardInterrupt):
-        with cvc.Writer("s3://b/half.cvc", codec="raw", storage_options={**s3, "piece": 5 << 20}) as writer:
+        with cvc.Writer("s3://bucket/half.cvc", codec="raw", storage_options={**s3, "piece": 5 << 20}) as writer:
             for _ in range(3):
                 writer.write(np.random.default_rng(7).normal(size=(31_250, 96)).astype("f4"))
             assert "half.cvc" in uploads()
             raise KeyboardInterrupt
     assert "half.cvc" not in uploads()
     with pytest.raises(FileNotFoundError):
-        cvc.open("s3://b/half.cvc", storage_options=s3)
+        cvc.open("s3://bucket/half.cvc", storage_options=s3)

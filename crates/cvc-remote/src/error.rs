@@ -81,7 +81,7 @@ pub enum RemoteError {
         cause: String,
     },
     /// The store could not do it; the message says how often it was tried.
-    #[error("{url}: {cause}")]
+    #[error("{url}: {}", chain(&**cause))]
     Store {
         /// The URL.
         url: String,
@@ -148,4 +148,19 @@ impl From<RemoteError> for io::Error {
         };
         io::Error::new(kind, error)
     }
+}
+
+/// An error with all of its causes, which says more than the last of them.
+pub(crate) fn chain(error: &dyn StdError) -> String {
+    let mut said = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !said.ends_with(&more) {
+            said += ": ";
+            said += &more;
+        }
+        cause = error.source();
+    }
+    said
 }

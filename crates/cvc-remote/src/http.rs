@@ -21,7 +21,7 @@ use object_store::client::{
 };
 
 use crate::counters::Counters;
-use crate::error::RemoteError;
+use crate::error::{RemoteError, chain};
 use crate::multipart::{self, Broken, content_range, number};
 use crate::options::{HEADER, RemoteOptions};
 use crate::place::Place;
@@ -85,7 +85,7 @@ impl Http {
                 let known: ClientConfigKey = key.parse().map_err(|_| {
                     let problem =
                         "HTTP has no such option; it has allow_http, proxy_url, user_agent, header.NAME, ...";
-                    RemoteError::option(key, value, problem)
+                    RemoteError::option(key, "(not shown)", problem)
                 })?;
                 client = client.with_config(known, value);
             }
@@ -93,7 +93,7 @@ impl Http {
         if !headers.is_empty() {
             client = client.with_default_headers(headers);
         }
-        let client = counters.connect(&client).map_err(|error| RemoteError::of_store(url, error))?;
+        let client = counters.connect(&client).map_err(|error| RemoteError::url(url, error.to_string()))?;
         Ok(Http { uri, url: url.clone(), client, retries: options.retries })
     }
 
@@ -387,21 +387,6 @@ fn range_header(spans: &[Range<u64>]) -> String {
 
 fn text(answer: &HttpResponse, name: HeaderName) -> Option<&str> {
     answer.headers().get(name)?.to_str().ok()
-}
-
-/// An error with all of its causes, which says more than the last of them.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut said = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !said.ends_with(&more) {
-            said += ": ";
-            said += &more;
-        }
-        cause = error.source();
-    }
-    said
 }
 
 fn to_usize(len: u64) -> usize {

@@ -130,7 +130,8 @@ impl Place {
             Kind::Azure => build!(MicrosoftAzureBuilder, AzureConfigKey),
             Kind::Http | Kind::File => unreachable!("these are no stores"),
         };
-        let store = built.map_err(|error| RemoteError::of_store(&self.shown, error))?;
+        // A setting that is missing, or makes no sense.
+        let store = built.map_err(|error| RemoteError::url(&self.shown, error.to_string()))?;
         let path = Path::from_url_path(self.url.path())
             .map_err(|error| RemoteError::url(&self.shown, error.to_string()))?;
         Ok((store, path))

@@ -13,6 +13,7 @@ use crate::args::ReportArgs;
 use crate::interrupt::Interrupt;
 use crate::json::strict;
 use crate::progress;
+use crate::remote::is_url;
 use crate::report::{Failure, check_not_input, check_output, size, to_stdout};
 use crate::watched::Watched;
 
@@ -55,7 +56,11 @@ pub(crate) fn run(args: &ReportArgs) -> Result<(), Failure> {
     to_stdout(&format!("wrote {output} ({}) in {seconds:.2} s", size(page.len() as u64)))
 }
 
-/// A file's own name: where it lies is no part of a report.
+/// A file's own name: where it lies is no part of a report, and what a URL has behind its path may be a secret.
 fn name(path: &Path) -> String {
-    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+    match name.split_once('?') {
+        Some((name, _)) if is_url(path) => name.to_owned(),
+        _ => name.into_owned(),
+    }
 }

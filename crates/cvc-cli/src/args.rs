@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use cvc::{Condition, DType, DeviceChoice, Json, Layout, NonFinite, OnDamage, Scope};
 use cvc_search::Metric;
 
+use crate::remote::RemoteArgs;
 use crate::report::{Failure, wrong};
 use crate::store::StoreArgs;
 
@@ -66,7 +67,7 @@ pub(crate) struct PackArgs {
     /// metadata; a value is JSON if it parses, else a string.
     #[arg(required = true, value_name = "INPUT[@KEY=VALUE,...]")]
     pub(crate) inputs: Vec<OsString>,
-    /// The file to write. It appears whole or not at all, and replaces one of that name.
+    /// The file to write, or its URL in a store (s3, gs, az). It appears whole or not at all, and replaces one of that name.
     #[arg(short, long, value_name = "OUT.cvc")]
     pub(crate) output: PathBuf,
     /// How to encode the inputs: raw, fp16, bf16, int8, int4, bit1, zstd, gzip, lossless (layout native); fp16, int8 (v0, v1, v2),
@@ -121,6 +122,8 @@ pub(crate) struct PackArgs {
     /// Where the inputs come from: model, revision, normalized, prefix, dimension, or a key of your own.
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) provenance: Vec<KeyValue>,
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
     /// Print one JSON object and nothing else.
     #[arg(long)]
     pub(crate) json: bool,
@@ -136,9 +139,11 @@ Examples:
   cvc unpack all.cvc -o wiki.npy --where source=wiki --where year=2024
   cvc unpack all.cvc -o text.npy --where 'year=\"2024\"'       the string, not the number
   cvc unpack all.cvc -o ids.txt --array ids
-  cvc unpack damaged.cvc -o rest.npy --damaged skip")]
+  cvc unpack damaged.cvc -o rest.npy --damaged skip
+  cvc unpack https://example.org/vectors.cvc -o some.npy --rows 5..9 --stats
+  cvc unpack s3://bucket/vectors.cvc -o all.npy --remote region=eu-central-1")]
 pub(crate) struct UnpackArgs {
-    /// The file to read.
+    /// The file to read, or its URL.
     pub(crate) file: PathBuf,
     /// The file to write: .npy for values; .txt (a string on each line) or .json (a list) for strings. It appears whole
     /// or not at all, and replaces one of that name.
@@ -176,6 +181,8 @@ pub(crate) struct UnpackArgs {
     /// Do not compare blocks or chunks with their checksums.
     #[arg(long, conflicts_with = "damaged")]
     pub(crate) no_checksums: bool,
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
     /// Print one JSON object and nothing else.
     #[arg(long)]
     pub(crate) json: bool,
@@ -184,7 +191,7 @@ pub(crate) struct UnpackArgs {
 /// Show what a .cvc file holds.
 #[derive(Debug, clap::Args)]
 pub(crate) struct InfoArgs {
-    /// The file to look at.
+    /// The file to look at, or its URL.
     pub(crate) file: PathBuf,
     /// List the steps that decode each array, and where they run.
     #[arg(long)]
@@ -192,6 +199,8 @@ pub(crate) struct InfoArgs {
     /// The device to explain for, as `cvc unpack` takes it.
     #[arg(long, default_value = "auto", value_name = "KIND[:DEVICE]", value_parser = device, requires = "explain")]
     pub(crate) device: DeviceChoice,
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
     /// Print one JSON object and nothing else.
     #[arg(long)]
     pub(crate) json: bool,
@@ -200,8 +209,10 @@ pub(crate) struct InfoArgs {
 /// Check every byte of a .cvc file against its checksums, as far as its layout has them.
 #[derive(Debug, clap::Args)]
 pub(crate) struct VerifyArgs {
-    /// The file to check.
+    /// The file to check, or its URL.
     pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
     /// Print one JSON object and nothing else.
     #[arg(long)]
     pub(crate) json: bool,
@@ -219,7 +230,7 @@ Examples:
   cvc report all.cvc -o report.html --against wiki.npy,arxiv.npy --by source
   cvc report all.cvc --array labels --json")]
 pub(crate) struct ReportArgs {
-    /// The file to look into.
+    /// The file to look into, or its URL.
     pub(crate) file: PathBuf,
     /// The page to write. It appears whole or not at all, and replaces one of that name.
     #[arg(short, long, value_name = "OUT.html", required_unless_present = "json")]
@@ -240,6 +251,8 @@ pub(crate) struct ReportArgs {
     /// The metadata key that colours the map of sections. By default the one that most have.
     #[arg(long, value_name = "KEY")]
     pub(crate) by: Option<String>,
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
     /// Print the figures as one JSON object and nothing else; the page is written if it is asked for.
     #[arg(long)]
     pub(crate) json: bool,
@@ -251,7 +264,7 @@ pub(crate) struct ReportArgs {
 Rows are copied as they are, in the layout of the file. A row that is lost in one of the arrays with as many rows as the
 first is left out of all of these. What was lost is printed.")]
 pub(crate) struct RepairArgs {
-    /// The damaged file, which stays as it is.
+    /// The damaged file or its URL, which stays as it is.
     pub(crate) file: PathBuf,
     /// The file to write. It appears whole or not at all.
     #[arg(short, long, value_name = "OUT.cvc")]
@@ -259,6 +272,8 @@ pub(crate) struct RepairArgs {
     /// Replace a file of that name.
     #[arg(long)]
     pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
     /// Print one JSON object and nothing else.
     #[arg(long)]
     pub(crate) json: bool,
@@ -273,7 +288,7 @@ Examples:
   cvc upgrade old.cvc -o new.cvc
   cvc upgrade new.cvc -o old.cvc --layout v1")]
 pub(crate) struct UpgradeArgs {
-    /// The file to read, which stays as it is.
+    /// The file to read or its URL, which stays as it is.
     pub(crate) file: PathBuf,
     /// The file to write. It appears whole or not at all, and replaces one of that name.
     #[arg(short, long, value_name = "OUT.cvc")]
@@ -281,6 +296,8 @@ pub(crate) struct UpgradeArgs {
     /// The layout to write.
     #[arg(long, value_enum, default_value_t = LayoutArg::Native)]
     pub(crate) layout: LayoutArg,
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
     /// Print one JSON object and nothing else.
     #[arg(long)]
     pub(crate) json: bool,
@@ -314,6 +331,8 @@ pub(crate) struct Searched {
     /// The device to search on, as `cvc unpack` takes it. What auto passes over is said.
     #[arg(long, default_value = "auto", value_name = "KIND[:DEVICE]", value_parser = device)]
     pub(crate) device: DeviceChoice,
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
     /// Print one JSON object and nothing else.
     #[arg(long)]
     pub(crate) json: bool,
@@ -332,7 +351,7 @@ Examples:
   cvc search all.cvc queries.npy --array coarse --rescore vectors
   cvc search all.cvc queries.npy -k 100 -o found.npz              numpy.load has indices and scores")]
 pub(crate) struct SearchArgs {
-    /// The file to search.
+    /// The file to search, or its URL.
     pub(crate) file: PathBuf,
     /// The queries, one in each row: .npy, .npz, .fvecs, .bvecs, .ivecs, or another .cvc file. A list of numbers is one query.
     pub(crate) queries: PathBuf,
@@ -365,7 +384,7 @@ Examples:
   cvc recall vectors.cvc truth.ivecs queries.fvecs --metric l2 --against base.fvecs
   cvc recall all.cvc truth.npy queries.npy --array coarse --rescore vectors --candidates 200")]
 pub(crate) struct RecallArgs {
-    /// The file to search.
+    /// The file to search, or its URL.
     pub(crate) file: PathBuf,
     /// For each query the numbers of its true rows, the nearest first: .npy, .npz or .ivecs of integers, K or more for each query;
     /// -1 where there was no other row.

@@ -1,7 +1,7 @@
 //! `cvc info`
 
 use cvc::format::{ArrayIndex, Stored, json::Style};
-use cvc::{Array, ArrayDType, Json, Layout, Loss, Reader, choose};
+use cvc::{Array, ArrayDType, Json, Layout, Loss, ReadOptions, Reader, choose};
 use serde_json::{Value, json};
 
 use crate::args::InfoArgs;
@@ -15,7 +15,7 @@ const SHOWN: usize = 12;
 const LINE_LEN: usize = 100;
 
 pub(crate) fn run(args: &InfoArgs) -> Result<(), Failure> {
-    let reader = Reader::open(&args.file)?;
+    let reader = Reader::new(args.remote.source(&args.file)?, ReadOptions::default())?;
     let plans = if args.explain { Some(explain(&reader, args)?) } else { None };
     if args.json {
         let mut object = describe(&reader);

@@ -14,6 +14,7 @@ mod page;
 mod progress;
 mod queries;
 mod recall;
+mod remote;
 mod repair;
 mod report;
 mod rows;
@@ -34,19 +35,22 @@ use crate::report::Failure;
 fn main() -> ExitCode {
     // clap prints its own messages and exits with 2 for a wrong call.
     let command = Args::parse().command;
-    let (result, file) = match &command {
-        Command::Pack(args) => (pack::run(args), None),
-        Command::Unpack(args) => (unpack::run(args), Some(args.file.as_path())),
-        Command::Info(args) => (info::run(args), Some(args.file.as_path())),
-        Command::Verify(args) => (verify::run(args), Some(args.file.as_path())),
-        Command::Report(args) => (page::run(args), Some(args.file.as_path())),
-        Command::Repair(args) => (repair::run(args), Some(args.file.as_path())),
-        Command::Upgrade(args) => (upgrade::run(args), Some(args.file.as_path())),
-        Command::Search(args) => (search::run(args), Some(args.file.as_path())),
-        Command::Recall(args) => (recall::run(args), Some(args.file.as_path())),
-        Command::Devices(args) => (devices::run(args), None),
-        Command::Store(args) => (store::run(args), None),
+    let (result, file, remote) = match &command {
+        Command::Pack(args) => (pack::run(args), None, Some(&args.remote)),
+        Command::Unpack(args) => (unpack::run(args), Some(args.file.as_path()), Some(&args.remote)),
+        Command::Info(args) => (info::run(args), Some(args.file.as_path()), Some(&args.remote)),
+        Command::Verify(args) => (verify::run(args), Some(args.file.as_path()), Some(&args.remote)),
+        Command::Report(args) => (page::run(args), Some(args.file.as_path()), Some(&args.remote)),
+        Command::Repair(args) => (repair::run(args), Some(args.file.as_path()), Some(&args.remote)),
+        Command::Upgrade(args) => (upgrade::run(args), Some(args.file.as_path()), Some(&args.remote)),
+        Command::Search(args) => (search::run(args), Some(args.file.as_path()), Some(&args.searched.remote)),
+        Command::Recall(args) => (recall::run(args), Some(args.file.as_path()), Some(&args.searched.remote)),
+        Command::Devices(args) => (devices::run(args), None, None),
+        Command::Store(args) => (store::run(args), None, None),
     };
+    if let Some(remote) = remote {
+        remote.report();
+    }
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

@@ -9,9 +9,10 @@ use std::time::Instant;
 
 use cvc::format::cvcf::VECTORS;
 use cvc::input::{InputError, Matrix, Options};
+use cvc::writer::ToSink;
 use cvc::{
-    AlignedBytes, ArrayOptions, ArrayRows, DType, Json, Layout, Reader, RowSlice, Scope, Strings,
-    WriteOptions, Writer,
+    AlignedBytes, ArrayOptions, ArrayRows, DType, Error, Json, Layout, ReadOptions, Reader, RowSlice, Scope,
+    Strings, WriteOptions, Writer, Written,
 };
 use cvc_search::Metric;
 use cvc_search::ladder::{self, Ladder};
@@ -23,6 +24,7 @@ use crate::interrupt::Interrupt;
 use crate::lines::{Lines, has_extension, is_text};
 use crate::progress;
 use crate::queries::Queries;
+use crate::remote::{Upload, is_url};
 use crate::report::{
     Failure, check_not_input, check_output, compared, io_failed, plural, ratio, size, to_stdout, wrong,
 };
@@ -75,14 +77,14 @@ pub(crate) fn run(args: &PackArgs) -> Result<(), Failure> {
     };
     let options = write_options(args, layout, &sources)?;
     let interrupt = Interrupt::catch();
-    let mut writer = Writer::create(&args.output, options)?;
-    writer.reserve(rows)?;
+    let mut writer = Out::begin(args, options)?;
+    on!(&writer, writer => writer.reserve(rows))?;
     for section in sections {
-        writer.add_section(section.rows, section.metadata)?;
+        on!(&mut writer, writer => writer.add_section(section.rows, section.metadata))?;
     }
     let bar = progress::rows(rows, args.json);
     let batch_rows = sources.iter().filter_map(Source::most_rows).min().unwrap_or(u64::MAX);
-    let batch_rows = batch_rows.min(writer.batch_rows() as u64);
+    let batch_rows = batch_rows.min(on!(&writer, writer => writer.batch_rows()) as u64);
     let mut row = 0;
     while row < rows {
         interrupt.check()?;
@@ -90,7 +92,8 @@ pub(crate) fn run(args: &PackArgs) -> Result<(), Failure> {
         let end = sources.iter().map(|source| source.border_after(row)).min().unwrap_or(rows);
         let end = end.min(row.saturating_add(batch_rows));
         let batch = sources.iter_mut().map(|source| source.read(row..end));
-        writer.write(&batch.collect::<Result<Vec<_>, Failure>>()?)?;
+        let batch = batch.collect::<Result<Vec<_>, Failure>>()?;
+        on!(&mut writer, writer => writer.write(&batch))?;
         bar.inc(end - row);
         row = end;
     }
@@ -103,7 +106,8 @@ pub(crate) fn run(args: &PackArgs) -> Result<(), Failure> {
     let input_len: u64 = sources.iter().map(Source::input_len).sum();
     if args.json {
         // What `cvc info` says of the file, and what only packing knows.
-        let mut object = describe(&Reader::open(&args.output)?);
+        let source = args.remote.source(&args.output)?;
+        let mut object = describe(&Reader::new(source, ReadOptions::default())?);
         object["output"] = json!(args.output.display().to_string());
         object["rows"] = json!(written.rows);
         object["chunks"] = json!(written.chunks);
@@ -135,6 +139,43 @@ pub(crate) fn run(args: &PackArgs) -> Result<(), Failure> {
     }
 }
 
+/// The file that is written, here or somewhere else.
+enum Out {
+    Here(Writer),
+    There(Writer<ToSink<Upload>>),
+}
+
+/// The same call on either kind of writer.
+macro_rules! on {
+    ($out:expr, $writer:ident => $body:expr) => {
+        match $out {
+            Out::Here($writer) => $body,
+            Out::There($writer) => $body,
+        }
+    };
+}
+use on;
+
+impl Out {
+    fn begin(args: &PackArgs, options: WriteOptions) -> Result<Out, Failure> {
+        Ok(match args.output.to_str().filter(|_| is_url(&args.output)) {
+            Some(url) => Out::There(Writer::to_sink(args.remote.upload(url)?, options)?),
+            None => Out::Here(Writer::create(&args.output, options)?),
+        })
+    }
+
+    fn finish(self) -> Result<Written, Failure> {
+        match self {
+            Out::Here(writer) => Ok(writer.finish()?),
+            Out::There(writer) => {
+                let (upload, written) = writer.finish_sink()?;
+                upload.finish().map_err(|error| Error::Output(error.into()))?;
+                Ok(written)
+            }
+        }
+    }
+}
+
 /// Chooses the codec of the inputs by measuring recall on a sample of them.
 fn climb(args: &PackArgs, target: f64, layout: Layout, source: &mut Source) -> Result<Ladder, Failure> {
     let refuse = |problem: String| Err(wrong("--target-recall", target, problem));
@@ -147,7 +188,8 @@ fn climb(args: &PackArgs, target: f64, layout: Layout, source: &mut Source) -> R
     }
     let Data::Matrices { matrices, .. } = &source.data else { unreachable!("inputs are matrices") };
     let (dtype, dim, scalar) = (matrices[0].dtype(), matrices[0].dim() as usize, matrices[0].scalar());
-    let queries = args.queries.as_deref().map(|path| Queries::of(path, None, !scalar)).transpose()?;
+    let queries =
+        args.queries.as_deref().map(|path| Queries::of(path, None, !scalar, &args.remote)).transpose()?;
     let queries = queries.as_ref().map(Queries::rows).transpose()?;
     if let (Some(queries), Some(path)) = (queries, &args.queries)
         && queries.dim() != dim

@@ -13,6 +13,7 @@ use crate::args::ReportArgs;
 use crate::interrupt::Interrupt;
 use crate::json::strict;
 use crate::progress;
+use crate::remote::is_url;
 use crate::report::{Failure, check_not_input, check_output, size, to_stdout};
 use crate::watched::Watched;
 
@@ -34,7 +35,7 @@ pub(crate) fn run(args: &ReportArgs) -> Result<(), Failure> {
     }
     let interrupt = Interrupt::catch();
     let bar = progress::bytes(args.json);
-    let source = Watched::open(&args.file, &interrupt, &bar)?;
+    let source = Watched::open(&args.file, &args.remote, &interrupt, &bar)?;
     let report = Reader::new(Box::new(source), ReadOptions::default())
         .and_then(|reader| Report::measure(&reader, &options))
         .map_err(|error| interrupt.or(error))?;
@@ -55,7 +56,11 @@ pub(crate) fn run(args: &ReportArgs) -> Result<(), Failure> {
     to_stdout(&format!("wrote {output} ({}) in {seconds:.2} s", size(page.len() as u64)))
 }
 
-/// A file's own name: where it lies is no part of a report.
+/// A file's own name: where it lies is no part of a report, and what a URL has behind its path may be a secret.
 fn name(path: &Path) -> String {
-    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+    match name.split_once('?') {
+        Some((name, _)) if is_url(path) => name.to_owned(),
+        _ => name.into_owned(),
+    }
 }

@@ -15,6 +15,7 @@ use crate::args::Searched;
 use crate::interrupt::Interrupt;
 use crate::lines::has_extension;
 use crate::progress;
+use crate::remote::RemoteArgs;
 use crate::report::{Failure, to_stderr, wrong};
 use crate::unpack::array_of;
 use crate::watched::Watched;
@@ -23,10 +24,10 @@ use crate::watched::Watched;
 pub(crate) fn open(
     path: &Path,
     interrupt: &Interrupt,
-    quiet: bool,
+    args: &Searched,
 ) -> Result<(Reader, ProgressBar), Failure> {
-    let bar = progress::bytes(quiet);
-    let source = Watched::open(path, interrupt, &bar)?;
+    let bar = progress::bytes(args.json);
+    let source = Watched::open(path, &args.remote, interrupt, &bar)?;
     Ok((Reader::new(Box::new(source), ReadOptions::default())?, bar))
 }
 
@@ -89,7 +90,8 @@ pub(crate) struct Queries {
 impl Queries {
     /// Those of a file, for an array: as many values as its rows have, or as many as are looked at.
     pub(crate) fn load(path: &Path, args: &Searched, array: &Array<'_>) -> Result<Queries, Failure> {
-        let mut queries = Queries::of(path, args.member.as_deref(), !array.index().inner.is_empty())?;
+        let list_is_one = !array.index().inner.is_empty();
+        let mut queries = Queries::of(path, args.member.as_deref(), list_is_one, &args.remote)?;
         let (dim, whole) = (array.dim() as usize, array.index().dim as usize);
         if args.dims.is_some() && queries.dim == whole {
             queries.bytes = first_values(queries.rows()?, dim);
@@ -99,11 +101,16 @@ impl Queries {
     }
 
     /// Those of a file, as they are. A list of numbers may be one query.
-    pub(crate) fn of(path: &Path, member: Option<&str>, list_is_one: bool) -> Result<Queries, Failure> {
+    pub(crate) fn of(
+        path: &Path,
+        member: Option<&str>,
+        list_is_one: bool,
+        remote: &RemoteArgs,
+    ) -> Result<Queries, Failure> {
         if !has_extension(path, "cvc") {
             return of_matrix(path, member, list_is_one);
         }
-        of_file(path, member).map_err(|failure| match failure {
+        of_file(path, member, remote).map_err(|failure| match failure {
             Failure::Error(error) if !error.is_usage() && !matches!(error, Error::Io { .. }) => {
                 Failure::Elsewhere(path.to_owned(), Box::new(error))
             }
@@ -117,8 +124,8 @@ impl Queries {
 }
 
 /// Of another `.cvc` file: an array, decoded.
-fn of_file(path: &Path, member: Option<&str>) -> Result<Queries, Failure> {
-    let reader = Reader::open(path)?;
+fn of_file(path: &Path, member: Option<&str>, remote: &RemoteArgs) -> Result<Queries, Failure> {
+    let reader = Reader::new(remote.source(path)?, ReadOptions::default())?;
     let array = match member {
         Some(name) => reader.array(name).map_err(|error| match error {
             Error::Argument { value, problem, .. } => wrong("--member", value, problem),

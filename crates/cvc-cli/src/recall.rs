@@ -23,7 +23,7 @@ pub(crate) fn run(args: &RecallArgs) -> Result<(), Failure> {
     let started = Instant::now();
     let asked = &args.searched;
     let interrupt = Interrupt::catch();
-    let (reader, bar) = open(&args.file, &interrupt, asked.json)?;
+    let (reader, bar) = open(&args.file, &interrupt, asked)?;
     let (search, array) = search_of(asked, &args.file, &reader)?;
     let (truth, width) = load_truth(&args.truth, array.rows())?;
     let k = asked.k as usize;

@@ -23,7 +23,7 @@ pub(crate) fn run(args: &RepairArgs) -> Result<(), Failure> {
     }
     let interrupt = Interrupt::catch();
     let bar = progress::bytes(args.json);
-    let source = Watched::open(&args.file, &interrupt, &bar)?;
+    let source = Watched::open(&args.file, &args.remote, &interrupt, &bar)?;
     let reader = match Reader::new(Box::new(source), ReadOptions::default()) {
         Err(error) if is_damage(&error) => return Err(Failure::NothingToSave(error)),
         result => result?,

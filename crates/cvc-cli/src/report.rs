@@ -8,6 +8,8 @@ use std::process::ExitCode;
 use cvc::Error;
 use cvc::codec::CodecError;
 
+use crate::remote::is_url;
+
 /// Why a command did not end well.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -17,6 +19,9 @@ pub(crate) enum Failure {
     Store(cvc_store::Error),
     /// What the library of searches says of queries, of a truth, or of what was asked for.
     Search(cvc_search::Error),
+    /// What a place somewhere else says, or what is wrong with its URL.
+    #[cfg(feature = "remote")]
+    Remote(cvc_remote::RemoteError),
     /// What is wrong with a file beside the one that is worked on.
     Elsewhere(PathBuf, Box<Error>),
     /// The caller stopped the work.
@@ -67,6 +72,8 @@ impl Failure {
                 error.to_string()
             }
             (Failure::Elsewhere(other, error), _) => format!("{}: {error}", other.display()),
+            #[cfg(feature = "remote")]
+            (Failure::Remote(error), _) => error.to_string(),
             (Failure::Store(error), _) => error.to_string(),
             (Failure::Search(error), _) => error.to_string(),
             (Failure::Interrupted, _) => "interrupted; nothing was written".into(),
@@ -87,6 +94,8 @@ impl Failure {
         match self {
             Failure::Error(error) if error.is_usage() => ExitCode::from(2),
             Failure::Store(error) if error.is_usage() => ExitCode::from(2),
+            #[cfg(feature = "remote")]
+            Failure::Remote(error) if error.is_usage() => ExitCode::from(2),
             Failure::Search(error) if error.is_usage() => ExitCode::from(2),
             _ => ExitCode::FAILURE,
         }
@@ -132,6 +141,9 @@ pub(crate) fn io_failed(path: &Path, action: &'static str, cause: io::Error) -> 
 
 /// Refuses an output that no work could be saved under, before there is any work.
 pub(crate) fn check_output(output: &Path) -> Result<(), Failure> {
+    if is_url(output) {
+        return Ok(());
+    }
     let refuse = |problem: String| Err(wrong("--output", output.display(), problem));
     let parent = output.parent().filter(|parent| !parent.as_os_str().is_empty());
     if output.is_dir() {

@@ -35,7 +35,7 @@ pub(crate) fn run(args: &SearchArgs) -> Result<(), Failure> {
         }
     }
     let interrupt = Interrupt::catch();
-    let (reader, bar) = open(&args.file, &interrupt, asked.json)?;
+    let (reader, bar) = open(&args.file, &interrupt, asked)?;
     let (mut search, array) = search_of(asked, &args.file, &reader)?;
     if !args.conditions.is_empty() {
         search = search.rows(matching(&args.conditions, &reader)?);

@@ -5,7 +5,6 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::Instant;
 
-use cvc::io::FileSource;
 use cvc::io::atomic_file::AtomicFile;
 use cvc::output::npy::npy_header;
 use cvc::{
@@ -38,7 +37,7 @@ pub(crate) fn run(args: &UnpackArgs) -> Result<(), Failure> {
     if args.no_checksums {
         options.checksums = Checksums::Never;
     }
-    let reader = Reader::new(Box::new(FileSource::open(&args.file)?), options)?;
+    let reader = Reader::new(args.remote.source(&args.file)?, options)?;
     let array = chosen_array(args, &reader)?;
     let ranges = chosen(args, &reader, &array)?;
     let on_damage = args.damaged.on_damage();

@@ -18,7 +18,7 @@ pub(crate) fn run(args: &UpgradeArgs) -> Result<(), Failure> {
     check_not_input(&args.output, &args.file)?;
     let interrupt = Interrupt::catch();
     let bar = progress::bytes(args.json);
-    let source = Watched::open(&args.file, &interrupt, &bar)?;
+    let source = Watched::open(&args.file, &args.remote, &interrupt, &bar)?;
     let reader = Reader::new(Box::new(source), ReadOptions::default())?;
     let layout = Layout::from(args.layout);
     let written = reader.convert(&args.output, layout, Overwrite::Allow).map_err(|error| match error {

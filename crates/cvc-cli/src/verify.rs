@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use cvc::format::{FormatError, Stored};
-use cvc::{Coverage, Damage, Error, Reader, VerifyReport};
+use cvc::{Coverage, Damage, Error, ReadOptions, Reader, VerifyReport};
 use serde_json::{Value, json};
 
 use crate::args::VerifyArgs;
@@ -13,7 +13,7 @@ use crate::report::{Failure, plural, to_stderr, to_stdout};
 const SHOWN: usize = 20;
 
 pub(crate) fn run(args: &VerifyArgs) -> Result<(), Failure> {
-    let reader = match Reader::open(&args.file) {
+    let reader = match Reader::new(args.remote.source(&args.file)?, ReadOptions::default()) {
         Ok(reader) => reader,
         // A file whose header or index makes no sense is damaged as a whole; one that this version cannot read is not.
         Err(error) if args.json && is_damage(&error) => {

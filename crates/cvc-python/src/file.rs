@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use cvc::io::FileSource;
 use cvc::{Checksums, ReadAt, ReadOptions, Reader};
+use cvc_remote::Counters;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
@@ -12,11 +13,11 @@ use pyo3::types::{PyByteArray, PyBytes, PyCapsule, PyDict, PyString, PyTuple};
 
 use crate::array::Array;
 use crate::arrow::Stream;
-use crate::errors::{detached, raised};
+use crate::errors::{detached, of_class, raised};
 use crate::pieces::{Pieces, Span};
 use crate::rows::Selection;
 use crate::writer::Writer;
-use crate::{json, source};
+use crate::{json, remote, source};
 
 /// The reader of a file, shared with its arrays until the file is closed.
 #[derive(Clone)]
@@ -35,15 +36,17 @@ impl Handle {
     }
 }
 
-/// Opens a `.cvc` file of any layout: a path, a URL that fsspec knows, `bytes`, or a binary file object.
+/// Opens a `.cvc` file of any layout: a path, a URL, `bytes`, or a binary file object.
 ///
-/// Nothing but the index is read. `checksums=False` reads blocks without comparing them with their checksums; `mmap=True`
+/// Nothing but the index is read. Of a URL (`https`, `s3`, `gs`, `az`, `file`; any other that fsspec knows) only the bytes are fetched that rows
+/// need; `storage_options` says how to reach it: `docs/remote.md` lists what there is. `checksums=False` reads blocks without comparing them with their checksums; `mmap=True`
 /// maps a file into memory instead of reading it by position, which is only safe where nobody changes it meanwhile.
 #[pyfunction]
-#[pyo3(signature = (source, *, checksums=true, mmap=false, max_bytes=None))]
+#[pyo3(signature = (source, *, storage_options=None, checksums=true, mmap=false, max_bytes=None))]
 pub(crate) fn open(
     py: Python<'_>,
     source: &Bound<'_, PyAny>,
+    storage_options: Option<&Bound<'_, PyDict>>,
     checksums: bool,
     mmap: bool,
     max_bytes: Option<u64>,
@@ -53,7 +56,7 @@ pub(crate) fn open(
     if let Some(max_bytes) = max_bytes {
         options.limits.decoded_bytes = max_bytes;
     }
-    let (name, opened) = locate(source)?;
+    let Located { name, source: opened, counters } = locate(source, storage_options)?;
     let reader = detached(py, || match opened {
         Source::Path(path) if mmap => {
             let map = cvc::io::mmap::Map::open(&path).map_err(|cause| cvc::Error::Io {
@@ -66,17 +69,34 @@ pub(crate) fn open(
         Source::Path(path) => Reader::new(Box::new(FileSource::open(&path)?), options),
         Source::Other(source) => Reader::new(source, options),
     })?;
-    Ok(File { handle: Handle::new(reader), name })
+    Ok(File { handle: Handle::new(reader), name, counters })
 }
 
-/// Where the bytes are that `source` stands for, and what to call it.
-pub(crate) fn locate(source: &Bound<'_, PyAny>) -> PyResult<(String, Source)> {
+/// What can be opened.
+pub(crate) struct Located {
+    /// What to call it.
+    name: String,
+    pub(crate) source: Source,
+    /// What counts its requests, if it is far away.
+    counters: Option<Counters>,
+}
+
+/// Where the bytes are that `source` stands for. `options` are for URLs.
+pub(crate) fn locate(source: &Bound<'_, PyAny>, options: Option<&Bound<'_, PyDict>>) -> PyResult<Located> {
     let py = source.py();
-    let located = if let Ok(text) = source.cast::<PyString>()
-        && text.to_cow()?.contains("://")
-    {
-        let file = py.import("cvc._metadata")?.call_method1("open_url", (text,))?;
-        (text.to_string(), Source::Other(Box::new(source::FileLike::new(&file)?)))
+    let text = source.cast::<PyString>().ok().map(|text| text.to_cow()).transpose()?;
+    let url = text.filter(|text| text.contains("://"));
+    if options.is_some() && url.is_none() {
+        return Err(of_class(py, "ArgumentError", "storage_options are for URLs, and this is none".into()));
+    }
+    if let Some(url) = url.as_deref().filter(|url| cvc_remote::is_url(url)) {
+        let (remote, counters) = remote::open(py, url, &remote::options(py, options)?)?;
+        let source = Source::Other(Box::new(remote));
+        return Ok(Located { name: url.to_owned(), source, counters: Some(counters) });
+    }
+    let (name, source) = if let Some(url) = url {
+        let file = py.import("cvc._metadata")?.call_method("open_url", (&*url,), options)?;
+        (url.to_string(), Source::Other(Box::new(source::FileLike::new(&file)?)))
     } else if source.is_instance_of::<PyBytes>() || source.is_instance_of::<PyByteArray>() {
         let bytes: PyBackedBytes = source.extract()?;
         ("bytes".to_owned(), Source::Other(Box::new(source::Bytes(bytes))))
@@ -92,7 +112,7 @@ pub(crate) fn locate(source: &Bound<'_, PyAny>) -> PyResult<(String, Source)> {
         let bytes = crate::memory::Memory::of(source)?.bytes().to_vec();
         ("bytes".to_owned(), Source::Other(Box::new(bytes)))
     };
-    Ok(located)
+    Ok(Located { name, source, counters: None })
 }
 
 pub(crate) enum Source {
@@ -105,6 +125,7 @@ pub(crate) enum Source {
 pub(crate) struct File {
     pub(crate) handle: Handle,
     name: String,
+    counters: Option<Counters>,
 }
 
 #[pymethods]
@@ -221,6 +242,13 @@ impl File {
     ) -> PyResult<Selection> {
         let ranges = ranges.into_iter().map(|(start, stop)| start..stop).collect();
         Selection::of(py, &self.handle, ranges, &arrays, dtype)
+    }
+
+    /// What reading has cost so far, of a file at a URL: a dict of `requests`, `bytes_in`, `bytes_out` and `fallbacks` (requests for several
+    /// ranges that the server did not take). `None` of any other.
+    #[getter]
+    fn remote_stats<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        self.counters.as_ref().map(|counters| remote::stats(py, counters)).transpose()
     }
 
     /// The rows of all sections whose metadata has these values: an index for arrays, and a way to read them.

@@ -20,6 +20,7 @@ mod key;
 mod memory;
 mod numpy;
 mod pieces;
+mod remote;
 mod rows;
 mod s4;
 mod search;

@@ -69,7 +69,7 @@ pub(crate) fn open_s4(
             Err(_) => Some(Index::parse_any(index)?.0),
         },
     };
-    let (_, located) = locate(source)?;
+    let located = locate(source, None)?.source;
     let source: Arc<dyn ReadAt> = detached(py, || match located {
         Source::Path(path) => Ok(Arc::new(FileSource::open(&path)?) as Arc<dyn ReadAt>),
         Source::Other(source) => Ok(Arc::from(source)),

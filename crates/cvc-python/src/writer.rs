@@ -5,18 +5,19 @@ use std::sync::{Mutex, MutexGuard, TryLockError};
 
 use cvc::format::cvcf::VECTORS;
 use cvc::{ArrayOptions, DType, Layout, NonFinite, Overwrite, Scope, WriteOptions};
+use cvc_remote::{RemoteOptions, Upload};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyMapping, PyTuple};
 
 use crate::errors::{detached, of_class, raised};
 use crate::input::{Held, Input};
-use crate::json;
+use crate::{json, remote};
 
 /// Writes a file batch by batch; arrays and their shapes are those of the first batch.
 ///
 /// `with cvc.Writer("all.cvc", codec="int8") as w: w.write(batch)`. Leaving the block gives the file its name; leaving it
-/// by an exception leaves nothing behind. `codec`, `block_rows`, `scope`, `nonfinite` and `provenance` are for all arrays, or
+/// by an exception leaves nothing behind. The path may be a URL in a store (`s3`, `gs`, `az`), which `storage_options` says how to reach. `codec`, `block_rows`, `scope`, `nonfinite` and `provenance` are for all arrays, or
 /// dicts by the name of the array; one codec for several arrays is for those of floats. Without a path the file is made in memory, and `finish` returns its bytes.
 #[pyclass(frozen, module = "cvc")]
 pub(crate) struct Writer {
@@ -51,14 +52,16 @@ struct Said {
 enum Target {
     File(cvc::Writer),
     Memory(cvc::Writer<cvc::writer::ToMemory>),
+    Remote(cvc::Writer<cvc::writer::ToSink<Upload>>),
 }
 
-/// The same call on either kind of writer.
+/// The same call on any kind of writer.
 macro_rules! on {
     ($target:expr, $writer:ident => $body:expr) => {
         match $target {
             Target::File($writer) => $body,
             Target::Memory($writer) => $body,
+            Target::Remote($writer) => $body,
         }
     };
 }
@@ -76,6 +79,8 @@ impl Target {
 /// What the caller wants of the file.
 struct Plan {
     path: Option<PathBuf>,
+    /// How to reach the path, if it is a URL.
+    remote: RemoteOptions,
     layout: Layout,
     codec: Option<Py<PyAny>>,
     block_rows: Option<Py<PyAny>>,
@@ -183,10 +188,25 @@ impl Plan {
             options = options.metadata(metadata.clone()).map_err(fail)?;
         }
         options = options.chunk_metadata(self.chunk_metadata.clone());
+        if let Some(url) = self.url() {
+            if self.overwrite == Overwrite::Refuse {
+                let problem = "a file at a URL is replaced if it is there; leave out overwrite=False".into();
+                return Err(of_class(py, "ArgumentError", problem));
+            }
+            let upload = remote::create(py, url, &self.remote)?;
+            return detached(py, || cvc::Writer::to_sink(upload, options).map(Target::Remote));
+        }
         detached(py, || match &self.path {
             Some(path) => cvc::Writer::create(path, options).map(Target::File),
             None => cvc::Writer::in_memory(options).map(Target::Memory),
         })
+    }
+}
+
+impl Plan {
+    /// The URL that the path is, if it is one.
+    fn url(&self) -> Option<&str> {
+        self.path.as_ref()?.to_str().filter(|path| cvc_remote::is_url(path))
     }
 }
 
@@ -218,6 +238,7 @@ impl Writer {
     pub(crate) fn of(writer: cvc::Writer, path: PathBuf, names: Vec<String>) -> Writer {
         let plan = Plan {
             path: Some(path),
+            remote: RemoteOptions::default(),
             layout: Layout::Native,
             codec: None,
             block_rows: None,
@@ -323,13 +344,14 @@ fn closed() -> PyErr {
 impl Writer {
     #[new]
     #[pyo3(signature = (
-        path=None, *, codec=None, layout="native", chunk_rows=None, block_rows=None, scope=None, nonfinite=None,
+        path=None, *, storage_options=None, codec=None, layout="native", chunk_rows=None, block_rows=None, scope=None, nonfinite=None,
         metadata=None, provenance=None, chunk_metadata=None, overwrite=true
     ))]
     #[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
     fn new(
         py: Python<'_>,
         path: Option<PathBuf>,
+        storage_options: Option<&Bound<'_, PyDict>>,
         codec: Option<Py<PyAny>>,
         layout: &str,
         chunk_rows: Option<u32>,
@@ -345,6 +367,7 @@ impl Writer {
         let chunk_metadata = chunk_metadata.iter().flatten().map(json::from_python);
         let plan = Plan {
             path,
+            remote: remote::options(py, storage_options)?,
             layout: layout_named(py, layout)?,
             codec,
             block_rows,
@@ -356,6 +379,13 @@ impl Writer {
             chunk_metadata: chunk_metadata.collect::<PyResult<_>>()?,
             overwrite: overwriting(overwrite),
         };
+        if storage_options.is_some() && plan.url().is_none() {
+            return Err(of_class(
+                py,
+                "ArgumentError",
+                "storage_options are for URLs, and this is none".into(),
+            ));
+        }
         let state = State { plan, stage: Stage::Waiting(Vec::new()), rows: 0 };
         Ok(Writer { state: Mutex::new(state) })
     }
@@ -453,6 +483,12 @@ impl Writer {
             Stage::Open { writer, .. } => match *writer {
                 Target::File(writer) => {
                     detached(py, || writer.finish())?;
+                    Ok(None)
+                }
+                Target::Remote(writer) => {
+                    let (upload, _) = detached(py, || writer.finish_sink())?;
+                    let finished = py.detach(|| upload.finish());
+                    finished.map_err(|error| remote::raised_by_remote(py, &error))?;
                     Ok(None)
                 }
                 Target::Memory(writer) => {

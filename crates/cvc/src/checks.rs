@@ -7,6 +7,7 @@ use crc_fast::{CrcAlgorithm, Digest};
 use cvc_codec::SourceError;
 use cvc_format::index::Frame;
 
+use crate::ahead::Ahead;
 use crate::io::ReadAt;
 use crate::par;
 
@@ -88,6 +89,8 @@ pub(crate) fn check(all: &[Frame], frames: &[usize], source: &dyn ReadAt) -> Res
             pieces.push((*frame, start..(start + PIECE_LEN).min(end)));
         }
     }
+    let ahead = Ahead::new(source, pieces.iter().map(|(_, piece)| piece.clone()));
+    let source = ahead.as_ref().map_or(source, |ahead| ahead as &dyn ReadAt);
     let hashers = par::try_map(&pieces, Vec::new, |scratch: &mut Vec<u8>, (frame, piece)| {
         let mut hasher = crc32();
         match source.borrow(piece.clone()) {

@@ -198,7 +198,7 @@ fn copy_fields(
     // The plan has looked at the sizes of everything.
     let plan = array.plan(chunk, array.dtype()?)?;
     let (params, parts) = array.stored(chunk)?;
-    let payloads = array.payloads();
+    let payloads = array.payloads(rows.iter().map(|rows| (chunk, rows.clone())));
     let fail = |error| {
         let error = DecodeError::Source { chunk, error };
         Error::Decode { array: array.index().name.clone(), error }

@@ -16,7 +16,7 @@ use crate::error::Error;
 
 /// Bytes that can be read at any position, from several threads.
 ///
-/// A file, a map, a buffer; later an object in a store.
+/// A file, a map, a buffer, an object in a store.
 pub trait ReadAt: Send + Sync {
     /// How many bytes there are. Does not change.
     fn len(&self) -> u64;
@@ -47,11 +47,37 @@ pub trait ReadAt: Send + Sync {
         let _ = range;
     }
 
+    /// How many bytes to ask for in one call at least, where more than that are wanted: of a source that is far away, to which
+    /// every call is a journey. Such a source is asked for what a request needs before it is decoded, in calls of about
+    /// so many bytes, each of which is held in memory. 0, the default, is for a source that may be asked bit by bit.
+    fn ahead_len(&self) -> u64 {
+        0
+    }
+
     /// The bytes of `range` without a copy, if they lie in memory. `None` too if the range is not within it.
     fn borrow(&self, range: Range<u64>) -> Option<&[u8]> {
         let _ = range;
         None
     }
+}
+
+/// Fills `bytes` with all of `ranges`, one after another, in one call to the source.
+pub(crate) fn read_together(
+    source: &dyn ReadAt,
+    ranges: &[Range<u64>],
+    bytes: &mut Vec<u8>,
+) -> Result<(), SourceError> {
+    let len =
+        |range: &Range<u64>| usize::try_from(range.end - range.start).expect("what is read fits in memory");
+    bytes.resize(ranges.iter().map(len).sum(), 0);
+    let mut rest = bytes.as_mut_slice();
+    let mut wanted = Vec::with_capacity(ranges.len());
+    for range in ranges {
+        let (into, after) = rest.split_at_mut(len(range));
+        rest = after;
+        wanted.push((range.start, into));
+    }
+    source.read_ranges(&mut wanted)
 }
 
 /// A file read by position, so that any number of threads can share it.

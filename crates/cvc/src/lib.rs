@@ -44,6 +44,7 @@
 //! - `s4`: reads and writes the bodies and sidecars that S4 keeps in object storage.
 #![deny(unsafe_code)]
 
+mod ahead;
 pub mod aligned;
 pub mod backends;
 pub mod checks;

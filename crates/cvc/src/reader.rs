@@ -20,11 +20,12 @@ use cvc_format::{
     Opening, Section, Step, Stored,
 };
 
+use crate::ahead::Ahead;
 use crate::checks::{self, BadFrame, Checksums, FrameChecks};
 use crate::error::Error;
 use crate::huge_pages;
 use crate::inside::{HeadError, Inside, Insides};
-use crate::io::{FileSource, ReadAt};
+use crate::io::{FileSource, ReadAt, read_together};
 use crate::raw::RowPlaces;
 use crate::select::{Condition, Rows, matching_rows, merged};
 
@@ -232,20 +233,6 @@ impl fmt::Debug for Reader {
     }
 }
 
-/// Fills `bytes` with all of `ranges`, one after another, in one call to the source.
-fn read_together(source: &dyn ReadAt, ranges: &[Range<u64>], bytes: &mut Vec<u8>) -> Result<(), SourceError> {
-    let len = |range: &Range<u64>| usize::try_from(range.end - range.start).expect("an index fits in memory");
-    bytes.resize(ranges.iter().map(len).sum(), 0);
-    let mut rest = bytes.as_mut_slice();
-    let mut wanted = Vec::with_capacity(ranges.len());
-    for range in ranges {
-        let (into, after) = rest.split_at_mut(len(range));
-        rest = after;
-        wanted.push((range.start, into));
-    }
-    source.read_ranges(&mut wanted)
-}
-
 /// One array of an open file.
 #[derive(Clone, Copy, Debug)]
 pub struct Array<'r> {
@@ -360,12 +347,16 @@ impl<'r> Array<'r> {
         Err(Error::argument("array", &self.index.name, problem))
     }
 
-    /// Compares the blocks of `run`, or the frame they are in, with their checksums, whatever the options say. The inside of
-    /// the chunk has been loaded.
-    pub(crate) fn check_run(&self, run: &BlockRun<'_>, scratch: &mut Vec<u8>) -> Result<(), SourceError> {
-        let Reader { index, source, .. } = self.reader;
+    /// Compares the blocks of `run`, or the frame they are in, with their checksums, whatever the options say. `source` is that of
+    /// the file, or [ahead](Array::ahead) of it. The inside of the chunk has been loaded.
+    pub(crate) fn check_run(
+        &self,
+        run: &BlockRun<'_>,
+        source: &dyn ReadAt,
+        scratch: &mut Vec<u8>,
+    ) -> Result<(), SourceError> {
         if let Some(frame) = self.frame(run.chunk) {
-            return checks::check(&index.frames, &[frame], &**source).map_err(|bad| bad.error);
+            return checks::check(&self.reader.index.frames, &[frame], source).map_err(|bad| bad.error);
         }
         let (inside, entry) = (self.inside(run.chunk), self.entry(run.chunk));
         let start = entry.bytes.start;
@@ -376,7 +367,7 @@ impl<'r> Array<'r> {
             return inside.check(run, RunBytes::Chunk(bytes), start);
         }
         scratch.resize(run.byte_len(), 0);
-        read_run(&**source, run, start, scratch)?;
+        read_run(source, run, start, scratch)?;
         inside.check(run, RunBytes::Ranges(scratch), start)
     }
 
@@ -606,7 +597,8 @@ impl<'r> Array<'r> {
             });
             let batch = ScanBatch::new(jobs.collect(), self.dim, out)?;
             let batch = batch.with_terms(&self.reader.terms[self.position]);
-            let payloads = ArrayPayloads { array: *self };
+            let rows = pieces.iter().map(|piece| (selection.plans[piece.plan].0, piece.rows.clone()));
+            let payloads = self.payloads(rows);
             let scanned = backend.scan(&batch, &payloads, queries, k);
             found.merge(&scanned.map_err(|error| self.decode_error(error))?);
         }
@@ -652,7 +644,7 @@ impl<'r> Array<'r> {
         self.check_strings_limit(row_count, 0)?;
         let pieces = self.split(ranges);
         self.load_insides(pieces.iter().map(|(chunk, _)| *chunk))?;
-        let payloads = ArrayPayloads { array: *self };
+        let payloads = self.payloads(pieces.iter().cloned());
         let mut inflater = Inflater::default();
         let mut encoded = Vec::new();
         // Each block is decoded once and only what is wanted of it is kept, so in the order of the file. Blocks are paid
@@ -708,7 +700,7 @@ impl<'r> Array<'r> {
     pub(crate) fn check_strings(&self, chunk: ChunkId) -> Result<(), Error> {
         self.load_insides([chunk])?;
         let parts = &self.inside(chunk).parts;
-        let payloads = ArrayPayloads { array: *self };
+        let payloads = self.payloads([(chunk, 0..parts.rows())]);
         let (mut inflater, mut encoded) = (Inflater::default(), Vec::new());
         for block in 0..parts.block_count() {
             let run = BlockRun { chunk, parts, blocks: block..block + 1 };
@@ -887,8 +879,7 @@ impl Selection<'_> {
         for (_, plan) in &self.plans {
             backend.supports(plan)?;
         }
-        let payloads = ArrayPayloads { array: self.array };
-        payloads.ensure_frames(self.plans.iter().map(|(chunk, _)| *chunk)).map_err(|bad| {
+        self.array.ensure_frames(self.plans.iter().map(|(chunk, _)| *chunk)).map_err(|bad| {
             let chunk = self.plans.iter().find(|(chunk, _)| self.array.frame(*chunk) == Some(bad.frame));
             let chunk = chunk.expect("only frames of planned chunks are checked").0;
             self.array.decode_error(DecodeError::Source { chunk, error: bad.error })
@@ -907,7 +898,7 @@ impl Selection<'_> {
             Job { plan, chunk: *chunk, rows: piece.rows, dst_row: piece.dst_row }
         });
         let batch = Batch::new(jobs.collect(), row_count, self.array.dim, self.out)?;
-        let payloads = ArrayPayloads { array: self.array };
+        let payloads = self.array.payloads(batch.jobs().iter().map(|job| (job.chunk, job.rows.clone())));
         backend.decode(&batch, &payloads, dst).map_err(|error| self.array.decode_error(error))
     }
 }
@@ -941,7 +932,7 @@ fn check_output(stored: DType, out: DType) -> Result<(), PlanError> {
     if stored == out || halves { Ok(()) } else { Err(PlanError::Output { stored, out }) }
 }
 
-impl Array<'_> {
+impl<'r> Array<'r> {
     /// How many values of `out` these many rows are, if their bytes are within the limit of the reader.
     fn count_values(&self, rows: u64, out: DType) -> Result<usize, Error> {
         let (dim, limit) = (self.dim, self.reader.options.limits.decoded_bytes);
@@ -959,9 +950,27 @@ impl Array<'_> {
         self.count_values(rows, out)
     }
 
-    /// Its encoded bytes, checked as they are read. The insides of the chunks wanted must have been loaded.
-    pub(crate) fn payloads(&self) -> impl Payloads + '_ {
-        ArrayPayloads { array: *self }
+    /// Its encoded bytes, checked as they are read: above all those of these rows of chunks, whose insides have been loaded.
+    pub(crate) fn payloads(
+        &self,
+        rows: impl IntoIterator<Item = (ChunkId, Range<u32>)>,
+    ) -> ArrayPayloads<'r> {
+        ArrayPayloads { array: *self, ahead: self.ahead(rows) }
+    }
+
+    /// The source, asked ahead for the blocks of these rows of chunks, whose insides have been loaded; `None` if that is of no use.
+    pub(crate) fn ahead(&self, rows: impl IntoIterator<Item = (ChunkId, Range<u32>)>) -> Option<Ahead<'r>> {
+        let blocks = rows.into_iter().flat_map(|(chunk, rows)| {
+            let (start, parts) = (self.entry(chunk).bytes.start, &self.inside(chunk).parts);
+            parts.ranges(parts.blocks_of(rows)).map(move |range| start + range.start..start + range.end)
+        });
+        Ahead::new(&*self.reader.source, blocks)
+    }
+
+    /// Compares the frames of these chunks with their checksums, if they have any that were not looked at.
+    fn ensure_frames(&self, chunks: impl Iterator<Item = ChunkId>) -> Result<(), BadFrame> {
+        let Reader { frames, index, source, .. } = self.reader;
+        frames.ensure(&index.frames, chunks.filter_map(|chunk| self.frame(chunk)), &**source)
     }
 
     /// The frame that carries a chunk, in CVCF files.
@@ -974,20 +983,24 @@ impl Array<'_> {
 }
 
 /// The payloads of one array, checked on first touch. The insides of the chunks have been loaded.
-struct ArrayPayloads<'r> {
+pub(crate) struct ArrayPayloads<'r> {
     array: Array<'r>,
+    /// What is asked instead of the source, if that is far away.
+    ahead: Option<Ahead<'r>>,
 }
 
 impl ArrayPayloads<'_> {
-    fn ensure_frames(&self, chunks: impl Iterator<Item = ChunkId>) -> Result<(), BadFrame> {
-        let Reader { frames, index, source, .. } = self.array.reader;
-        frames.ensure(&index.frames, chunks.filter_map(|chunk| self.array.frame(chunk)), &**source)
+    fn source(&self) -> &dyn ReadAt {
+        match &self.ahead {
+            Some(ahead) => ahead,
+            None => &*self.array.reader.source,
+        }
     }
 
     /// What must be checked of a run of native blocks before or after its bytes are at hand, if anything must.
     fn unchecked(&self, run: &BlockRun<'_>) -> Result<Option<&Inside>, SourceError> {
         if self.array.frame(run.chunk).is_some() {
-            self.ensure_frames(std::iter::once(run.chunk)).map_err(|bad| bad.error)?;
+            self.array.ensure_frames(std::iter::once(run.chunk)).map_err(|bad| bad.error)?;
             return Ok(None);
         }
         let inside = self.array.inside(run.chunk);
@@ -1021,8 +1034,7 @@ impl Payloads for ArrayPayloads<'_> {
     fn read(&self, run: &BlockRun<'_>, into: &mut [u8]) -> Result<(), SourceError> {
         let unchecked = self.unchecked(run)?;
         let start = self.array.entry(run.chunk).bytes.start;
-        let source = &self.array.reader.source;
-        read_run(&**source, run, start, into)?;
+        read_run(self.source(), run, start, into)?;
         unchecked.map_or(Ok(()), |inside| inside.check(run, RunBytes::Ranges(into), start))
     }
 

@@ -9,6 +9,7 @@ use cvc_cpu::CpuBackend;
 use cvc_format::native::MAX_BLOCK_LEN;
 
 use crate::error::Error;
+use crate::io::ReadAt;
 use crate::reader::Array;
 use crate::select::{Rows, merged};
 
@@ -180,9 +181,11 @@ impl Array<'_> {
                 }
                 Err(error) => return Err(error),
             };
+            let ahead = self.ahead([(chunk, rows.clone())]);
+            let source = ahead.as_ref().map_or(self.reader().source(), |ahead| ahead as &dyn ReadAt);
             for block in parts.blocks_of(rows.clone()) {
                 let run = BlockRun { chunk, parts, blocks: block..block + 1 };
-                match self.check_run(&run, &mut bytes) {
+                match self.check_run(&run, source, &mut bytes) {
                     Ok(()) => {}
                     Err(SourceError::Block { .. } | SourceError::Checksum { .. }) => {
                         let of_block = run.rows();

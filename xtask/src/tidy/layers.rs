@@ -11,10 +11,11 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("cvc-wgpu", &["cvc-codec"]),
     ("cvc", &["cvc-format", "cvc-codec", "cvc-cpu", "cvc-cuda", "cvc-wgpu"]),
     ("cvc-search", &["cvc"]),
+    ("cvc-remote", &["cvc"]),
     ("cvc-report", &["cvc", "cvc-search"]),
     ("cvc-store", &["cvc"]),
-    ("cvc-cli", &["cvc", "cvc-report", "cvc-search", "cvc-store"]),
-    ("cvc-python", &["cvc", "cvc-search", "cvc-store"]),
+    ("cvc-cli", &["cvc", "cvc-remote", "cvc-report", "cvc-search", "cvc-store"]),
+    ("cvc-python", &["cvc", "cvc-remote", "cvc-search", "cvc-store"]),
     ("cvc-zarrs", &["cvc"]),
     // Unpublished; it tests what it likes.
     ("cvc-conformance", &["cvc-format", "cvc-codec", "cvc-cpu", "cvc"]),

@@ -15,6 +15,8 @@ mod larger;
 mod native;
 mod page;
 mod recall;
+#[cfg(feature = "remote")]
+mod remote;
 mod salvage;
 mod sample;
 mod search;

@@ -52,6 +52,7 @@ _Out = TypeVar("_Out")
 def open(
     source: str | os.PathLike[str] | bytes | bytearray | memoryview | Any,
     *,
+    storage_options: dict[str, Any] | None = None,
     checksums: bool = True,
     mmap: bool = False,
     max_bytes: int | None = None,
@@ -78,6 +79,8 @@ class File:
     def chunk_metadata(self) -> list[Any]: ...
     @property
     def file_len(self) -> int: ...
+    @property
+    def remote_stats(self) -> dict[str, int] | None: ...
     @property
     def closed(self) -> bool: ...
     @property
@@ -218,6 +221,7 @@ class Writer:
         cls,
         path: str | os.PathLike[str] | None = None,
         *,
+        storage_options: dict[str, Any] | None = None,
         codec: str | dict[str, str] | None = None,
         layout: Literal["native", "v0", "v1", "v2"] | str = "native",
         chunk_rows: int | None = None,

@@ -54,8 +54,8 @@ def missing(package: str, what: str) -> ImportError:
     return ImportError(f"{what} needs a package that is not installed: pip install {package}")
 
 
-def open_url(url: str) -> Any:
-    """A file object for a URL."""
+def open_url(url: str, **options: Any) -> Any:
+    """A file object for a URL: of a file here, or of whatever fsspec knows."""
     if url.startswith("file://"):
         from urllib.parse import urlsplit
         from urllib.request import url2pathname
@@ -64,8 +64,8 @@ def open_url(url: str) -> Any:
     try:
         import fsspec
     except ImportError:
-        raise ImportError(f"{url}: URLs are opened by fsspec, which is not installed: pip install fsspec") from None
-    return fsspec.open(url, "rb").open()
+        raise ImportError(f"{url}: URLs of this kind are opened by fsspec, which is not installed: pip install fsspec") from None
+    return fsspec.open(url, "rb", **options).open()
 
 
 def iterate(array: Any) -> Iterator[Any]:

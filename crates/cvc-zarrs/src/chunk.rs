@@ -14,6 +14,9 @@ const FRONT_LEN: u64 = 64;
 /// The trailer. Its first eight bytes are the length of the file.
 const TRAILER_LEN: u64 = 40;
 
+/// Bytes that are asked for in one call: a store may be far away, and opens a file for each call if it is near.
+const AHEAD_LEN: u64 = 8 << 20;
+
 /// What a chunk has of a file's bytes.
 pub(crate) struct Chunk {
     input: Arc<dyn BytesPartialDecoderTraits>,
@@ -57,6 +60,10 @@ impl Chunk {
 impl ReadAt for Chunk {
     fn len(&self) -> u64 {
         self.len
+    }
+
+    fn ahead_len(&self) -> u64 {
+        AHEAD_LEN
     }
 
     fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<(), SourceError> {

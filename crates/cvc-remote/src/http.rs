@@ -69,6 +69,7 @@ impl Http {
             .map_err(|error: http::uri::InvalidUri| RemoteError::url(url, error.to_string()))?;
         let timeout = options.timeout;
         let mut client = ClientOptions::new()
+            .with_user_agent(HeaderValue::from_static(concat!("cvc/", env!("CARGO_PKG_VERSION"))))
             .with_allow_http(place.url.scheme() == "http")
             .with_connect_timeout(timeout)
             .with_read_timeout(timeout)
@@ -149,7 +150,7 @@ impl Http {
             {
                 Ok(First { version: Version { len: 0, e_tag, modified }, bytes: Bytes::new() })
             }
-            _ => Err(self.refusal(answer).await),
+            _ => Err(self.refusal(&answer)),
         }
     }
 
@@ -173,7 +174,11 @@ impl Http {
         match answer.status() {
             StatusCode::PARTIAL_CONTENT => {}
             StatusCode::OK => return Err(Fault::Final(RemoteError::NoRanges { url: self.url.clone() })),
-            _ => return Err(self.refusal(answer).await),
+            StatusCode::RANGE_NOT_SATISFIABLE => {
+                let what = format!("it had {} bytes, now it has fewer", version.len);
+                return Err(Fault::Final(RemoteError::changed(&self.url, what)));
+            }
+            _ => return Err(self.refusal(&answer)),
         }
         self.same(&answer, version)?;
         self.is_range(&answer, &span, version)?;
@@ -208,7 +213,7 @@ impl Http {
             | StatusCode::BAD_REQUEST
             | StatusCode::RANGE_NOT_SATISFIABLE
             | StatusCode::NOT_IMPLEMENTED => return Ok(None),
-            _ => return Err(self.refusal(answer).await),
+            _ => return Err(self.refusal(&answer)),
         }
         self.same(&answer, version)?;
         let content_type = text(&answer, CONTENT_TYPE).unwrap_or_default().to_owned();
@@ -331,7 +336,7 @@ impl Http {
     }
 
     /// What an answer says that brings nothing.
-    async fn refusal(&self, answer: HttpResponse) -> Fault {
+    fn refusal(&self, answer: &HttpResponse) -> Fault {
         let status = answer.status();
         let url = self.url.clone();
         let said = status.to_string();

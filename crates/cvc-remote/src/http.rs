@@ -20,7 +20,7 @@ use object_store::client::{
     ClientConfigKey, HttpClient, HttpConnector as _, HttpRequest, HttpRequestBody, HttpResponse,
 };
 
-use crate::counters::Counters;
+use crate::counters::{Counters, Counting};
 use crate::error::{RemoteError, chain};
 use crate::multipart::{self, Broken, content_range, number};
 use crate::options::{HEADER, RemoteOptions};
@@ -94,7 +94,9 @@ impl Http {
         if !headers.is_empty() {
             client = client.with_default_headers(headers);
         }
-        let client = counters.connect(&client).map_err(|error| RemoteError::url(url, error.to_string()))?;
+        let client = Counting(counters.clone())
+            .connect(&client)
+            .map_err(|error| RemoteError::url(url, error.to_string()))?;
         Ok(Http { uri, url: url.clone(), client, retries: options.retries })
     }
 

@@ -11,7 +11,7 @@ use cvc::format::cvcf::VECTORS;
 use cvc::input::{InputError, Matrix, Options};
 use cvc::writer::ToSink;
 use cvc::{
-    AlignedBytes, ArrayOptions, ArrayRows, DType, Error, Json, Layout, ReadOptions, Reader, RowSlice, Scope,
+    AlignedBytes, ArrayOptions, ArrayRows, DType, Json, Layout, ReadOptions, Reader, RowSlice, Scope,
     Strings, WriteOptions, Writer, Written,
 };
 use cvc_search::Metric;
@@ -24,7 +24,7 @@ use crate::interrupt::Interrupt;
 use crate::lines::{Lines, has_extension, is_text};
 use crate::progress;
 use crate::queries::Queries;
-use crate::remote::{Upload, is_url};
+use crate::remote::{Upload, finish, is_url};
 use crate::report::{
     Failure, check_not_input, check_output, compared, io_failed, plural, ratio, size, to_stdout, wrong,
 };
@@ -169,7 +169,7 @@ impl Out {
             Out::Here(writer) => Ok(writer.finish()?),
             Out::There(writer) => {
                 let (upload, written) = writer.finish_sink()?;
-                upload.finish().map_err(|error| Error::Output(error.into()))?;
+                finish(upload)?;
                 Ok(written)
             }
         }

@@ -8,11 +8,9 @@ use cvc::io::FileSource;
 use crate::report::Failure;
 
 #[cfg(feature = "remote")]
-pub(crate) use cvc_remote::Upload;
-#[cfg(feature = "remote")]
-pub(crate) use with::RemoteArgs;
+pub(crate) use with::{RemoteArgs, Upload, finish};
 #[cfg(not(feature = "remote"))]
-pub(crate) use without::{RemoteArgs, Upload};
+pub(crate) use without::{RemoteArgs, Upload, finish};
 
 /// Whether it is a URL of any kind, rather than a path.
 pub(crate) fn is_url(path: &Path) -> bool {
@@ -37,7 +35,8 @@ mod with {
     use std::cell::OnceCell;
 
     use cvc::ReadAt;
-    use cvc_remote::{Counters, Remote, RemoteOptions, Upload};
+    pub(crate) use cvc_remote::Upload;
+    use cvc_remote::{Counters, Remote, RemoteOptions};
 
     use crate::args::KeyValue;
     use crate::report::{Failure, to_stderr};
@@ -54,6 +53,11 @@ mod with {
         stats: bool,
         #[arg(skip)]
         counters: OnceCell<Counters>,
+    }
+
+    /// Sends what is left of it, and makes it appear.
+    pub(crate) fn finish(upload: Upload) -> Result<(), Failure> {
+        upload.finish().map_err(Failure::Remote)
     }
 
     impl RemoteArgs {
@@ -103,10 +107,9 @@ mod without {
     /// What there is none of.
     pub(crate) enum Upload {}
 
-    impl Upload {
-        pub(crate) fn finish(self) -> Result<(), io::Error> {
-            match self {}
-        }
+    /// Makes it appear.
+    pub(crate) fn finish(upload: Upload) -> Result<(), Failure> {
+        match upload {}
     }
 
     impl Write for Upload {

@@ -68,12 +68,15 @@ impl Counters {
 }
 
 /// Makes clients whose requests are counted.
-impl HttpConnector for Counters {
+#[derive(Debug)]
+pub(crate) struct Counting(pub(crate) Counters);
+
+impl HttpConnector for Counting {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
         // The first provider of a process stays. If the program has one of its own, that is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = ReqwestConnector::default().connect(options)?;
-        Ok(HttpClient::new(Counted { client, counters: self.clone() }))
+        Ok(HttpClient::new(Counted { client, counters: self.0.clone() }))
     }
 }
 

@@ -20,7 +20,7 @@ use object_store::client::{
     ClientConfigKey, HttpClient, HttpConnector as _, HttpRequest, HttpRequestBody, HttpResponse,
 };
 
-use crate::counters::Counters;
+use crate::counters::{Counters, Counting};
 use crate::error::{RemoteError, chain};
 use crate::multipart::{self, Broken, content_range, number};
 use crate::options::{HEADER, RemoteOptions};
@@ -69,6 +69,7 @@ impl Http {
             .map_err(|error: http::uri::InvalidUri| RemoteError::url(url, error.to_string()))?;
         let timeout = options.timeout;
         let mut client = ClientOptions::new()
+            .with_user_agent(HeaderValue::from_static(concat!("cvc/", env!("CARGO_PKG_VERSION"))))
             .with_allow_http(place.url.scheme() == "http")
             .with_connect_timeout(timeout)
             .with_read_timeout(timeout)
@@ -93,7 +94,9 @@ impl Http {
         if !headers.is_empty() {
             client = client.with_default_headers(headers);
         }
-        let client = counters.connect(&client).map_err(|error| RemoteError::url(url, error.to_string()))?;
+        let client = Counting(counters.clone())
+            .connect(&client)
+            .map_err(|error| RemoteError::url(url, error.to_string()))?;
         Ok(Http { uri, url: url.clone(), client, retries: options.retries })
     }
 
@@ -149,7 +152,7 @@ impl Http {
             {
                 Ok(First { version: Version { len: 0, e_tag, modified }, bytes: Bytes::new() })
             }
-            _ => Err(self.refusal(answer).await),
+            _ => Err(self.refusal(&answer)),
         }
     }
 
@@ -173,7 +176,11 @@ impl Http {
         match answer.status() {
             StatusCode::PARTIAL_CONTENT => {}
             StatusCode::OK => return Err(Fault::Final(RemoteError::NoRanges { url: self.url.clone() })),
-            _ => return Err(self.refusal(answer).await),
+            StatusCode::RANGE_NOT_SATISFIABLE => {
+                let what = format!("it had {} bytes, now it has fewer", version.len);
+                return Err(Fault::Final(RemoteError::changed(&self.url, what)));
+            }
+            _ => return Err(self.refusal(&answer)),
         }
         self.same(&answer, version)?;
         self.is_range(&answer, &span, version)?;
@@ -208,7 +215,7 @@ impl Http {
             | StatusCode::BAD_REQUEST
             | StatusCode::RANGE_NOT_SATISFIABLE
             | StatusCode::NOT_IMPLEMENTED => return Ok(None),
-            _ => return Err(self.refusal(answer).await),
+            _ => return Err(self.refusal(&answer)),
         }
         self.same(&answer, version)?;
         let content_type = text(&answer, CONTENT_TYPE).unwrap_or_default().to_owned();
@@ -331,7 +338,7 @@ impl Http {
     }
 
     /// What an answer says that brings nothing.
-    async fn refusal(&self, answer: HttpResponse) -> Fault {
+    fn refusal(&self, answer: &HttpResponse) -> Fault {
         let status = answer.status();
         let url = self.url.clone();
         let said = status.to_string();

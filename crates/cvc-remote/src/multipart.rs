@@ -95,7 +95,7 @@ pub(crate) fn parts(body: &Bytes, boundary: &str, file_len: u64) -> Result<Vec<P
         }
         let bytes = rest.take(range.end - range.start)?;
         parts.push(Part { range, bytes });
-        if rest.line()? != "" {
+        if !rest.line()?.is_empty() {
             return wrong("a part is longer than its Content-Range");
         }
     }

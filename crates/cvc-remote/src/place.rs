@@ -11,7 +11,7 @@ use object_store::path::Path;
 use object_store::{BackoffConfig, ObjectStore, RetryConfig};
 use url::Url;
 
-use crate::counters::Counters;
+use crate::counters::{Counters, Counting};
 use crate::error::RemoteError;
 use crate::http::LIFETIME;
 use crate::options::RemoteOptions;
@@ -109,7 +109,7 @@ impl Place {
             ($builder:ty, $key:ty) => {{
                 let mut builder = <$builder>::from_env()
                     .with_url(self.url.as_str())
-                    .with_http_connector(counters.clone())
+                    .with_http_connector(Counting(counters.clone()))
                     .with_retry(retry(options));
                 for (key, value) in times(options) {
                     builder = builder.with_config(<$key>::Client(key), value);

@@ -38,7 +38,7 @@ pub struct Remote {
 
 #[derive(Debug)]
 enum At {
-    Far(Far),
+    Far(Box<Far>),
     Near(FileSource),
 }
 
@@ -122,7 +122,7 @@ impl Remote {
             several,
             link: Mutex::new((process::id(), link)),
         };
-        Ok(Remote { at: At::Far(far), counters })
+        Ok(Remote { at: At::Far(Box::new(far)), counters })
     }
 
     /// What counts the requests, also when the file has gone into a reader.

@@ -1,7 +1,7 @@
 //! The same from a server that others wrote: nginx, where it is installed.
 
 use std::fs;
-use std::io::{Error, ErrorKind};
+use std::io::Error;
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -39,7 +39,7 @@ impl Nginx {
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             if nginx.child.try_wait()?.is_some() {
                 let said = fs::read_to_string(nginx.folder.path().join("error.log")).unwrap_or_default();
-                return Err(Error::new(ErrorKind::Other, format!("nginx does not start: {said}")));
+                return Err(Error::other(format!("nginx does not start: {said}")));
             }
             thread::sleep(Duration::from_millis(20));
         }
@@ -70,7 +70,7 @@ fn nginx_gives_many_ranges_in_an_answer() {
     let far = Reader::new(Box::new(remote), ReadOptions::default()).unwrap();
     let rows: Vec<u64> = (0..500).map(|at| at * at * 7919 % 30_000).collect();
     let read: Vec<f32> = far.vectors().unwrap().read(&rows[..]).unwrap();
-    let wanted = rows.iter().flat_map(|row| &values[*row as usize * 64..][..64]);
+    let wanted = rows.iter().flat_map(|row| &values[usize::try_from(*row).unwrap() * 64..][..64]);
     assert!(read.iter().eq(wanted));
     let stats = counters.stats();
     assert!(stats.requests < 15 && stats.fallbacks == 0, "{stats}");

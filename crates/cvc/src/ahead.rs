@@ -205,7 +205,7 @@ mod tests {
     }
 
     fn read(ahead: &Ahead<'_>, range: Range<u64>) {
-        let mut bytes = vec![0; (range.end - range.start) as usize];
+        let mut bytes = vec![0; usize::try_from(range.end - range.start).unwrap()];
         ahead.read_at(range.start, &mut bytes).unwrap();
         assert!(bytes.iter().zip(range).all(|(byte, at)| *byte == Far::byte(at)));
     }

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod convert;
 mod devices;
 mod info;
 mod interrupt;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
     let command = Args::parse().command;
     let (result, file) = match &command {
         Command::Pack(args) => (pack::run(args), None),
+        Command::Convert(args) => (convert::run(args), Some(args.source.as_path())),
         Command::Unpack(args) => (unpack::run(args), Some(args.file.as_path())),
         Command::Info(args) => (info::run(args), Some(args.file.as_path())),
         Command::Verify(args) => (verify::run(args), Some(args.file.as_path())),

@@ -17,6 +17,8 @@ pub(crate) enum Failure {
     Store(cvc_store::Error),
     /// What the library of searches says of queries, of a truth, or of what was asked for.
     Search(cvc_search::Error),
+    /// What the library of conversions says.
+    Convert(cvc_convert::Error),
     /// What is wrong with a file beside the one that is worked on.
     Elsewhere(PathBuf, Box<Error>),
     /// The caller stopped the work.
@@ -69,6 +71,7 @@ impl Failure {
             (Failure::Elsewhere(other, error), _) => format!("{}: {error}", other.display()),
             (Failure::Store(error), _) => error.to_string(),
             (Failure::Search(error), _) => error.to_string(),
+            (Failure::Convert(error), _) => error.to_string(),
             (Failure::Interrupted, _) => "interrupted; nothing was written".into(),
             (Failure::Damaged, _) => "the file is damaged".into(),
         }
@@ -82,12 +85,23 @@ impl Failure {
         }
     }
 
+    /// What a conversion failed with. What the libraries below say is said as ever.
+    pub(crate) fn of_convert(error: cvc_convert::Error) -> Failure {
+        match error {
+            cvc_convert::Error::Cvc(error) => Failure::Error(error),
+            cvc_convert::Error::Store(error) => Failure::Store(error),
+            cvc_convert::Error::Stopped => Failure::Interrupted,
+            error => Failure::Convert(error),
+        }
+    }
+
     /// 2 if the call is wrong, 1 if the work failed.
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self {
             Failure::Error(error) if error.is_usage() => ExitCode::from(2),
             Failure::Store(error) if error.is_usage() => ExitCode::from(2),
             Failure::Search(error) if error.is_usage() => ExitCode::from(2),
+            Failure::Convert(error) if error.is_usage() => ExitCode::from(2),
             _ => ExitCode::FAILURE,
         }
     }
@@ -108,6 +122,7 @@ fn option(argument: &str) -> &str {
         "by" => "--by",
         "chunk rows" => "--chunk-rows",
         "codec" => "--codec",
+        "columns" => "--column",
         "device" => "--device",
         "dims" => "--dims",
         "layout" => "--layout",
@@ -115,6 +130,9 @@ fn option(argument: &str) -> &str {
         "metric" => "--metric",
         "queries" => "QUERIES",
         "section" => "--sections",
+        "sections from" => "--sections-from",
+        "strings" => "--strings",
+        "vectors" => "--vectors",
         "where" => "--where",
         other => other,
     }

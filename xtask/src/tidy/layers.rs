@@ -13,8 +13,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("cvc-search", &["cvc"]),
     ("cvc-report", &["cvc", "cvc-search"]),
     ("cvc-store", &["cvc"]),
-    ("cvc-cli", &["cvc", "cvc-report", "cvc-search", "cvc-store"]),
-    ("cvc-python", &["cvc", "cvc-search", "cvc-store"]),
+    ("cvc-convert", &["cvc", "cvc-store"]),
+    ("cvc-cli", &["cvc", "cvc-convert", "cvc-report", "cvc-search", "cvc-store"]),
+    ("cvc-python", &["cvc", "cvc-convert", "cvc-search", "cvc-store"]),
     // Unpublished; it tests what it likes.
     ("cvc-conformance", &["cvc-format", "cvc-codec", "cvc-cpu", "cvc"]),
     ("cvc-cuda-standin", &[]),

@@ -31,6 +31,7 @@ from ._errors import (
     UnsupportedError,
 )
 from . import _decompressed, codecs, s4
+from ._convert import Converted, convert
 from ._metadata import Damage, Section
 from ._pack import pack
 from ._search import SearchResult
@@ -40,6 +41,7 @@ __all__ = [
     "ArgumentError",
     "Array",
     "ConflictError",
+    "Converted",
     "CorruptedChunkError",
     "CvcError",
     "Damage",
@@ -65,6 +67,7 @@ __all__ = [
     "UnsupportedError",
     "Writer",
     "__version__",
+    "convert",
     "devices",
     "open",
     "pack",

@@ -112,9 +112,7 @@ impl Output for Writer {
     }
 
     fn finish(self: Box<Self>) -> Result<u64, Error> {
-        let mut writer = self.writer;
-        writer.finish().map_err(refused)?;
-        let mut file = writer.into_inner().map_err(refused)?;
+        let mut file = self.writer.into_inner().map_err(refused)?;
         let len = file.stream_position().map_err(Error::output)?;
         file.commit().map_err(Error::output)?;
         Ok(len)

@@ -18,7 +18,7 @@ fn json(name: &str) -> Json {
 }
 
 /// 2,000 sentence embeddings, and how many values each has.
-pub fn minilm() -> (Vec<f32>, usize) {
+pub(crate) fn minilm() -> (Vec<f32>, usize) {
     let matrix = Matrix::open(&data("minilm2k.f32.npy"), &Opening::default()).unwrap();
     let mut scratch = AlignedBytes::new();
     let bytes = matrix.read(0..matrix.rows(), &mut scratch).unwrap();
@@ -27,13 +27,13 @@ pub fn minilm() -> (Vec<f32>, usize) {
 }
 
 /// The label of each row.
-pub fn labels() -> Vec<String> {
+pub(crate) fn labels() -> Vec<String> {
     let json = json("minilm2k.labels.json");
     json.as_array().unwrap().iter().map(|label| label.as_str().unwrap().to_owned()).collect()
 }
 
 /// The 58 sections, as their labels say them.
-pub fn sections() -> Vec<(Range<u64>, Json)> {
+pub(crate) fn sections() -> Vec<(Range<u64>, Json)> {
     let json = json("minilm2k.sections.json");
     let sections = json.as_array().unwrap().iter().map(|section| {
         let number = |key| section.get(key).and_then(Json::as_u64).unwrap();
@@ -43,16 +43,16 @@ pub fn sections() -> Vec<(Range<u64>, Json)> {
 }
 
 /// The name of each row.
-pub fn names() -> Vec<String> {
+pub(crate) fn names() -> Vec<String> {
     std::fs::read_to_string(data("minilm2k.names.txt")).unwrap().lines().map(str::to_owned).collect()
 }
 
-pub fn convert(source: &Path, target: &Path, options: &Options) -> Result<Converted, Error> {
+pub(crate) fn convert(source: &Path, target: &Path, options: &Options) -> Result<Converted, Error> {
     cvc_convert::convert(source, target, options, &mut |_, _| Ok(()))
 }
 
 /// Nothing else is in the folder: no output, no temporary file.
-pub fn only_in(folder: &Path, expected: &[&PathBuf]) {
+pub(crate) fn only_in(folder: &Path, expected: &[&PathBuf]) {
     let mut found: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     let mut expected: Vec<PathBuf> = expected.iter().map(|path| (*path).clone()).collect();
     found.sort();

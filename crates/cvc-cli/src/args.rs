@@ -555,7 +555,8 @@ impl From<DTypeArg> for DType {
 
 /// A dtype that text can be read as.
 fn text_dtype(text: &str) -> Result<DType, String> {
-    let known = DType::from_name(text).filter(|dtype| !matches!(dtype, DType::C64 | DType::C128 | DType::Bool));
+    let known =
+        DType::from_name(text).filter(|dtype| !matches!(dtype, DType::C64 | DType::C128 | DType::Bool));
     known.ok_or_else(|| "use f32, f64, f16, bf16, or an integer like i32".into())
 }
 

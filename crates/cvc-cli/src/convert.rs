@@ -35,9 +35,9 @@ pub(crate) fn run(args: &ConvertArgs) -> Result<(), Failure> {
     converted("converted", &args.source, &args.output, &options, args.json)
 }
 
-/// Whether an input of `cvc pack` is for `cvc convert` to read: all that is no matrix.
-pub(crate) fn is_read(input: &Path) -> bool {
-    !matches!(Format::of(input), None | Some(Format::Matrix | Format::Cvc))
+/// Whether a file is for `cvc convert` to read or write: what is neither a matrix nor a `.cvc` file.
+pub(crate) fn is_other(path: &Path) -> bool {
+    !matches!(Format::of(path), None | Some(Format::Matrix | Format::Cvc))
 }
 
 /// Packs a table, or whatever else is read here, which makes a whole file by itself.
@@ -58,7 +58,8 @@ pub(crate) fn pack(args: &PackArgs, input: &Path) -> Result<(), Failure> {
         ("--layout", (args.layout != LayoutArg::Native).then(|| "other than native".to_owned())),
     ];
     if let Some((option, Some(value))) = given.into_iter().find(|(_, value)| value.is_some()) {
-        let problem = format!("it is for matrices, and {} makes a file of its own; leave it out", input.display());
+        let problem =
+            format!("it is for matrices, and {} makes a file of its own; leave it out", input.display());
         return Err(wrong(option, value, problem));
     }
     let options = Options {
@@ -103,10 +104,11 @@ fn converted(verb: &str, source: &Path, output: &Path, options: &Options, json: 
     if json {
         let mut object = match Format::of(output) {
             Some(Format::Cvc) => describe(&Reader::open(output)?),
-            _ => json!({ "arrays": arrays, "file_len": file_len, "sections": sections }),
+            _ => json!({ "arrays": arrays, "file_len": file_len }),
         };
         object["output"] = json!(output.display().to_string());
         object["rows"] = json!(rows);
+        object["section_count"] = json!(sections);
         object["not_kept"] = json!(not_kept);
         object["seconds"] = json!(seconds);
         return crate::json::print(&object);

@@ -56,7 +56,7 @@ struct Section {
 pub(crate) fn run(args: &PackArgs) -> Result<(), Failure> {
     let started = Instant::now();
     check_output(&args.output)?;
-    if let Some(input) = args.inputs.iter().find(|input| convert::is_read(Path::new(input))) {
+    if let Some(input) = args.inputs.iter().find(|input| convert::is_other(Path::new(input))) {
         return convert::pack(args, Path::new(input));
     }
     let layout = Layout::from(args.layout);

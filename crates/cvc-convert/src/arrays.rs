@@ -12,7 +12,7 @@ use cvc::{AlignedBytes, DType};
 
 use crate::error::Error;
 use crate::from_cvc::{Plan, left_out};
-use crate::table::{Batch, Column, Holds, Input, Piece, Said, batch_rows, little_endian};
+use crate::table::{Batch, Column, Holds, Input, Piece, Said, batch_rows, little_endian, row_len};
 use crate::{Converted, Options, Progress};
 
 /// The name of the one array of a file that names none.
@@ -51,23 +51,36 @@ pub(crate) struct Arrays {
 
 impl Arrays {
     /// The main array is the one named `vectors`, or that with the most bytes: its rows are those of the file.
-    pub(crate) fn new(path: &Path, arrays: Vec<(Column, Box<dyn Lends>)>, options: &Options) -> Result<Arrays, Error> {
+    pub(crate) fn new(
+        path: &Path,
+        arrays: Vec<(Column, Box<dyn Lends>)>,
+        options: &Options,
+    ) -> Result<Arrays, Error> {
         let mut arrays = arrays;
         if let Some(only) = &options.columns {
-            if let Some(name) = only.iter().find(|name| arrays.iter().all(|(column, _)| column.name != **name)) {
-                let names: Vec<String> = arrays.iter().map(|(column, _)| format!("{:?}", column.name)).collect();
-                let problem = format!("there is no such array in {}; it has {}", path.display(), names.join(", "));
+            if let Some(name) =
+                only.iter().find(|name| arrays.iter().all(|(column, _)| column.name != **name))
+            {
+                let names: Vec<String> =
+                    arrays.iter().map(|(column, _)| format!("{:?}", column.name)).collect();
+                let problem =
+                    format!("there is no such array in {}; it has {}", path.display(), names.join(", "));
                 return Err(Error::argument("columns", name, problem));
             }
             arrays.retain(|(column, _)| only.contains(&column.name));
         }
-        let len = |(column, lender): &&(Column, Box<dyn Lends>)| lender.rows().saturating_mul(column.row_len());
+        let len =
+            |(column, lender): &&(Column, Box<dyn Lends>)| lender.rows().saturating_mul(column.row_len());
         let named = arrays.iter().find(|(column, _)| column.name == VECTORS);
         let Some((_, main)) = named.or_else(|| arrays.iter().rev().max_by_key(len)) else {
-            return Err(Error::damaged(path, "it holds no arrays, and a .cvc file needs one; write it again"));
+            return Err(Error::damaged(
+                path,
+                "it holds no arrays, and a .cvc file needs one; write it again",
+            ));
         };
         let rows = main.rows();
-        let (together, apart): (Vec<_>, Vec<_>) = arrays.into_iter().partition(|(_, lender)| lender.rows() == rows);
+        let (together, apart): (Vec<_>, Vec<_>) =
+            arrays.into_iter().partition(|(_, lender)| lender.rows() == rows);
         let (columns, lenders) = together.into_iter().unzip();
         Ok(Arrays { columns, lenders, apart: apart.into_iter(), rows, next: 0, said: Said::default() })
     }
@@ -101,7 +114,7 @@ impl Input for Arrays {
         if self.next == self.rows {
             return Ok(None);
         }
-        let rows = self.next..self.rows.min(self.next.saturating_add(batch_rows(&self.columns)));
+        let rows = self.next..self.rows.min(self.next.saturating_add(batch_rows(row_len(&self.columns))));
         self.next = rows.end;
         let count = usize::try_from(rows.end - rows.start).expect("a batch fits in memory");
         let pieces = self.lenders.iter().map(|lender| piece(&**lender, rows.clone()));
@@ -211,15 +224,18 @@ pub(crate) fn write_matrices(
     options: &Options,
     progress: &mut Progress<'_>,
 ) -> Result<Converted, Error> {
-    let extension = target.extension().and_then(|extension| extension.to_str()).unwrap_or_default().to_ascii_lowercase();
+    let extension =
+        target.extension().and_then(|extension| extension.to_str()).unwrap_or_default().to_ascii_lowercase();
     let archive = extension == "npz";
     if let ([_, another, ..], false) = (plan.columns.as_slice(), archive) {
         let names: Vec<&str> = plan.columns.iter().map(|column| column.name.as_str()).collect();
-        let problem = format!("a .{extension} file holds one array; choose one with columns: {}", names.join(", "));
+        let problem =
+            format!("a .{extension} file holds one array; choose one with columns: {}", names.join(", "));
         return Err(Error::target(target, &another.name, problem));
     }
     // Before anything is written.
-    let dtypes = plan.columns.iter().map(|column| check(column, target, &extension)).collect::<Result<Vec<_>, _>>()?;
+    let dtypes =
+        plan.columns.iter().map(|column| check(column, target, &extension)).collect::<Result<Vec<_>, _>>()?;
     let file = AtomicFile::create(target, options.overwrite).map_err(Error::output)?;
     let mut sink = if archive { Sink::Archive(Npz::new(file)) } else { Sink::One(file) };
     let all = plan.columns.iter().map(|column| plan.rows_of(column)).sum();
@@ -241,15 +257,18 @@ pub(crate) fn write_matrices(
             _ => Some(i32::try_from(column.dim()).map_err(|_| crate::table::too_large(column))?),
         };
         let widened = Column::values(&column.name, dtype, inner.clone());
-        let step = batch_rows(std::slice::from_ref(&widened));
+        let step = batch_rows(widened.row_len());
         let mut row = 0;
         while row < rows {
             let next = rows.min(row + step);
-            let Piece::Values(mut bytes) = plan.read_array(&widened, row..next)? else { unreachable!("values") };
+            let Piece::Values(mut bytes) = plan.read_array(&widened, row..next)? else {
+                unreachable!("values")
+            };
             little_endian(dtype, bytes.bytes_mut());
             let written = match (&mut sink, prefix) {
                 (Sink::One(file), Some(dim)) => {
-                    let row_len = usize::try_from(widened.row_len()).map_err(|_| crate::table::too_large(column))?;
+                    let row_len =
+                        usize::try_from(widened.row_len()).map_err(|_| crate::table::too_large(column))?;
                     bytes.bytes().chunks_exact(row_len).try_for_each(|row| {
                         file.write_all(&dim.to_le_bytes())?;
                         file.write_all(row)
@@ -280,7 +299,9 @@ pub(crate) fn write_matrices(
 fn check(column: &Column, target: &Path, extension: &str) -> Result<DType, Error> {
     let refuse = |problem: String| Err(Error::target(target, &column.name, problem));
     let Holds::Values(dtype, inner) = &column.holds else {
-        return refuse("it holds strings, which go into .parquet, .arrow, .csv; or leave it out with columns".into());
+        return refuse(
+            "it holds strings, which go into .parquet, .arrow, .csv; or leave it out with columns".into(),
+        );
     };
     let wanted = match extension {
         "fvecs" => DType::F32,

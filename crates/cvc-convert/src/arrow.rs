@@ -18,8 +18,8 @@ use arrow_array::builder::{LargeStringBuilder, StringBuilder, StringViewBuilder}
 use arrow_array::cast::AsArray as _;
 use arrow_array::types as of;
 use arrow_array::{
-    Array as _, ArrayRef, BooleanArray, FixedSizeListArray, LargeListArray, ListArray, PrimitiveArray, RecordBatch,
-    RecordBatchReader, new_empty_array,
+    Array as _, ArrayRef, BooleanArray, FixedSizeListArray, LargeListArray, ListArray, PrimitiveArray,
+    RecordBatch, RecordBatchReader, new_empty_array,
 };
 use arrow_buffer::{BooleanBuffer, Buffer, OffsetBuffer, ScalarBuffer};
 use arrow_schema::{ArrowError, DataType, Field, FieldRef, Schema, SchemaRef};
@@ -100,7 +100,8 @@ impl Iterator for Batches {
 
     fn next(&mut self) -> Option<Self::Item> {
         let rows = self.windows.pop_front()?;
-        let batch = self.plan.read(rows).and_then(|batch| record_batch(&self.schema, &self.plan.columns, batch));
+        let batch =
+            self.plan.read(rows).and_then(|batch| record_batch(&self.schema, &self.plan.columns, batch));
         Some(batch.map_err(|error| ArrowError::ExternalError(Box::new(error))))
     }
 }
@@ -160,11 +161,13 @@ fn field(column: &Column, target: &Path, not_kept: &mut Vec<String>) -> Result<F
     let primitive = match to_arrow(dtype) {
         Some(primitive) => primitive,
         None if dtype == DType::Bf16 => {
-            not_kept.push(format!("dtype bf16 of array {name:?}: Arrow has none; its values are written as f32"));
+            not_kept
+                .push(format!("dtype bf16 of array {name:?}: Arrow has none; its values are written as f32"));
             DataType::Float32
         }
         None => {
-            let problem = format!("Arrow has no type for {dtype}; leave it out with columns, or write an .npz");
+            let problem =
+                format!("Arrow has no type for {dtype}; leave it out with columns, or write an .npz");
             return Err(Error::target(target, name, problem));
         }
     };
@@ -188,20 +191,33 @@ fn field(column: &Column, target: &Path, not_kept: &mut Vec<String>) -> Result<F
 }
 
 /// A batch of rows as Arrow has it.
-pub(crate) fn record_batch(schema: &SchemaRef, columns: &[Column], batch: Batch) -> Result<RecordBatch, Error> {
+pub(crate) fn record_batch(
+    schema: &SchemaRef,
+    columns: &[Column],
+    batch: Batch,
+) -> Result<RecordBatch, Error> {
     let rows = batch.rows;
     let arrays = schema.fields().iter().zip(columns).zip(batch.pieces).map(|((field, column), piece)| {
-        let fail = |error: ArrowError| Error::argument("array", &column.name, format!("Arrow refuses it: {error}"));
+        let fail =
+            |error: ArrowError| Error::argument("array", &column.name, format!("Arrow refuses it: {error}"));
         array(field, column, rows, piece).map_err(fail)
     });
     let arrays = arrays.collect::<Result<Vec<_>, Error>>()?;
-    let refused = |error: ArrowError| Error::argument("columns", "all", format!("Arrow refuses them: {error}"));
+    let refused =
+        |error: ArrowError| Error::argument("columns", "all", format!("Arrow refuses them: {error}"));
     RecordBatch::try_new(schema.clone(), arrays).map_err(refused)
 }
 
 fn array(field: &Field, column: &Column, rows: usize, piece: Piece) -> Result<ArrayRef, ArrowError> {
     match (piece, &column.holds) {
-        (Piece::Strings(strings), _) => Ok(string_array(field.data_type(), strings.iter().map(|text| (1, Some(text))))),
+        (Piece::Strings(strings), _)
+            if *field.data_type() == DataType::Utf8 && i32::try_from(strings.text().len()).is_err() =>
+        {
+            Err(ArrowError::OffsetOverflowError(strings.text().len()))
+        }
+        (Piece::Strings(strings), _) => {
+            Ok(string_array(field.data_type(), strings.iter().map(|text| (1, Some(text)))))
+        }
         (Piece::Labels(runs), Holds::Label(LabelType::Values(dtype))) => label_array(*dtype, &runs),
         (Piece::Labels(runs), _) => {
             let runs = runs.iter().map(|(count, label)| (*count, label.as_str()));
@@ -215,7 +231,8 @@ fn array(field: &Field, column: &Column, rows: usize, piece: Piece) -> Result<Ar
             let dim = usize::try_from(dim).map_err(|error| ArrowError::ExternalError(Box::new(error)))?;
             match field.data_type() {
                 DataType::FixedSizeList(item, len) => {
-                    let list = FixedSizeListArray::try_new_with_length(item.clone(), *len, values, None, rows)?;
+                    let list =
+                        FixedSizeListArray::try_new_with_length(item.clone(), *len, values, None, rows)?;
                     Ok(Arc::new(list))
                 }
                 DataType::List(item) => {
@@ -368,7 +385,8 @@ impl Table {
         let (mut said, labels) = from_pairs(path, pairs.into_iter(), None)?;
         said.sections.clear();
         let labels = chosen_labels(path, &names, options, labels)?;
-        let wanted = |name: &str| options.columns.as_ref().is_none_or(|only| only.iter().any(|one| one == name));
+        let wanted =
+            |name: &str| options.columns.as_ref().is_none_or(|only| only.iter().any(|one| one == name));
         if let Some(name) = options.columns.iter().flatten().find(|name| !names.contains(&name.as_str())) {
             let problem = format!("{} has no such column; it has {}", path.display(), names.join(", "));
             return Err(Error::argument("columns", name, problem));
@@ -388,7 +406,8 @@ impl Table {
                 Some(batch) => batch.columns().get(place).cloned(),
                 None => Some(new_empty_array(field.data_type())),
             };
-            let array = array.ok_or_else(|| Error::damaged(path, "a batch has fewer columns than the schema"))?;
+            let array =
+                array.ok_or_else(|| Error::damaged(path, "a batch has fewer columns than the schema"))?;
             let label = labels.iter().any(|label| label == field.name());
             columns.push(column_of(path, field, array, label)?);
             places.push(place);
@@ -398,7 +417,10 @@ impl Table {
 }
 
 /// The names, none of which may be there twice.
-pub(crate) fn unique_names<'a>(path: &Path, names: impl Iterator<Item = &'a str>) -> Result<Vec<&'a str>, Error> {
+pub(crate) fn unique_names<'a>(
+    path: &Path,
+    names: impl Iterator<Item = &'a str>,
+) -> Result<Vec<&'a str>, Error> {
     let names: Vec<&str> = names.collect();
     for (at, name) in names.iter().enumerate() {
         if names[..at].contains(name) {
@@ -459,7 +481,8 @@ fn column_of(path: &Path, field: &FieldRef, array: ArrayRef, label: bool) -> Res
     };
     if label {
         let dtype = from_arrow(field.data_type()).filter(|dtype| *dtype != DType::F16);
-        let problem = format!("a label is text, a number or a bool, and it is of Arrow's type {}", field.data_type());
+        let problem =
+            format!("a label is text, a number or a bool, and it is of Arrow's type {}", field.data_type());
         let dtype = dtype.ok_or_else(|| Error::column(path, name, problem))?;
         return Ok(column(Holds::Label(LabelType::Values(dtype))));
     }
@@ -509,7 +532,14 @@ fn peel(path: &Path, name: &str, row: u64, array: ArrayRef) -> Result<(Vec<u32>,
             }
             DataType::List(_) => {
                 let list = array.as_list::<i32>();
-                even(path, name, row, dim, list.value_offsets().iter().map(|at| i64::from(*at)), list.values())?
+                even(
+                    path,
+                    name,
+                    row,
+                    dim,
+                    list.value_offsets().iter().map(|at| i64::from(*at)),
+                    list.values(),
+                )?
             }
             DataType::LargeList(_) => {
                 let list = array.as_list::<i64>();
@@ -534,7 +564,8 @@ fn even(
     values: &ArrayRef,
 ) -> Result<(usize, ArrayRef), Error> {
     let offsets: Result<Vec<usize>, _> = offsets.map(usize::try_from).collect();
-    let offsets = offsets.map_err(|_| Error::column(path, name, "its lists begin before their values; write it again"))?;
+    let offsets = offsets
+        .map_err(|_| Error::column(path, name, "its lists begin before their values; write it again"))?;
     let lens = || offsets.windows(2).map(|pair| pair[1] - pair[0]);
     let len = lens().next().unwrap_or(0);
     if let Some(other) = lens().position(|other| other != len) {
@@ -558,7 +589,11 @@ fn check_nulls(path: &Path, name: &str, row: u64, dim: usize, array: &ArrayRef) 
     let first = nulls.and_then(|nulls| (0..nulls.len()).find(|at| nulls.is_null(*at))).unwrap_or(0);
     let row = row + (first / dim.max(1)) as u64;
     let is = if dim == 1 { "is null" } else { "has a null in it" };
-    Err(Error::column(path, name, format!("row {row} {is}, and arrays have no nulls: fill it or leave it out first")))
+    Err(Error::column(
+        path,
+        name,
+        format!("row {row} {is}, and arrays have no nulls: fill it or leave it out first"),
+    ))
 }
 
 /// The text of every row, if these are strings.
@@ -602,13 +637,18 @@ fn labels(path: &Path, name: &str, row: u64, array: &ArrayRef) -> Result<Piece, 
         true => Ok(Json::Number(Number::from_f64(value))),
         false => {
             let row = row + at as u64;
-            Err(Error::column(path, name, format!("row {row} is {value}, which cannot be a label: clean it first")))
+            Err(Error::column(
+                path,
+                name,
+                format!("row {row} is {value}, which cannot be a label: clean it first"),
+            ))
         }
     };
     macro_rules! of_floats {
         ($of:ty) => {{
             let values = array.as_primitive::<$of>().iter().enumerate();
-            let values = values.map(|(at, value)| value.map_or(Ok(Json::Null), |value| float(at, f64::from(value))));
+            let values =
+                values.map(|(at, value)| value.map_or(Ok(Json::Null), |value| float(at, f64::from(value))));
             Ok(Piece::of_labels(values.collect::<Result<Vec<_>, Error>>()?.into_iter()))
         }};
     }
@@ -651,7 +691,10 @@ impl Table {
                     return Err(uneven(path, name, row));
                 }
                 if from_arrow(leaf.data_type()) != Some(*dtype) {
-                    return Err(Error::damaged(path, format!("column {name:?} changes its type between batches")));
+                    return Err(Error::damaged(
+                        path,
+                        format!("column {name:?} changes its type between batches"),
+                    ));
                 }
                 let mut bytes = AlignedBytes::new();
                 if let Some(bools) = leaf.as_boolean_opt() {
@@ -659,7 +702,8 @@ impl Table {
                     into.iter_mut().zip(bools.values().iter()).for_each(|(to, value)| *to = u8::from(value));
                 } else {
                     let data = leaf.to_data();
-                    let from = data.buffers()[0].slice_with_length(data.offset() * dtype.size(), data.len() * dtype.size());
+                    let from = data.buffers()[0]
+                        .slice_with_length(data.offset() * dtype.size(), data.len() * dtype.size());
                     bytes.resize(from.len()).copy_from_slice(&from);
                 }
                 Ok(Piece::Values(bytes))
@@ -695,7 +739,8 @@ impl Input for Table {
         };
         let arrays = self.places.iter().map(|place| batch.columns().get(*place));
         let arrays: Option<Vec<&ArrayRef>> = arrays.collect();
-        let arrays = arrays.ok_or_else(|| Error::damaged(&self.path, "a batch has fewer columns than the schema"))?;
+        let arrays =
+            arrays.ok_or_else(|| Error::damaged(&self.path, "a batch has fewer columns than the schema"))?;
         let pieces = self.columns.iter().zip(arrays).map(|(column, array)| self.piece(column, array));
         let pieces = pieces.collect::<Result<Vec<_>, Error>>()?;
         self.row += batch.num_rows() as u64;

@@ -13,11 +13,11 @@ use cvc::io::atomic_file::AtomicFile;
 use cvc::{AlignedBytes, DType, Json, Strings};
 use half::{bf16, f16};
 
+use crate::Options;
 use crate::arrays::VECTORS;
 use crate::error::Error;
 use crate::from_cvc::{Plan, left_out};
-use crate::table::{Batch, Column, Form, Holds, Input, LabelType, Output, Piece, Said, batch_rows};
-use crate::Options;
+use crate::table::{Batch, Column, Form, Holds, Input, LabelType, Output, Piece, Said, batch_rows, row_len};
 
 /// How a file separates its cells.
 fn delimiter(path: &Path) -> u8 {
@@ -36,7 +36,9 @@ fn failed(path: &Path, error: ::csv::Error) -> Error {
     match error.into_kind() {
         ::csv::ErrorKind::Io(cause) => Error::io(path, "cannot be read")(cause),
         ::csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
-            let problem = format!("line {line}: it has {len} cells, and the first line names {expected_len} columns; mend the line");
+            let problem = format!(
+                "line {line}: it has {len} cells, and the first line names {expected_len} columns; mend the line"
+            );
             Error::damaged(path, problem)
         }
         other => Error::damaged(path, format!("line {line}: {other:?}; mend the line")),
@@ -81,7 +83,8 @@ enum Seen {
 pub(crate) fn open(source: &Path, options: &Options) -> Result<Table, Error> {
     let mut first = reader(source)?;
     let header = first.byte_headers().map_err(|error| failed(source, error))?.clone();
-    let names = header.iter().map(|name| std::str::from_utf8(name).map(str::to_owned)).collect::<Result<Vec<_>, _>>();
+    let names =
+        header.iter().map(|name| std::str::from_utf8(name).map(str::to_owned)).collect::<Result<Vec<_>, _>>();
     let mut names = names.map_err(|_| Error::damaged(source, "line 1: a name is not UTF-8; mend it"))?;
     // What some programs put before everything else.
     if let Some(name) = names.first_mut()
@@ -104,21 +107,35 @@ pub(crate) fn open(source: &Path, options: &Options) -> Result<Table, Error> {
     let is_label = |name: &str| options.sections_from.iter().any(|label| label == name);
     let gathered: Vec<usize> = match &options.vectors {
         None => Vec::new(),
-        Some(pattern) => (0..names.len()).filter(|at| wanted(&names[*at]) && matches(pattern, &names[*at])).collect(),
+        Some(pattern) => {
+            (0..names.len()).filter(|at| wanted(&names[*at]) && matches(pattern, &names[*at])).collect()
+        }
     };
     if let (Some(pattern), true) = (&options.vectors, gathered.is_empty()) {
-        return Err(Error::argument("vectors", pattern, format!("no column has such a name; there are {}", all.join(", "))));
+        return Err(Error::argument(
+            "vectors",
+            pattern,
+            format!("no column has such a name; there are {}", all.join(", ")),
+        ));
     }
     let dtype = options.text_dtype;
     let (seen, rows) = look(source, &mut first, &names, &gathered, options)?;
     let mut sources = Vec::new();
     for (at, name) in names.iter().enumerate().filter(|(_, name)| wanted(name)) {
         if gathered.first() == Some(&at) {
-            let dim = u32::try_from(gathered.len()).map_err(|_| Error::damaged(source, "it has too many columns"))?;
+            let dim = u32::try_from(gathered.len())
+                .map_err(|_| Error::damaged(source, "it has too many columns"))?;
             let mut column = Column::values(VECTORS, dtype, vec![dim]);
             column.form.parts = gathered.iter().map(|at| names[*at].clone()).collect();
-            if let Some(other) = all.iter().find(|name| **name == VECTORS && !matches(options.vectors.as_deref().unwrap_or(""), name)) {
-                return Err(Error::column(source, other, "the columns that are gathered make an array of that name; rename it"));
+            if let Some(other) = all
+                .iter()
+                .find(|name| **name == VECTORS && !matches(options.vectors.as_deref().unwrap_or(""), name))
+            {
+                return Err(Error::column(
+                    source,
+                    other,
+                    "the columns that are gathered make an array of that name; rename it",
+                ));
             }
             sources.push(Source { column, cells: Cells::Many(gathered.clone()) });
         }
@@ -127,10 +144,15 @@ pub(crate) fn open(source: &Path, options: &Options) -> Result<Table, Error> {
         }
         let (holds, cells) = match (seen[at], is_label(name)) {
             (Seen::List(_), true) => {
-                return Err(Error::column(source, name, "a label is text, a number or a bool, and it holds lists"));
+                return Err(Error::column(
+                    source,
+                    name,
+                    "a label is text, a number or a bool, and it holds lists",
+                ));
             }
             (Seen::List(dim), false) => {
-                let dim = u32::try_from(dim).map_err(|_| Error::column(source, name, "its lists are too long"))?;
+                let dim =
+                    u32::try_from(dim).map_err(|_| Error::column(source, name, "its lists are too long"))?;
                 (Holds::Values(dtype, vec![dim]), Cells::List(at))
             }
             (Seen::Strings, true) => (Holds::Label(LabelType::String), Cells::One(at)),
@@ -142,7 +164,11 @@ pub(crate) fn open(source: &Path, options: &Options) -> Result<Table, Error> {
                     Seen::Unsigned => DType::U64,
                     _ => DType::F64,
                 };
-                let holds = if label { Holds::Label(LabelType::Values(dtype)) } else { Holds::Values(dtype, Vec::new()) };
+                let holds = if label {
+                    Holds::Label(LabelType::Values(dtype))
+                } else {
+                    Holds::Values(dtype, Vec::new())
+                };
                 (holds, Cells::One(at))
             }
         };
@@ -189,7 +215,9 @@ fn look(
     let mut seen: Vec<Option<Seen>> =
         names.iter().map(|name| options.strings.contains(name).then_some(Seen::Strings)).collect();
     let wanted: Vec<bool> = (0..names.len())
-        .map(|at| !gathered.contains(&at) && options.columns.as_ref().is_none_or(|only| only.contains(&names[at])))
+        .map(|at| {
+            !gathered.contains(&at) && options.columns.as_ref().is_none_or(|only| only.contains(&names[at]))
+        })
         .collect();
     let labels: Vec<bool> = names.iter().map(|name| options.sections_from.contains(name)).collect();
     let mut record = ByteRecord::new();
@@ -232,8 +260,12 @@ fn classify(text: &str) -> Seen {
         return Seen::Unsigned;
     }
     let digits = text.trim_start_matches(['-', '+']);
-    let padded = digits.len() > 1 && digits.starts_with('0') && !digits.starts_with("0.") && !digits.starts_with("0e");
-    if !padded && digits.starts_with(|char: char| char.is_ascii_digit() || char == '.') && text.parse::<f64>().is_ok() {
+    let padded =
+        digits.len() > 1 && digits.starts_with('0') && !digits.starts_with("0.") && !digits.starts_with("0e");
+    if !padded
+        && digits.starts_with(|char: char| char.is_ascii_digit() || char == '.')
+        && text.parse::<f64>().is_ok()
+    {
         return Seen::Floats;
     }
     if matches!(text, "NaN" | "nan" | "inf" | "-inf") { Seen::Floats } else { Seen::Strings }
@@ -250,9 +282,9 @@ fn also(before: Seen, text: &str) -> Result<Seen, String> {
         (before, now) if before == now => Ok(now),
         (Integers, Unsigned) | (Unsigned, Integers) if !text.starts_with('-') => Ok(Unsigned),
         (Integers | Unsigned | Floats, Integers | Unsigned | Floats) => Ok(Floats),
-        (Seen::List(expected), Seen::List(found)) => {
-            Err(format!("it has {found} values, and the first list of the column {expected}: rows must be equally long"))
-        }
+        (Seen::List(expected), Seen::List(found)) => Err(format!(
+            "it has {found} values, and the first list of the column {expected}: rows must be equally long"
+        )),
         (before, _) => {
             let was = match before {
                 Seen::Bools => "true or false",
@@ -284,7 +316,8 @@ fn number(dtype: DType, text: &str, into: &mut [u8]) -> Result<(), String> {
         };
     }
     // What is finite as text must be so as a number.
-    let finite = |is: bool| if is || !text.contains(|char: char| char.is_ascii_digit()) { Ok(()) } else { Err(bad()) };
+    let finite =
+        |is: bool| if is || !text.contains(|char: char| char.is_ascii_digit()) { Ok(()) } else { Err(bad()) };
     match dtype {
         DType::I8 => parsed!(i8),
         DType::I16 => parsed!(i16),
@@ -334,7 +367,11 @@ fn label(of: LabelType, text: &str) -> Result<Json, String> {
         LabelType::String => Ok(Json::from(text)),
         LabelType::Values(DType::F64) => {
             let value: f64 = text.parse().map_err(|_| format!("{text:?} is no number; mend it"))?;
-            if value.is_finite() { Ok(Json::from(value)) } else { Err(format!("{text:?} cannot be a label; mend it")) }
+            if value.is_finite() {
+                Ok(Json::from(value))
+            } else {
+                Err(format!("{text:?} cannot be a label; mend it"))
+            }
         }
         // Integers and bools as they stand.
         LabelType::Values(_) => Json::parse(text.as_bytes(), 1).map_err(|error| error.to_string()),
@@ -355,7 +392,7 @@ impl Input for Table {
     }
 
     fn next(&mut self) -> Result<Option<Batch>, Error> {
-        let most = usize::try_from(batch_rows(&self.columns)).unwrap_or(1);
+        let most = usize::try_from(batch_rows(row_len(&self.columns))).unwrap_or(1);
         let mut values: Vec<Vec<u8>> = self.sources.iter().map(|_| Vec::new()).collect();
         let mut strings: Vec<Strings> = self.sources.iter().map(|_| Strings::default()).collect();
         let mut labels: Vec<Vec<Json>> = self.sources.iter().map(|_| Vec::new()).collect();
@@ -389,7 +426,10 @@ impl Input for Table {
                         }
                         // It was so when the file was looked at.
                         if (values[at].len() - before) as u64 != u64::from(inner[0]) * dtype.size() as u64 {
-                            return Err(Error::damaged(path, format!("line {line}: changed while it was read")));
+                            return Err(Error::damaged(
+                                path,
+                                format!("line {line}: changed while it was read"),
+                            ));
                         }
                     }
                     (Holds::Strings, Cells::One(place)) => {
@@ -446,7 +486,11 @@ pub(crate) fn create(
             return Err(Error::target(target, &column.name, problem));
         }
         let parts = parts(column);
-        if parts.is_empty() { header.push(&column.name) } else { header.extend(parts.iter().map(String::as_str)) }
+        if parts.is_empty() {
+            header.push(&column.name)
+        } else {
+            header.extend(parts.iter().map(String::as_str))
+        }
     }
     not_kept.extend(left_out(&plan.said, target));
     let file = AtomicFile::create(target, options.overwrite).map_err(Error::output)?;
@@ -526,7 +570,9 @@ impl Output for Text {
                         }
                         self.writer.write_field(&cell).map_err(refused)?;
                     }
-                    (_, Piece::Strings(strings)) => self.writer.write_field(strings.get(row)).map_err(refused)?,
+                    (_, Piece::Strings(strings)) => {
+                        self.writer.write_field(strings.get(row)).map_err(refused)?
+                    }
                     (_, Piece::Labels(runs)) => {
                         if *left == 0 {
                             *run += 1;
@@ -550,7 +596,8 @@ impl Output for Text {
 
     fn finish(self: Box<Self>) -> Result<u64, Error> {
         let inner = self.writer.into_inner();
-        let mut file = inner.map_err(|error| Error::output(std::io::Error::other(error.error().to_string())))?;
+        let mut file =
+            inner.map_err(|error| Error::output(std::io::Error::other(error.error().to_string())))?;
         file.flush().map_err(Error::output)?;
         let len = file.stream_position().map_err(Error::output)?;
         file.commit().map_err(Error::output)?;

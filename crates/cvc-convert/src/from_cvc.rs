@@ -52,12 +52,14 @@ impl Plan {
             }
             let name = &array.index().name;
             if shape == Shape::Table && array.rows() != plan.rows {
-                let problem = format!("array {name:?}: it has {} rows, the others {}", array.rows(), plan.rows);
+                let problem =
+                    format!("array {name:?}: it has {} rows, the others {}", array.rows(), plan.rows);
                 plan.not_kept.push(problem);
                 continue;
             }
             let mut column = Column::of_array(&array)?;
-            if let Some((.., form)) = record.iter().find(|(known, label, _)| known == name && label.is_none()) {
+            if let Some((.., form)) = record.iter().find(|(known, label, _)| known == name && label.is_none())
+            {
                 column.form = form.clone();
             }
             plan.columns.push(column);
@@ -67,7 +69,8 @@ impl Plan {
             let known = |name: &&String| plan.columns.iter().any(|column| column.name == **name);
             if let Some(name) = only.iter().find(|name| !known(name)) {
                 let names: Vec<String> = reader.array_names().map(|name| format!("{name:?}")).collect();
-                let problem = format!("there is no such column; the file has the arrays {}", names.join(", "));
+                let problem =
+                    format!("there is no such column; the file has the arrays {}", names.join(", "));
                 return Err(Error::argument("columns", name, problem));
             }
         }
@@ -105,7 +108,8 @@ impl Plan {
             return;
         }
         if sections.windows(2).any(|pair| pair[0].rows.end > pair[1].rows.start) {
-            self.not_kept.push("sections: some of them share rows, and a row of a table has one label".into());
+            self.not_kept
+                .push("sections: some of them share rows, and a row of a table has one label".into());
             return;
         }
         let mut keys: Vec<String> = Vec::new();
@@ -131,7 +135,8 @@ impl Plan {
             }
             let known = record.iter().find(|(name, label, _)| *name == key && label.is_some());
             let labels = || sections.iter().filter_map(|section| section.metadata.get(&key));
-            let known_type = known.and_then(|(_, label, _)| *label).filter(|of| labels().all(|label| fits(label, *of)));
+            let known_type =
+                known.and_then(|(_, label, _)| *label).filter(|of| labels().all(|label| fits(label, *of)));
             let Some(label) = known_type.or_else(|| label_type(labels())) else {
                 let problem = "its values are not all text, all numbers, or all true or false";
                 self.not_kept.push(format!("label {key:?} of sections: {problem}"));
@@ -174,13 +179,27 @@ impl Plan {
         self.reader.array(&column.name).map_or(0, |array| array.rows())
     }
 
+    /// Bytes of a row in memory; of strings what they take in the file, and some more.
+    fn row_len(&self, column: &Column) -> u64 {
+        const EXPANSION: u64 = 8;
+        match (&column.holds, self.reader.array(&column.name)) {
+            (Holds::Strings, Ok(array)) => {
+                let mean_len = array.index().stored_len() / array.rows().max(1);
+                mean_len.saturating_mul(EXPANSION).max(column.row_len())
+            }
+            _ => column.row_len(),
+        }
+    }
+
     /// The ranges of rows to be read one after the other: whole chunks of the first array, as far as they are not too large, because
     /// some can only be read whole.
     pub(crate) fn windows(&self) -> Vec<std::ops::Range<u64>> {
-        let most = batch_rows(&self.columns);
+        let row_len = self.columns.iter().map(|column| self.row_len(column)).fold(0, u64::saturating_add);
+        let most = batch_rows(row_len);
         let first = self.columns.iter().find(|column| !column.is_label());
         let first = first.and_then(|column| self.reader.array(&column.name).ok());
-        let ends: Vec<u64> = first.map_or(Vec::new(), |array| array.chunks().map(|chunk| chunk.rows.end).collect());
+        let ends: Vec<u64> =
+            first.map_or(Vec::new(), |array| array.chunks().map(|chunk| chunk.rows.end).collect());
         let mut windows = Vec::new();
         let mut row = 0;
         for end in ends.into_iter().chain([self.rows]) {
@@ -197,7 +216,12 @@ impl Plan {
     }
 }
 
-fn values(array: &Array<'_>, dtype: DType, rows: std::ops::Range<u64>, column: &Column) -> Result<Piece, Error> {
+fn values(
+    array: &Array<'_>,
+    dtype: DType,
+    rows: std::ops::Range<u64>,
+    column: &Column,
+) -> Result<Piece, Error> {
     // Earned: the file has the bytes that so many rows need, before any memory is asked for.
     let len = array.decoded_len(rows.clone(), dtype)?;
     let mut bytes = AlignedBytes::new();
@@ -210,7 +234,8 @@ fn values(array: &Array<'_>, dtype: DType, rows: std::ops::Range<u64>, column: &
 
 /// Whether every row has a label under `key`.
 fn all_have(sections: &[Section], key: &str, rows: u64) -> bool {
-    let has = |section: &&Section| section.metadata.get(key).is_some_and(|label| !matches!(label, Json::Null));
+    let has =
+        |section: &&Section| section.metadata.get(key).is_some_and(|label| !matches!(label, Json::Null));
     let mut row = 0;
     for section in sections.iter().filter(has) {
         if section.rows.start > row {

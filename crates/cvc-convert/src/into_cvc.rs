@@ -63,7 +63,8 @@ pub(crate) fn write(
     for section in sections {
         writer.put_section(section.rows, section.metadata)?;
     }
-    let mut names: Vec<String> = columns.iter().filter(|column| !column.is_label()).map(|c| c.name.clone()).collect();
+    let mut names: Vec<String> =
+        columns.iter().filter(|column| !column.is_label()).map(|c| c.name.clone()).collect();
     while let Some((column, count, piece)) = input.next_apart()? {
         let array = column.array(codecs.of(&column));
         if let (Some(array), Some(rows)) = (array, rows_of(&column, count, &piece)?) {
@@ -97,7 +98,11 @@ impl<'o> Codecs<'o> {
             if let Some(name) = array
                 && columns.iter().any(|column| column.is_label() && column.name == *name)
             {
-                return Err(Error::argument("codec", format!("{name}={codec}"), "that column makes sections"));
+                return Err(Error::argument(
+                    "codec",
+                    format!("{name}={codec}"),
+                    "that column makes sections",
+                ));
             }
         }
         Ok(Codecs { options })
@@ -126,6 +131,8 @@ impl<'o> Codecs<'o> {
         if let Some(provenance) = input.said().provenance_of(name) {
             array = array.provenance(provenance.clone());
         }
-        array.scope(self.options.scope.unwrap_or(Scope::default())).nonfinite(self.options.nonfinite.unwrap_or(NonFinite::default()))
+        array
+            .scope(self.options.scope.unwrap_or(Scope::default()))
+            .nonfinite(self.options.nonfinite.unwrap_or(NonFinite::default()))
     }
 }

@@ -18,7 +18,10 @@ use crate::table::{Batch, Column, Output};
 pub(crate) fn open(source: &Path, options: &Options) -> Result<Table, Error> {
     let file = File::open(source).map_err(Error::io(source, "cannot be read"))?;
     let reader = FileReader::try_new(BufReader::new(file), None).map_err(|error| {
-        Error::damaged(source, format!("is no sound Arrow IPC file: {error}; it was cut or changed: write it again"))
+        Error::damaged(
+            source,
+            format!("is no sound Arrow IPC file: {error}; it was cut or changed: write it again"),
+        )
     })?;
     let schema = reader.schema();
     Table::new(source, &schema, reader, None, options)

@@ -25,9 +25,9 @@
 //! takes and gives record batches, for those who have files read by others. `rayon` uses all cores.
 #![forbid(unsafe_code)]
 
+mod arrays;
 #[cfg(feature = "arrow")]
 pub mod arrow;
-mod arrays;
 #[cfg(feature = "csv")]
 mod csv;
 mod error;
@@ -37,9 +37,9 @@ mod into_cvc;
 mod ipc;
 #[cfg(feature = "parquet")]
 mod parquet;
-mod said;
 #[cfg(feature = "safetensors")]
 mod safetensors;
+mod said;
 mod table;
 
 use std::path::Path;
@@ -147,7 +147,8 @@ pub enum Format {
 impl Format {
     /// What the file is by its extension, if that is known. A directory without a known extension may be one of NumPack.
     pub fn of(path: &Path) -> Option<Format> {
-        let extension = path.extension().and_then(|extension| extension.to_str()).map(str::to_ascii_lowercase);
+        let extension =
+            path.extension().and_then(|extension| extension.to_str()).map(str::to_ascii_lowercase);
         Some(match extension.as_deref() {
             Some("cvc") => Format::Cvc,
             Some("npy" | "npz" | "fvecs" | "bvecs" | "ivecs") => Format::Matrix,
@@ -177,12 +178,14 @@ pub fn convert(
     options: &Options,
     progress: &mut Progress<'_>,
 ) -> Result<Converted, Error> {
-    let unknown = |path: &Path| Error::kind(path, format!("its name says nothing of what it holds; known are {KNOWN}"));
+    let unknown =
+        |path: &Path| Error::kind(path, format!("its name says nothing of what it holds; known are {KNOWN}"));
     let from = Format::of(source).ok_or_else(|| unknown(source))?;
     let to = Format::of(target).ok_or_else(|| unknown(target))?;
     match (from, to) {
         (Format::Cvc, Format::Cvc) => {
-            let problem = "both files are .cvc files; `cvc upgrade` changes the layout of one, `cvc pack` its codec";
+            let problem =
+                "both files are .cvc files; `cvc upgrade` changes the layout of one, `cvc pack` its codec";
             Err(Error::kind(target, problem))
         }
         (Format::Python, _) => Err(python(source)),
@@ -199,14 +202,19 @@ pub fn convert(
                 other => other,
             })
         }
-        _ => Err(Error::kind(target, "neither of the two is a .cvc file; convert to one first, and from there")),
+        _ => Err(Error::kind(
+            target,
+            "neither of the two is a .cvc file; convert to one first, and from there",
+        )),
     }
 }
 
 /// An error of the library under the name of the file that it speaks of.
 fn of_file(path: &Path, error: cvc::Error) -> Error {
     match error {
-        error @ (cvc::Error::Argument { .. } | cvc::Error::Output(_) | cvc::Error::Io { .. }) => Error::Cvc(error),
+        error @ (cvc::Error::Argument { .. } | cvc::Error::Output(_) | cvc::Error::Io { .. }) => {
+            Error::Cvc(error)
+        }
         error => Error::damaged(path, error.to_string()),
     }
 }
@@ -219,15 +227,18 @@ fn python(path: &Path) -> Error {
 /// What a build without a feature says.
 #[allow(dead_code, reason = "every feature may be on")]
 fn not_built(path: &Path, feature: &str) -> Error {
-    Error::kind(path, format!("this program was built without the feature {feature:?} of cvc-convert; build it with that"))
+    Error::kind(
+        path,
+        format!("this program was built without the feature {feature:?} of cvc-convert; build it with that"),
+    )
 }
 
 fn open(from: Format, source: &Path, target: &Path, options: &Options) -> Result<Box<dyn Input>, Error> {
-    let text_only = [
-        ("vectors", options.vectors.as_deref()),
-        ("strings", options.strings.first().map(String::as_str)),
-    ];
-    if let (true, Some((name, Some(value)))) = (from != Format::Text, text_only.iter().find(|(_, value)| value.is_some())) {
+    let text_only =
+        [("vectors", options.vectors.as_deref()), ("strings", options.strings.first().map(String::as_str))];
+    if let (true, Some((name, Some(value)))) =
+        (from != Format::Text, text_only.iter().find(|(_, value)| value.is_some()))
+    {
         return Err(Error::argument(name, value, "it is about .csv and .tsv files; leave it out"));
     }
     let is_table = matches!(from, Format::Parquet | Format::Ipc | Format::Text);
@@ -269,7 +280,10 @@ fn from_cvc(
     progress: &mut Progress<'_>,
 ) -> Result<Converted, Error> {
     let only = options.columns.as_deref();
-    let into_only = [("codec", options.codecs.first().map(|(_, codec)| codec)), ("sections from", options.sections_from.first())];
+    let into_only = [
+        ("codec", options.codecs.first().map(|(_, codec)| codec)),
+        ("sections from", options.sections_from.first()),
+    ];
     if let Some((name, Some(value))) = into_only.iter().find(|(_, value)| value.is_some()) {
         return Err(Error::argument(name, value, "it is about making a .cvc file; leave it out"));
     }
@@ -296,7 +310,8 @@ fn from_cvc(
                 Format::Text => Box::new(csv::create(&plan, target, options, &mut not_kept)?),
                 #[allow(unreachable_patterns, reason = "every feature may be on")]
                 _ => {
-                    let features = [(Format::Parquet, "parquet"), (Format::Ipc, "ipc"), (Format::Text, "csv")];
+                    let features =
+                        [(Format::Parquet, "parquet"), (Format::Ipc, "ipc"), (Format::Text, "csv")];
                     let feature = features.iter().find(|(format, _)| *format == to);
                     return Err(not_built(target, feature.map_or("", |(_, feature)| feature)));
                 }
@@ -320,7 +335,8 @@ fn write_table(
         output.write(plan.read(rows)?)?;
         progress(end, Some(plan.rows))?;
     }
-    let arrays = plan.columns.iter().filter(|column| !column.is_label()).map(|column| column.name.clone()).collect();
+    let arrays =
+        plan.columns.iter().filter(|column| !column.is_label()).map(|column| column.name.clone()).collect();
     let file_len = output.finish()?;
     Ok(Converted { rows: plan.rows, arrays, sections: plan.label_sections(), file_len, not_kept })
 }

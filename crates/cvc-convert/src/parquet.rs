@@ -14,11 +14,11 @@ use parquet::basic::Compression;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 
+use crate::Options;
 use crate::arrow::{Table, record_batch, schema};
 use crate::error::Error;
 use crate::from_cvc::Plan;
-use crate::table::{BATCH_LEN, Batch, Column, Holds, Output};
-use crate::Options;
+use crate::table::{BATCH_LEN, Batch, Column, Holds, Output, row_len};
 
 /// Bytes of rows in a group, which a writer holds until it is full.
 const GROUP_LEN: u64 = 128 << 20;
@@ -28,14 +28,19 @@ const ARROW_SCHEMA: &str = "ARROW:schema";
 
 pub(crate) fn open(source: &Path, options: &Options) -> Result<Table, Error> {
     let damaged = |error: &dyn std::fmt::Display| {
-        Error::damaged(source, format!("is no sound Parquet file: {error}; it was cut or changed: write it again"))
+        Error::damaged(
+            source,
+            format!("is no sound Parquet file: {error}; it was cut or changed: write it again"),
+        )
     };
     let file = File::open(source).map_err(Error::io(source, "cannot be read"))?;
     let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| damaged(&error))?;
     let metadata = builder.metadata().clone();
-    let rows = u64::try_from(metadata.file_metadata().num_rows()).map_err(|_| damaged(&"it has a negative number of rows"))?;
+    let rows = u64::try_from(metadata.file_metadata().num_rows())
+        .map_err(|_| damaged(&"it has a negative number of rows"))?;
     // What the file says its columns unpack to, which a writer may have counted before it packed equal values together.
-    let len: u64 = metadata.row_groups().iter().map(|group| u64::try_from(group.total_byte_size()).unwrap_or(0)).sum();
+    let len: u64 =
+        metadata.row_groups().iter().map(|group| u64::try_from(group.total_byte_size()).unwrap_or(0)).sum();
     let batch_rows = (BATCH_LEN / (len / rows.max(1)).max(64)).clamp(1, 1 << 16);
     let mut schema = builder.schema().as_ref().clone();
     for pair in metadata.file_metadata().key_value_metadata().into_iter().flatten() {
@@ -54,7 +59,8 @@ pub(crate) fn open(source: &Path, options: &Options) -> Result<Table, Error> {
     };
     let mask = ProjectionMask::roots(builder.parquet_schema(), wanted.iter().copied());
     let schema = schema.project(&wanted).map_err(|error| damaged(&error))?;
-    let batches = builder.with_projection(mask).with_batch_size(usize::try_from(batch_rows).unwrap_or(1)).build();
+    let batches =
+        builder.with_projection(mask).with_batch_size(usize::try_from(batch_rows).unwrap_or(1)).build();
     let batches = batches.map_err(|error| damaged(&error))?;
     Table::new(source, &schema, batches, Some(rows), options)
 }
@@ -78,8 +84,8 @@ pub(crate) fn create(
         }
     }
     let schema = schema(plan, target, not_kept)?;
-    let row_len: u64 = plan.columns.iter().map(Column::row_len).sum();
-    let group_rows = usize::try_from((GROUP_LEN / row_len.max(1)).clamp(1, 1 << 20)).unwrap_or(1);
+    let group_rows =
+        usize::try_from((GROUP_LEN / row_len(&plan.columns).max(1)).clamp(1, 1 << 20)).unwrap_or(1);
     let pairs = schema.metadata().iter().map(|(key, text)| KeyValue::new(key.clone(), text.clone()));
     let mut pairs: Vec<KeyValue> = pairs.collect();
     // The same file for the same rows.
@@ -89,7 +95,11 @@ pub(crate) fn create(
         .set_max_row_group_row_count(Some(group_rows))
         .set_created_by(format!("cvc-convert {}", env!("CARGO_PKG_VERSION")))
         .set_key_value_metadata(Some(pairs));
-    for column in plan.columns.iter().filter(|column| matches!(&column.holds, Holds::Values(_, inner) if !inner.is_empty())) {
+    for column in plan
+        .columns
+        .iter()
+        .filter(|column| matches!(&column.holds, Holds::Values(_, inner) if !inner.is_empty()))
+    {
         // Numbers of vectors hardly ever come twice: a dictionary of them costs time and is thrown away.
         let leaf = vec![column.name.clone(), "list".to_owned(), "element".to_owned()];
         properties = properties.set_column_dictionary_enabled(leaf.into(), false);

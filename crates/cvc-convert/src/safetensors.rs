@@ -59,7 +59,11 @@ impl Lends for Tensor {
         let in_map = |row: u64| usize::try_from(row).expect("rows lie in the map") * row_len;
         let bytes = &all[in_map(rows.start)..in_map(rows.end)];
         if self.dtype == DType::Bool && bytes.iter().any(|byte| *byte > 1) {
-            return Err(Error::column(&self.path, &self.name, "it holds bools that are neither 0 nor 1; write it again"));
+            return Err(Error::column(
+                &self.path,
+                &self.name,
+                "it holds bools that are neither 0 nor 1; write it again",
+            ));
         }
         into.resize(bytes.len()).copy_from_slice(bytes);
         little_endian(self.dtype, into.bytes_mut());
@@ -73,7 +77,12 @@ impl Lends for Tensor {
 pub(crate) fn open(source: &Path, options: &Options) -> Result<Arrays, Error> {
     let map = Map::open(source).map_err(Error::io(source, "cannot be read"))?;
     let (header_len, header) = SafeTensors::read_metadata(&map).map_err(|error| {
-        Error::damaged(source, format!("is no sound safetensors file: {error} ({error:?}); it was cut or changed: write it again"))
+        Error::damaged(
+            source,
+            format!(
+                "is no sound safetensors file: {error} ({error:?}); it was cut or changed: write it again"
+            ),
+        )
     })?;
     let (start, map) = (8 + header_len, Arc::new(map));
     let mut pairs: Vec<(&str, &str)> =
@@ -88,7 +97,8 @@ pub(crate) fn open(source: &Path, options: &Options) -> Result<Arrays, Error> {
             continue;
         }
         let Some(info) = header.info(&name) else { continue };
-        let refuse = |problem: String| Error::column(source, &name, format!("{problem}; leave it out with columns"));
+        let refuse =
+            |problem: String| Error::column(source, &name, format!("{problem}; leave it out with columns"));
         let Some((dtype, ..)) = DTYPES.iter().find(|(_, theirs, _)| *theirs == info.dtype) else {
             return Err(refuse(format!("it is of {:?}, which a .cvc file has no array for", info.dtype)));
         };
@@ -137,7 +147,9 @@ pub(crate) fn write(
             return refuse("it holds strings, which are no tensor; leave it out with columns".into());
         };
         let Some((.., known)) = DTYPES.iter().find(|(ours, ..)| ours == dtype) else {
-            return refuse(format!("there are no tensors of {dtype}; leave it out with columns, or write an .npz"));
+            return refuse(format!(
+                "there are no tensors of {dtype}; leave it out with columns, or write an .npz"
+            ));
         };
         let shape: Vec<u64> =
             [plan.rows_of(column)].into_iter().chain(inner.iter().map(|len| u64::from(*len))).collect();
@@ -154,8 +166,10 @@ pub(crate) fn write(
     for (column, dtype, known, shape) in &tensors {
         let len = shape.iter().try_fold(dtype.size() as u64, |product, len| product.checked_mul(*len));
         let end = len.and_then(|len| at.checked_add(len)).ok_or_else(|| crate::table::too_large(column))?;
-        let numbers = |numbers: &[u64]| Json::Array(numbers.iter().map(|number| Json::from(*number)).collect());
-        let info = [("dtype", Json::from(*known)), ("shape", numbers(shape)), ("data_offsets", numbers(&[at, end]))];
+        let numbers =
+            |numbers: &[u64]| Json::Array(numbers.iter().map(|number| Json::from(*number)).collect());
+        let info =
+            [("dtype", Json::from(*known)), ("shape", numbers(shape)), ("data_offsets", numbers(&[at, end]))];
         header.push((column.name.as_str(), Json::object(info)));
         at = end;
     }
@@ -170,11 +184,13 @@ pub(crate) fn write(
     let mut done = 0;
     progress(0, Some(all))?;
     for (column, dtype, _, shape) in &tensors {
-        let step = batch_rows(std::slice::from_ref(*column));
+        let step = batch_rows(column.row_len());
         let mut row = 0;
         while row < shape[0] {
             let next = shape[0].min(row + step);
-            let Piece::Values(mut bytes) = plan.read_array(column, row..next)? else { unreachable!("values") };
+            let Piece::Values(mut bytes) = plan.read_array(column, row..next)? else {
+                unreachable!("values")
+            };
             little_endian(*dtype, bytes.bytes_mut());
             file.write_all(bytes.bytes()).map_err(Error::output)?;
             done += next - row;

@@ -128,7 +128,8 @@ pub(crate) fn from_pairs<'a>(
         let pairs_of = |key: &str| match ours.get(key) {
             None => Ok(Vec::new()),
             Some(Json::Object(pairs)) => {
-                let pairs = pairs.iter().map(|(name, value)| Some((name.as_str()?.to_owned(), value.clone())));
+                let pairs =
+                    pairs.iter().map(|(name, value)| Some((name.as_str()?.to_owned(), value.clone())));
                 pairs.collect::<Option<Vec<_>>>().ok_or_else(|| wrong("has a key that is not Unicode"))
             }
             Some(_) => Err(wrong(&format!("has {key:?} that is no object"))),
@@ -140,7 +141,9 @@ pub(crate) fn from_pairs<'a>(
         if let (Some(sections), Some(rows)) = (ours.get("sections"), rows) {
             let sections = sections.as_array().ok_or_else(|| wrong("has sections that are no list"))?;
             if ours.get("rows").and_then(Json::as_u64) != Some(rows) {
-                return Err(wrong(&format!("has sections of another number of rows than the {rows} there are")));
+                return Err(wrong(&format!(
+                    "has sections of another number of rows than the {rows} there are"
+                )));
             }
             for section in sections {
                 said.sections.push(section_of(section, rows).ok_or_else(|| {

@@ -93,10 +93,14 @@ impl Column {
     }
 }
 
-/// How many rows make a batch.
-pub(crate) fn batch_rows(columns: &[Column]) -> u64 {
-    let row_len = columns.iter().map(Column::row_len).fold(0, u64::saturating_add);
+/// How many rows of so many bytes make a batch.
+pub(crate) fn batch_rows(row_len: u64) -> u64 {
     (BATCH_LEN / row_len.max(1)).clamp(1, 1 << 20)
+}
+
+/// Bytes of a row of all columns.
+pub(crate) fn row_len(columns: &[Column]) -> u64 {
+    columns.iter().map(Column::row_len).fold(0, u64::saturating_add)
 }
 
 /// Some rows of one column.
@@ -348,8 +352,10 @@ mod tests {
         for start in 0..10u64 {
             for end in start..11 {
                 let Piece::Labels(runs) = labels_of(&sections, "a", start..end) else { panic!("labels") };
-                let flat: Vec<Json> =
-                    runs.into_iter().flat_map(|(count, label)| (0..count).map(move |_| label.clone())).collect();
+                let flat: Vec<Json> = runs
+                    .into_iter()
+                    .flat_map(|(count, label)| (0..count).map(move |_| label.clone()))
+                    .collect();
                 let expected: Vec<Json> = (start..end)
                     .map(|row| {
                         let section = sections.iter().find(|section| section.rows.contains(&row));

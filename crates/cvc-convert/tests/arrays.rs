@@ -23,7 +23,9 @@ fn tensors(path: &Path, header: &str, bytes: &[u8]) {
 fn with_sections(path: &Path) -> Vec<f32> {
     let (values, dim) = minilm();
     let options = WriteOptions::new(Layout::Native).vectors(DType::F32, 384, "raw").unwrap();
-    let mut writer = Writer::create(path, options.metadata(Json::object([("year", Json::from(2024u64))])).unwrap()).unwrap();
+    let mut writer =
+        Writer::create(path, options.metadata(Json::object([("year", Json::from(2024u64))])).unwrap())
+            .unwrap();
     writer.write_vectors(RowSlice::new(&values, dim).unwrap()).unwrap();
     for (rows, metadata) in sections() {
         writer.add_section(rows, metadata).unwrap();
@@ -42,7 +44,8 @@ fn tensors_come_back_with_sections_metadata_and_order() {
     let done = convert(&path("a.safetensors"), &path("b.cvc"), &Options::default()).unwrap();
     assert_eq!((done.rows, done.sections), (2000, 58));
     let reader = Reader::open(path("b.cvc")).unwrap();
-    let found: Vec<_> = reader.sections().iter().map(|section| (section.rows.clone(), section.metadata.clone())).collect();
+    let found: Vec<_> =
+        reader.sections().iter().map(|section| (section.rows.clone(), section.metadata.clone())).collect();
     assert_eq!(found, sections());
     assert_eq!(reader.index().metadata.get("year"), Some(&Json::from(2024u64)), "a number stays one");
     assert_eq!(reader.vectors().unwrap().read::<f32>(..).unwrap(), values);
@@ -55,7 +58,10 @@ fn tensors_come_back_with_sections_metadata_and_order() {
     tensors(&path("c.safetensors"), header, &bytes);
     let done = convert(&path("c.safetensors"), &path("c.cvc"), &Options::default()).unwrap();
     // That with the most bytes has the rows of the file; the others follow those with as many.
-    assert_eq!((done.rows, done.arrays.as_slice()), (2, ["half", "deep", "wide", "bias", "none"].map(String::from).as_slice()));
+    assert_eq!(
+        (done.rows, done.arrays.as_slice()),
+        (2, ["half", "deep", "wide", "bias", "none"].map(String::from).as_slice())
+    );
     let reader = Reader::open(path("c.cvc")).unwrap();
     assert_eq!(reader.array("deep").unwrap().index().shape(), [2, 1, 3]);
     assert_eq!(reader.array("half").unwrap().index().dtype.name(), "bf16");
@@ -69,9 +75,16 @@ fn tensors_come_back_with_sections_metadata_and_order() {
         let at = |end: usize| 8 + header_len + usize::try_from(offsets[end].as_u64().unwrap()).unwrap();
         &back[at(0)..at(1)]
     };
-    assert_eq!((of("bias"), of("half"), of("deep"), of("wide")), (&bytes[..4], &bytes[4..12], &bytes[12..24], &bytes[24..]));
+    assert_eq!(
+        (of("bias"), of("half"), of("deep"), of("wide")),
+        (&bytes[..4], &bytes[4..12], &bytes[12..24], &bytes[24..])
+    );
     convert(&path("d.safetensors"), &path("e.cvc"), &Options::default()).unwrap();
-    assert_eq!(fs::read(path("e.cvc")).unwrap(), fs::read(path("c.cvc")).unwrap(), "the order of arrays comes back too");
+    assert_eq!(
+        fs::read(path("e.cvc")).unwrap(),
+        fs::read(path("c.cvc")).unwrap(),
+        "the order of arrays comes back too"
+    );
 }
 
 #[test]
@@ -80,7 +93,10 @@ fn headers_of_tensors_that_lie_are_errors_and_leave_nothing() {
     let path = folder.path().join("a.safetensors");
     let refuse = |message: &str| {
         let error = convert(&path, &folder.path().join("a.cvc"), &Options::default()).unwrap_err();
-        assert!(error.to_string().contains(message) && error.to_string().contains("a.safetensors"), "{error}");
+        assert!(
+            error.to_string().contains(message) && error.to_string().contains("a.safetensors"),
+            "{error}"
+        );
         only_in(folder.path(), &[&path]);
         error
     };
@@ -109,7 +125,9 @@ fn headers_of_tensors_that_lie_are_errors_and_leave_nothing() {
         (r#"{\"rows\":2,\"sections\":[[1,2,{}]]}"#, "a section that is not"),
         ("no", "is no JSON"),
     ] {
-        let header = format!(r#"{{"__metadata__":{{"cvc":"{ours}"}},"a":{{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}}}"#);
+        let header = format!(
+            r#"{{"__metadata__":{{"cvc":"{ours}"}},"a":{{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}}}"#
+        );
         tensors(&path, &header, &[0; 2]);
         assert!(matches!(refuse(message), Error::Damaged { .. }));
     }
@@ -134,17 +152,23 @@ fn values_of(path: &Path, member: Option<&str>) -> (DType, u64, u32, Vec<u8>) {
 fn archives_come_back_with_arrays_of_other_lengths() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
-    let (ids, vectors, centroids) = ([1i64, 2, 3].map(i64::to_le_bytes), [[1f32, 2.0], [3.0, 4.0], [5.0, 6.0]], [[9f32, 8.0]]);
-    let le = |rows: &[[f32; 2]]| rows.iter().flatten().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
+    let (ids, vectors, centroids) =
+        ([1i64, 2, 3].map(i64::to_le_bytes), [[1f32, 2.0], [3.0, 4.0], [5.0, 6.0]], [[9f32, 8.0]]);
+    let le =
+        |rows: &[[f32; 2]]| rows.iter().flatten().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
     let arrays: [(&str, DType, &[u64], Vec<u8>); 3] = [
         ("centroids", DType::F32, &[1, 2], le(&centroids)),
         ("id", DType::I64, &[3], ids.as_flattened().to_vec()),
         ("embedding", DType::F32, &[3, 2], le(&vectors)),
     ];
-    let lent: Vec<(&str, DType, &[u64], &[u8])> = arrays.iter().map(|(n, d, s, b)| (*n, *d, *s, b.as_slice())).collect();
+    let lent: Vec<(&str, DType, &[u64], &[u8])> =
+        arrays.iter().map(|(n, d, s, b)| (*n, *d, *s, b.as_slice())).collect();
     write_npz(fs::File::create(path("a.npz")).unwrap(), &lent).unwrap();
     let done = convert(&path("a.npz"), &path("a.cvc"), &Options::default()).unwrap();
-    assert_eq!((done.rows, done.arrays.as_slice()), (3, ["id", "embedding", "centroids"].map(String::from).as_slice()));
+    assert_eq!(
+        (done.rows, done.arrays.as_slice()),
+        (3, ["id", "embedding", "centroids"].map(String::from).as_slice())
+    );
     convert(&path("a.cvc"), &path("b.npz"), &Options::default()).unwrap();
     for (name, dtype, shape, bytes) in &arrays {
         let (found, rows, dim, values) = values_of(&path("b.npz"), Some(name));
@@ -169,8 +193,12 @@ fn the_kin_of_fvecs_come_back_byte_for_byte() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let row = |values: [[u8; 4]; 2]| [2i32.to_le_bytes(), values[0], values[1]].as_flattened().to_vec();
-    let floats = [row([1f32.to_le_bytes(), 2f32.to_le_bytes()]), row([3f32.to_le_bytes(), (-0f32).to_le_bytes()])].concat();
-    let ints = [row([1i32.to_le_bytes(), (-2i32).to_le_bytes()]), row([i32::MIN.to_le_bytes(), 7i32.to_le_bytes()])].concat();
+    let floats =
+        [row([1f32.to_le_bytes(), 2f32.to_le_bytes()]), row([3f32.to_le_bytes(), (-0f32).to_le_bytes()])]
+            .concat();
+    let ints =
+        [row([1i32.to_le_bytes(), (-2i32).to_le_bytes()]), row([i32::MIN.to_le_bytes(), 7i32.to_le_bytes()])]
+            .concat();
     let bytes = [&2i32.to_le_bytes()[..], &[7, 255], &2i32.to_le_bytes()[..], &[0, 1]].concat();
     for (extension, bytes) in [("fvecs", floats), ("ivecs", ints), ("bvecs", bytes)] {
         let (before, after) = (path(&format!("a.{extension}")), path(&format!("b.{extension}")));
@@ -239,7 +267,11 @@ fn codecs_are_for_matrices_of_floats_unless_an_array_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.csv");
     fs::write(&path, "id,v,w,score,text\n1,[1 2],[3 4],0.5,a\n2,[1 3],[3 5],0.25,b\n").unwrap();
-    let codecs = vec![(None, "int8".to_owned()), (Some("w".to_owned()), "fp16".to_owned()), (Some("id".to_owned()), "zstd".to_owned())];
+    let codecs = vec![
+        (None, "int8".to_owned()),
+        (Some("w".to_owned()), "fp16".to_owned()),
+        (Some("id".to_owned()), "zstd".to_owned()),
+    ];
     convert(&path, &folder.path().join("a.cvc"), &Options { codecs, ..Options::default() }).unwrap();
     let reader = Reader::open(folder.path().join("a.cvc")).unwrap();
     let found: Vec<(String, String)> =
@@ -282,7 +314,8 @@ fn work_that_is_stopped_leaves_nothing() {
             assert_eq!(all, Some(2000));
             if done > 0 { Err(Error::Stopped) } else { Ok(()) }
         };
-        let error = cvc_convert::convert(&path("a.cvc"), &path(target), &Options::default(), &mut stop).unwrap_err();
+        let error =
+            cvc_convert::convert(&path("a.cvc"), &path(target), &Options::default(), &mut stop).unwrap_err();
         assert!(matches!(error, Error::Stopped));
         only_in(folder.path(), &[&path("a.cvc")]);
     }

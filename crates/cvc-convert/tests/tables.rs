@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use arrow_array::types::Float32Type;
 use arrow_array::{
-    Array as _, ArrayRef, BooleanArray, FixedSizeListArray, Float32Array, Float64Array, Int32Array, Int64Array,
-    LargeStringArray, ListArray, RecordBatch, StringArray,
+    Array as _, ArrayRef, BooleanArray, FixedSizeListArray, Float32Array, Float64Array, Int32Array,
+    Int64Array, LargeStringArray, ListArray, RecordBatch, StringArray,
 };
 use arrow_buffer::OffsetBuffer;
 use arrow_ipc::reader::FileReader;
@@ -112,8 +112,11 @@ fn tables_with_58_sections_by_a_label_come_back_equal() {
             assert_eq!(done.arrays, ["id", "name", "embedding", "score", "even"]);
 
             let reader = Reader::open(&file).unwrap();
-            let found: Vec<_> =
-                reader.sections().iter().map(|section| (section.rows.clone(), section.metadata.clone())).collect();
+            let found: Vec<_> = reader
+                .sections()
+                .iter()
+                .map(|section| (section.rows.clone(), section.metadata.clone()))
+                .collect();
             assert_eq!(found, sections());
             let embedding = reader.array("embedding").unwrap();
             assert_eq!((embedding.dtype().unwrap(), &*embedding.index().codec), (DType::F32, "raw"));
@@ -170,7 +173,8 @@ fn sections_of_a_file_that_was_no_table_become_columns() {
     let options = WriteOptions::new(Layout::Native).vectors(DType::F32, 2, "raw").unwrap();
     let mut writer = Writer::create(&file, options).unwrap();
     writer.write_vectors(RowSlice::new(&[0f32; 12], 2).unwrap()).unwrap();
-    let said = |source: &str, more: (&'static str, Json)| Json::object([("source", Json::from(source)), more]);
+    let said =
+        |source: &str, more: (&'static str, Json)| Json::object([("source", Json::from(source)), more]);
     writer.add_section(0..2, said("a", ("tags", Json::Array(vec![Json::from(1u64)])))).unwrap();
     writer.add_section(3..5, said("b", ("year", Json::from(2024u64)))).unwrap();
     writer.finish().unwrap();
@@ -268,7 +272,10 @@ fn files_that_are_cut_or_changed_are_errors_and_leave_nothing() {
             fs::write(&path, &bytes[..len]).unwrap();
             let error = convert(&path, &target, &Options::default()).unwrap_err();
             assert!(matches!(error, Error::Damaged { .. }), "{len}: {error:?}");
-            assert!(error.to_string().contains("cut.") && error.to_string().contains("write it again"), "{error}");
+            assert!(
+                error.to_string().contains("cut.") && error.to_string().contains("write it again"),
+                "{error}"
+            );
             only_in(folder.path(), &[&whole, &path]);
         }
     }
@@ -363,7 +370,11 @@ fn bad_text_is_named_by_line_and_column() {
         ("d0,d1\n1,2\n3,\n", &gather, "line 3, column \"d1\": it is empty"),
         ("d0,d1\n1,1e39\n", &gather, "line 2, column \"d1\": \"1e39\" is no f32"),
         ("a,n\n\"x\ny\",1\nz,one\n", &plain, "line 4, column \"n\": \"one\" is not a number"),
-        ("v\n\"[1,2]\"\n\"[1,2,3]\"\n", &plain, "line 3, column \"v\": it has 3 values, and the first list of the column 2"),
+        (
+            "v\n\"[1,2]\"\n\"[1,2,3]\"\n",
+            &plain,
+            "line 3, column \"v\": it has 3 values, and the first list of the column 2",
+        ),
         ("v\n\"[1,2]\"\n\"[1,b]\"\n", &plain, "line 3, column \"v\": \"b\" is no f32"),
         ("v\ntrue\nTrue\n", &plain, "line 3, column \"v\": \"True\" is not true or false"),
         ("a,b\n1,2\n3\n", &plain, "line 3: it has 1 cells, and the first line names 2 columns"),

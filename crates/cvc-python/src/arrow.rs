@@ -347,7 +347,8 @@ pub(crate) fn record_batches(object: &Bound<'_, PyAny>) -> PyResult<RecordBatchS
     let capsule = capsule.cast::<PyCapsule>()?;
     let pointer = capsule.pointer_checked(Some(c"arrow_array_stream"))?;
     // SAFETY: a capsule of that name holds such a struct; it is moved out, which leaves it released behind.
-    let stream = unsafe { RecordBatchStreamReader::from_raw(pointer.as_ptr().cast::<FFI_ArrowArrayStream>()) };
+    let stream =
+        unsafe { RecordBatchStreamReader::from_raw(pointer.as_ptr().cast::<FFI_ArrowArrayStream>()) };
     stream.map_err(|error| failed(object.py(), &error))
 }
 

@@ -35,7 +35,11 @@ fn options(given: &Bound<'_, PyDict>) -> PyResult<Options> {
     let text_dtype = match dtype.as_deref() {
         None => DType::F32,
         Some(name) => DType::from_name(name).ok_or_else(|| {
-            of_class(py, "ArgumentError", format!("text_dtype = {name}: use float32, float64, float16, int32 and the like"))
+            of_class(
+                py,
+                "ArgumentError",
+                format!("text_dtype = {name}: use float32, float64, float16, int32 and the like"),
+            )
         })?,
     };
     let metadata = given.get_item("metadata")?.filter(|metadata| !metadata.is_none());
@@ -49,7 +53,10 @@ fn options(given: &Bound<'_, PyDict>) -> PyResult<Options> {
         text_dtype,
         strings: of(given, "strings")?.unwrap_or_default(),
         chunk_rows: of(given, "chunk_rows")?,
-        metadata: pairs.iter().filter_map(|(key, value)| Some((key.as_str()?.to_owned(), value.clone()))).collect(),
+        metadata: pairs
+            .iter()
+            .filter_map(|(key, value)| Some((key.as_str()?.to_owned(), value.clone())))
+            .collect(),
         overwrite: overwriting(of(given, "overwrite")?.unwrap_or(true)),
         ..Options::default()
     })
@@ -172,8 +179,13 @@ impl Table {
         // It is a wish, and whoever has it converts what comes.
         let _ = requested_schema;
         let batches = self.batches.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let batches = batches.ok_or_else(|| of_class(py, "ArgumentError", "the rows were taken already".to_owned()))?;
-        PyCapsule::new_with_value(py, FFI_ArrowArrayStream::new(Box::new(Here(batches))), c"arrow_array_stream")
+        let batches =
+            batches.ok_or_else(|| of_class(py, "ArgumentError", "the rows were taken already".to_owned()))?;
+        PyCapsule::new_with_value(
+            py,
+            FFI_ArrowArrayStream::new(Box::new(Here(batches))),
+            c"arrow_array_stream",
+        )
     }
 }
 

@@ -53,7 +53,8 @@ pub(crate) fn convert(source: &Path, target: &Path, options: &Options) -> Result
 
 /// Nothing else is in the folder: no output, no temporary file.
 pub(crate) fn only_in(folder: &Path, expected: &[&PathBuf]) {
-    let mut found: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut found: Vec<PathBuf> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     let mut expected: Vec<PathBuf> = expected.iter().map(|path| (*path).clone()).collect();
     found.sort();
     expected.sort();

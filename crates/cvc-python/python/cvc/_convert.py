@@ -32,6 +32,8 @@ _Tell = Callable[[int, int], object] | None
 
 # Bytes of rows that are held at a time.
 _PIECE_LEN = 64 << 20
+# A guess of what a string takes.
+_TEXT_LEN = 1024
 # What we say beside arrays stands under this key, as the docs have it.
 _KEY = "cvc"
 _VECTORS = "vectors"
@@ -360,7 +362,8 @@ def _plan(file: _cvc.File, target: Path, only: list[str] | None) -> _Plan:
         if only is not None and name not in only:
             continue
         if array.stored_dtype == "utf8":
-            arrays[name] = _Lent(array.shape, "utf8", 64, lambda start, stop, array=array: array[start:stop])  # type: ignore[misc]
+            size = max(_TEXT_LEN, 8 * array.stored_len // max(1, len(array)))
+            arrays[name] = _Lent(array.shape, "utf8", size, lambda start, stop, array=array: array[start:stop])  # type: ignore[misc]
         elif array.stored_dtype == "bf16" and widen:
             not_kept.append(f"dtype bf16 of array {name!r}: the format has none; its values are written as float32")
             arrays[name] = _Lent(array.shape, "float32", 4, _reading(array, "float32"))
@@ -405,7 +408,7 @@ def _open_h5(h5py: Any, source: Path) -> Iterator[tuple[dict[str, _Lent], dict[s
             if not isinstance(item, h5py.Dataset):
                 return
             if h5py.check_string_dtype(item.dtype) is not None:
-                arrays[name] = _Lent(item.shape, "utf8", 64, lambda start, stop: [str(text) for text in item.asstr()[start:stop]])
+                arrays[name] = _Lent(item.shape, "utf8", _TEXT_LEN, lambda start, stop: [str(text) for text in item.asstr()[start:stop]])
                 if len(item.shape) > 1:
                     arrays[name].dtype = "strings in more than one dimension"
             else:
@@ -472,7 +475,7 @@ def _open_zarr(zarr: Any, source: Path) -> Iterator[tuple[dict[str, _Lent], dict
 def _lent_by_zarr(array: Any) -> _Lent:
     if array.dtype.kind in "TOU":
         dtype = "utf8" if len(array.shape) == 1 else "strings in more than one dimension"
-        return _Lent(array.shape, dtype, 64, lambda start, stop: [str(text) for text in array[start:stop]])
+        return _Lent(array.shape, dtype, _TEXT_LEN, lambda start, stop: [str(text) for text in array[start:stop]])
     return _Lent(array.shape, array.dtype.name, array.dtype.itemsize, lambda start, stop: _native(array[start:stop]))
 
 
@@ -507,7 +510,7 @@ def _open_torch(torch: Any, source: Path) -> Iterator[tuple[dict[str, _Lent], di
         if isinstance(value, torch.Tensor):
             arrays[str(name)] = _lent_by_torch(value)
         elif isinstance(value, list) and value and all(isinstance(text, str) for text in value):
-            arrays[str(name)] = _Lent((len(value),), "utf8", 64, lambda start, stop, value=value: value[start:stop])  # type: ignore[misc]
+            arrays[str(name)] = _Lent((len(value),), "utf8", _TEXT_LEN, lambda start, stop, value=value: value[start:stop])  # type: ignore[misc]
         elif isinstance(value, str | int | float | bool) and name != _KEY:
             said.setdefault("metadata", {})[str(name)] = value
         elif name != _KEY:

@@ -121,6 +121,11 @@ impl Input for Arrays {
         Ok(Some(Batch { rows: count, pieces: pieces.collect::<Result<_, _>>()? }))
     }
 
+    fn has_array(&self, name: &str) -> bool {
+        let apart = self.apart.as_slice().iter().map(|(column, _)| column);
+        self.columns.iter().chain(apart).any(|column| column.name == name)
+    }
+
     fn next_apart(&mut self) -> Result<Option<(Column, usize, Piece)>, Error> {
         let Some((column, lender)) = self.apart.next() else { return Ok(None) };
         let rows = lender.rows();

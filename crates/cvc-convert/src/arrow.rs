@@ -454,7 +454,13 @@ pub(crate) fn chosen_labels(
 }
 
 fn failed(path: &Path, error: &ArrowError) -> Error {
-    Error::damaged(path, format!("cannot be read: {error}; it was cut or changed: write it again"))
+    let said = error.to_string();
+    // What the crates say of a compression that they were built without.
+    if said.contains("Disabled feature") {
+        let problem = format!("{said}: known are snappy, zstd, lz4 and gzip; write it with one of these");
+        return Error::kind(path, problem);
+    }
+    Error::damaged(path, format!("cannot be read: {said}; it was cut or changed: write it again"))
 }
 
 /// What the array of a field becomes.

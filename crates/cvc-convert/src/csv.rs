@@ -73,8 +73,9 @@ pub(crate) struct Table {
 enum Seen {
     Strings,
     Bools,
-    /// Integers from i64, from u64 only, or neither; and whether any is below 0.
+    /// Values of i64.
     Integers,
+    /// Some beyond i64, and all of u64.
     Unsigned,
     Floats,
     List(usize),
@@ -280,6 +281,7 @@ fn also(before: Seen, text: &str) -> Result<Seen, String> {
     use Seen::{Floats, Integers, Unsigned};
     match (before, now) {
         (before, now) if before == now => Ok(now),
+        // Those below 0 that came before are found when they are read.
         (Integers, Unsigned) | (Unsigned, Integers) if !text.starts_with('-') => Ok(Unsigned),
         (Integers | Unsigned | Floats, Integers | Unsigned | Floats) => Ok(Floats),
         (Seen::List(expected), Seen::List(found)) => Err(format!(

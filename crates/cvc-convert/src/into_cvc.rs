@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use cvc::{ArrayOptions, ArrayRows, Json, Layout, NonFinite, Scope, WriteOptions, Writer};
+use cvc::{ArrayOptions, ArrayRows, Json, Layout, WriteOptions, Writer};
 
 use crate::error::Error;
 use crate::said;
@@ -17,7 +17,7 @@ pub(crate) fn write(
     progress: &mut Progress<'_>,
 ) -> Result<Converted, Error> {
     let columns = input.columns().to_vec();
-    let codecs = Codecs::new(options, &columns)?;
+    check_codecs(options, input)?;
     let mut metadata: Vec<(String, Json)> = input.said().metadata.clone();
     for (key, value) in options.metadata.iter().cloned() {
         metadata.retain(|(other, _)| *other != key);
@@ -28,8 +28,8 @@ pub(crate) fn write(
         .metadata(Json::object(metadata.iter().map(|(key, value)| (key.as_str(), value.clone()))))?
         .overwrite(options.overwrite);
     for column in &columns {
-        if let Some(array) = column.array(codecs.of(column)) {
-            write = write.with_array(codecs.tuned(array, input, &column.name))?;
+        if let Some(array) = array_of(options, input, column) {
+            write = write.with_array(array)?;
         }
     }
     if columns.iter().all(Column::is_label) {
@@ -66,9 +66,10 @@ pub(crate) fn write(
     let mut names: Vec<String> =
         columns.iter().filter(|column| !column.is_label()).map(|c| c.name.clone()).collect();
     while let Some((column, count, piece)) = input.next_apart()? {
-        let array = column.array(codecs.of(&column));
-        if let (Some(array), Some(rows)) = (array, rows_of(&column, count, &piece)?) {
-            writer.attach(codecs.tuned(array, input, &column.name), rows)?;
+        if let (Some(array), Some(rows)) =
+            (array_of(options, input, &column), rows_of(&column, count, &piece)?)
+        {
+            writer.attach(array, rows)?;
             names.push(column.name);
         }
     }
@@ -82,57 +83,46 @@ pub(crate) fn write(
     })
 }
 
-/// Which array gets which codec.
-struct Codecs<'o> {
-    options: &'o Options,
+/// Refuses codecs that are given twice, or to an array that is not there.
+fn check_codecs(options: &Options, input: &dyn Input) -> Result<(), Error> {
+    for (at, (array, codec)) in options.codecs.iter().enumerate() {
+        if options.codecs[..at].iter().any(|(other, _)| other == array) {
+            let problem = "there is a codec for the same arrays already; use ARRAY=CODEC for others";
+            return Err(Error::argument("codec", codec, problem));
+        }
+        if let Some(name) = array.as_ref().filter(|name| !input.has_array(name)) {
+            let given = format!("{name}={codec}");
+            return Err(Error::argument("codec", given, "no column becomes an array of that name"));
+        }
+    }
+    Ok(())
 }
 
-impl<'o> Codecs<'o> {
-    fn new(options: &'o Options, columns: &[Column]) -> Result<Self, Error> {
-        for (at, (array, codec)) in options.codecs.iter().enumerate() {
-            if options.codecs[..at].iter().any(|(other, _)| other == array) {
-                let problem = "there is a codec for the same arrays already; use ARRAY=CODEC for others";
-                return Err(Error::argument("codec", codec, problem));
-            }
-            // Arrays of other lengths come later, and their names with them.
-            if let Some(name) = array
-                && columns.iter().any(|column| column.is_label() && column.name == *name)
-            {
-                return Err(Error::argument(
-                    "codec",
-                    format!("{name}={codec}"),
-                    "that column makes sections",
-                ));
-            }
-        }
-        Ok(Codecs { options })
+/// The codec of the array that a column becomes: the one given to it, or to all matrices of floats.
+fn codec_of<'o>(options: &'o Options, column: &Column) -> &'o str {
+    let given = |wanted: Option<&str>| {
+        let found = options.codecs.iter().find(|(array, _)| array.as_deref() == wanted);
+        found.map(|(_, codec)| codec.as_str())
+    };
+    if let Some(codec) = given(Some(&column.name)) {
+        return codec;
     }
+    match &column.holds {
+        Holds::Strings => "zstd",
+        // Ids and scores are not what a codec for vectors is given for.
+        Holds::Values(dtype, inner) if dtype.is_float() && !inner.is_empty() => {
+            given(None).or(options.float_codec.as_deref()).unwrap_or("raw")
+        }
+        _ => "raw",
+    }
+}
 
-    fn of(&self, column: &Column) -> &'o str {
-        let given = |wanted: Option<&str>| {
-            let found = self.options.codecs.iter().find(|(array, _)| array.as_deref() == wanted);
-            found.map(|(_, codec)| codec.as_str())
-        };
-        if let Some(codec) = given(Some(&column.name)) {
-            return codec;
-        }
-        match &column.holds {
-            Holds::Strings => "zstd",
-            // Labels, ids and scores are not what a codec for vectors is given for.
-            Holds::Values(dtype, inner) if dtype.is_float() && !inner.is_empty() => {
-                given(None).or(self.options.float_codec.as_deref()).unwrap_or("raw")
-            }
-            _ => "raw",
-        }
+/// The array that a column becomes, with what is said of all arrays and where this one comes from; nothing for a label.
+fn array_of(options: &Options, input: &dyn Input, column: &Column) -> Option<ArrayOptions> {
+    let mut array = column.array(codec_of(options, column))?;
+    if let Some(provenance) = input.said().provenance_of(&column.name) {
+        array = array.provenance(provenance.clone());
     }
-
-    /// With what is said of all arrays, and where this one comes from.
-    fn tuned(&self, mut array: ArrayOptions, input: &dyn Input, name: &str) -> ArrayOptions {
-        if let Some(provenance) = input.said().provenance_of(name) {
-            array = array.provenance(provenance.clone());
-        }
-        array
-            .scope(self.options.scope.unwrap_or(Scope::default()))
-            .nonfinite(self.options.nonfinite.unwrap_or(NonFinite::default()))
-    }
+    let (scope, nonfinite) = (options.scope.unwrap_or_default(), options.nonfinite.unwrap_or_default());
+    Some(array.scope(scope).nonfinite(nonfinite))
 }

@@ -134,6 +134,11 @@ pub(crate) trait Input {
     /// The next rows; none at the end.
     fn next(&mut self) -> Result<Option<Batch>, Error>;
 
+    /// Whether there is an array of this name, of whatever number of rows.
+    fn has_array(&self, name: &str) -> bool {
+        self.columns().iter().any(|column| !column.is_label() && column.name == name)
+    }
+
     /// Arrays with another number of rows, one after the other.
     fn next_apart(&mut self) -> Result<Option<(Column, usize, Piece)>, Error> {
         Ok(None)

@@ -234,6 +234,10 @@ fn what_no_array_can_hold_is_named_with_its_row() {
             (sections_from(&["v", "v"]), "given twice"),
             (Options { columns: Some(vec!["w".into()]), ..Options::default() }, "has no such column"),
             (Options { codecs: vec![(Some("v".into()), "int9".into())], ..Options::default() }, "codec"),
+            (
+                Options { codecs: vec![(Some("w".into()), "raw".into())], ..Options::default() },
+                "no column becomes",
+            ),
         ] {
             let error = refused(extension, &[("v", number.clone())], &options);
             assert!(error.is_usage() && error.to_string().contains(message), "{error}");
@@ -301,6 +305,26 @@ fn columns_can_be_chosen_both_ways() {
     assert_eq!(names, ["id", "section"]);
     let error = convert(&path("a.cvc"), &path("c.arrow"), &only(&["nothing"])).unwrap_err();
     assert!(error.is_usage() && error.to_string().contains("no such column"), "{error}");
+}
+
+#[test]
+fn a_table_without_rows_is_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let columns: [(&str, ArrayRef); 3] = [
+        ("v", fixed(Vec::new(), 3)),
+        ("text", Arc::new(StringArray::from(Vec::<String>::new()))),
+        ("label", Arc::new(Int32Array::from(Vec::<i32>::new()))),
+    ];
+    write(&path("a.parquet"), &batch(&columns, &[]));
+    let done = convert(&path("a.parquet"), &path("a.cvc"), &sections_from(&["label"])).unwrap();
+    assert_eq!((done.rows, done.sections), (0, 0));
+    assert_eq!(Reader::open(path("a.cvc")).unwrap().array("v").unwrap().index().shape(), [0, 3]);
+    for name in ["b.parquet", "b.arrow", "b.csv"] {
+        let done = convert(&path("a.cvc"), &path(name), &Options::default()).unwrap();
+        assert_eq!((done.rows, done.arrays.len()), (0, 2), "{name}");
+    }
+    assert_eq!(fs::read_to_string(path("b.csv")).unwrap(), "v,text\n");
 }
 
 fn text(folder: &Path, name: &str, text: &str) -> PathBuf {

@@ -9,6 +9,7 @@ use arrow_schema::{ArrowError, SchemaRef};
 use cvc::{DType, Reader};
 use cvc_convert::arrow::{Batches, pack};
 use cvc_convert::{Converted, Error, Options};
+use pyo3::conversion::FromPyObjectOwned;
 use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyDict};
 
@@ -21,12 +22,9 @@ use crate::writer::overwriting;
 
 /// What `cvc.convert` is told, from the dict that it makes.
 fn options(given: &Bound<'_, PyDict>) -> PyResult<Options> {
-    fn of<'py, T: for<'a> FromPyObject<'a, 'py, Error = PyErr>>(
-        given: &Bound<'py, PyDict>,
-        key: &str,
-    ) -> PyResult<Option<T>> {
+    fn of<'py, T: FromPyObjectOwned<'py>>(given: &Bound<'py, PyDict>, key: &str) -> PyResult<Option<T>> {
         match given.get_item(key)? {
-            Some(value) if !value.is_none() => value.extract().map(Some),
+            Some(value) if !value.is_none() => value.extract().map(Some).map_err(Into::into),
             _ => Ok(None),
         }
     }

@@ -258,6 +258,9 @@ def _pack(
     together = {name: lent for name, lent in arrays.items() if lent.shape[0] == rows}
     apart = {name: lent for name, lent in arrays.items() if lent.shape[0] != rows}
     chosen = dict(given["codecs"])
+    for one in chosen:
+        if one is not None and one not in arrays:
+            raise ArgumentError(f"codec = {one}={chosen[one]}: no column becomes an array of that name")
 
     def codec(name: str) -> str:
         lent = arrays[name]

@@ -290,7 +290,7 @@ def test_tensors_of_torch(tmp_path, file, minilm, names):
         assert cvc.convert(path, tmp_path / "c.cvc").arrays == ["w", "b", "n"]
     with cvc.open(tmp_path / "c.cvc") as f:
         np.testing.assert_array_equal(f["w"][:], minilm[:6].T)
-        assert f["b"].stored_dtype == "bf16" and f.metadata == {"lr": 0.1}
+        assert f["b"].stored_dtype == "bfloat16" and f.metadata == {"lr": 0.1}
     cvc.convert(tmp_path / "c.cvc", path)
     back = torch.load(path, weights_only=True)
     assert torch.equal(back["w"], weights) and back["b"].dtype == torch.bfloat16
@@ -313,7 +313,7 @@ def test_bfloat16_is_widened_where_there_is_none(tmp_path, minilm):
     cvc.convert(packed, tmp_path / "b.safetensors")
     cvc.convert(tmp_path / "b.safetensors", tmp_path / "b.cvc")
     with cvc.open(tmp_path / "b.cvc") as f:
-        assert f.vectors.stored_dtype == "bf16"
+        assert f.vectors.stored_dtype == "bfloat16"
 
 
 def test_what_has_no_place_is_said(tmp_path, file):

@@ -364,14 +364,14 @@ def _plan(file: _cvc.File, target: Path, only: list[str] | None) -> _Plan:
     for name, array in file.arrays.items():
         if only is not None and name not in only:
             continue
-        if array.stored_dtype == "utf8":
+        if array.stored_dtype == "str":
             size = max(_TEXT_LEN, 8 * array.stored_len // max(1, len(array)))
             arrays[name] = _Lent(array.shape, "utf8", size, lambda start, stop, array=array: array[start:stop])  # type: ignore[misc]
-        elif array.stored_dtype == "bf16" and widen:
+        elif array.stored_dtype == "bfloat16" and widen:
             not_kept.append(f"dtype bf16 of array {name!r}: the format has none; its values are written as float32")
             arrays[name] = _Lent(array.shape, "float32", 4, _reading(array, "float32"))
         else:
-            dtype = "bfloat16" if array.stored_dtype == "bf16" else array.dtype.name
+            dtype = "bfloat16" if array.stored_dtype == "bfloat16" else array.dtype.name
             arrays[name] = _Lent(array.shape, dtype, array.dtype.itemsize, _reading(array, None))
     first = next(iter(file.arrays.values()), None)
     rows = 0 if first is None else len(first)

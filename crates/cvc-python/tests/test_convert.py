@@ -282,8 +282,8 @@ def test_tensors_of_torch(tmp_path, file, minilm, names):
     same(file, tmp_path / "b.cvc", names=["vectors", "name", "id"])
     # Columns side by side in memory, halves of another kind, a dict of a model.
     weights = torch.from_numpy(minilm[:6]).T
-    torch.save({"w": weights, "b": torch.ones(384, dtype=torch.bfloat16), "n": torch.arange(3), "lr": 0.1, "odd": {1}}, path)
-    with pytest.raises(cvc.FormatError):
+    torch.save({"w": weights, "code": os.getcwd}, path)
+    with pytest.raises(cvc.FormatError, match="no file of tensors alone"):
         cvc.convert(path, tmp_path / "c.cvc")
     torch.save({"w": weights, "b": torch.ones(384, dtype=torch.bfloat16), "n": torch.arange(3), "lr": 0.1, "odd": [1]}, path)
     with pytest.warns(UserWarning, match="not kept in .*'odd'"):

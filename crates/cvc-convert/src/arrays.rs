@@ -219,7 +219,7 @@ impl Lends for Stored {
 enum Sink {
     /// One array, behind its header or row by row behind its dimension.
     One(AtomicFile),
-    Archive(Npz<AtomicFile>),
+    Archive(Box<Npz<AtomicFile>>),
 }
 
 /// Writes `.npy`, `.npz` or the kin of `.fvecs`.
@@ -242,7 +242,7 @@ pub(crate) fn write_matrices(
     let dtypes =
         plan.columns.iter().map(|column| check(column, target, &extension)).collect::<Result<Vec<_>, _>>()?;
     let file = AtomicFile::create(target, options.overwrite).map_err(Error::output)?;
-    let mut sink = if archive { Sink::Archive(Npz::new(file)) } else { Sink::One(file) };
+    let mut sink = if archive { Sink::Archive(Box::new(Npz::new(file))) } else { Sink::One(file) };
     let all = plan.columns.iter().map(|column| plan.rows_of(column)).sum();
     let mut done = 0;
     progress(0, Some(all))?;

@@ -164,7 +164,13 @@ def _by_pyarrow(source: Path, target: Path, kind: str, given: dict[str, Any], te
             known = wanted is not None and set(wanted) <= set(schema.names)
             if known:
                 schema = pa.schema([field for field in schema if field.name in wanted], metadata=schema.metadata)
-            batches = file.iter_batches(batch_size=most, columns=list(schema.names) if known else None)
+            names = list(schema.names) if known else None
+            # A group at a time: of all together pyarrow reads ahead, and holds much of the file.
+            batches = (
+                batch
+                for group in range(file.num_row_groups)
+                for batch in file.iter_batches(batch_size=most, row_groups=[group], columns=names)
+            )
         else:
             file = pa.ipc.open_file(pa.memory_map(os.fspath(source)))
             schema, rows = file.schema, None

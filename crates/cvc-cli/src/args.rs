@@ -38,6 +38,7 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Pack(PackArgs),
+    Convert(ConvertArgs),
     Unpack(UnpackArgs),
     Info(InfoArgs),
     Verify(VerifyArgs),
@@ -50,7 +51,7 @@ pub(crate) enum Command {
     Store(StoreArgs),
 }
 
-/// Pack .npy, .npz, .fvecs, .bvecs or .ivecs files into one .cvc file.
+/// Pack .npy, .npz, .fvecs, .bvecs or .ivecs files, or a table or other file as `cvc convert` reads it, into one .cvc file.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -60,6 +61,7 @@ Examples:
   cvc pack vectors.npy -o vectors.cvc --target-recall 0.99
   cvc pack vectors.npy -o all.cvc --add ids=ids.txt --add labels=labels.npy --codec labels=zstd
   cvc pack vectors.npy -o vectors.cvc --provenance model=all-MiniLM-L6-v2
+  cvc pack table.parquet -o all.cvc --sections-from source
 
 A sections file: [{\"start\": 0, \"count\": 100, \"metadata\": {\"source\": \"wiki\"}}, ...]")]
 pub(crate) struct PackArgs {
@@ -106,6 +108,9 @@ pub(crate) struct PackArgs {
     /// Sections for the rows of all inputs together: a JSON list of {"start", "count", "metadata"}.
     #[arg(long, value_name = "FILE.json")]
     pub(crate) sections: Option<PathBuf>,
+    /// Make sections of runs of equal values in this column of the input, which is a .parquet, .arrow, .feather, .csv or .tsv file.
+    #[arg(long, value_name = "COLUMN", conflicts_with = "sections")]
+    pub(crate) sections_from: Vec<String>,
     /// Another array with as many rows (layouts native, v2): a matrix, a list of scalars, or of a .txt file each line
     /// as a string (native). Of an .npz that holds several arrays, the one of that NAME.
     #[arg(long, value_name = "NAME=FILE")]
@@ -124,6 +129,59 @@ pub(crate) struct PackArgs {
     pub(crate) provenance: Vec<KeyValue>,
     #[command(flatten)]
     pub(crate) remote: RemoteArgs,
+    /// Print one JSON object and nothing else.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Convert a file of another format to a .cvc file, or a .cvc file to another format, as the extensions say.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+One of the two is a .cvc file, the other .parquet, .arrow or .feather (Arrow IPC), .csv, .tsv, .safetensors, .npy, .npz,
+.fvecs, .bvecs or .ivecs; a directory of NumPack is read. HDF5, Zarr and PyTorch are for cvc.convert in Python. Nothing is
+lost unless a codec says so; what the output has no place for is said.
+
+Examples:
+  cvc convert table.parquet -o all.cvc --sections-from source
+  cvc convert all.cvc -o table.parquet
+  cvc convert table.csv -o all.cvc --vectors 'dim_*' --strings zip
+  cvc convert model.safetensors -o model.cvc --codec int8 --codec bias=raw
+  cvc convert all.cvc -o vectors.fvecs --column vectors")]
+pub(crate) struct ConvertArgs {
+    /// The file to read, which stays as it is.
+    pub(crate) source: PathBuf,
+    /// The file to write. It appears whole or not at all, and replaces one of that name.
+    #[arg(short, long, value_name = "OUT")]
+    pub(crate) output: PathBuf,
+    /// How to encode matrices of floats, or with ARRAY= that array, as `cvc pack` has it. By default nothing is lost: values are
+    /// stored raw, strings as zstd.
+    #[arg(long, value_name = "[ARRAY=]CODEC", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) codec: Vec<String>,
+    /// Make sections of runs of equal values in this column; several columns make sections of runs where all are equal. By
+    /// default those columns that `cvc convert` wrote for sections.
+    #[arg(long, value_name = "COLUMN")]
+    pub(crate) sections_from: Vec<String>,
+    /// Only this column or array, and others that are named so.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) column: Vec<String>,
+    /// The columns of a .csv or .tsv file that make the array vectors; * stands for any characters.
+    #[arg(long, value_name = "PATTERN")]
+    pub(crate) vectors: Option<String>,
+    /// The dtype of matrices that are read from a .csv or .tsv file.
+    #[arg(long, value_name = "DTYPE", default_value = "f32", value_parser = text_dtype)]
+    pub(crate) text_dtype: DType,
+    /// A column of a .csv or .tsv file that holds strings, although its first cell looks like a number.
+    #[arg(long, value_name = "COLUMN")]
+    pub(crate) strings: Vec<String>,
+    /// Rows in a chunk. By default as many as decode to 16 MiB.
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) chunk_rows: Option<u32>,
+    /// What becomes of values that the codec cannot represent: by default they are refused.
+    #[arg(long, value_enum)]
+    pub(crate) nonfinite: Option<NonFiniteArg>,
+    /// Something to say of the whole .cvc file. A value is JSON if it parses, else a string.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) meta: Vec<KeyValue>,
     /// Print one JSON object and nothing else.
     #[arg(long)]
     pub(crate) json: bool,
@@ -512,6 +570,13 @@ impl From<DTypeArg> for DType {
             DTypeArg::Bf16 => DType::Bf16,
         }
     }
+}
+
+/// A dtype that text can be read as.
+fn text_dtype(text: &str) -> Result<DType, String> {
+    let known =
+        DType::from_name(text).filter(|dtype| !matches!(dtype, DType::C64 | DType::C128 | DType::Bool));
+    known.ok_or_else(|| "use f32, f64, f16, bf16, or an integer like i32".into())
 }
 
 /// A share of something.

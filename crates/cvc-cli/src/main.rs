@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod convert;
 mod devices;
 mod info;
 mod interrupt;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
     let command = Args::parse().command;
     let (result, file, remote) = match &command {
         Command::Pack(args) => (pack::run(args), None, Some(&args.remote)),
+        Command::Convert(args) => (convert::run(args), Some(args.source.as_path()), None),
         Command::Unpack(args) => (unpack::run(args), Some(args.file.as_path()), Some(&args.remote)),
         Command::Info(args) => (info::run(args), Some(args.file.as_path()), Some(&args.remote)),
         Command::Verify(args) => (verify::run(args), Some(args.file.as_path()), Some(&args.remote)),

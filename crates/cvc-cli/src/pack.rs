@@ -19,6 +19,7 @@ use cvc_search::ladder::{self, Ladder};
 use serde_json::{Value, json};
 
 use crate::args::{KeyValue, PackArgs, json_or_string, object};
+use crate::convert;
 use crate::info::describe;
 use crate::interrupt::Interrupt;
 use crate::lines::{Lines, has_extension, is_text};
@@ -57,8 +58,15 @@ struct Section {
 pub(crate) fn run(args: &PackArgs) -> Result<(), Failure> {
     let started = Instant::now();
     check_output(&args.output)?;
+    if let Some(input) = args.inputs.iter().find(|input| convert::is_other(Path::new(input))) {
+        return convert::pack(args, Path::new(input));
+    }
     let layout = Layout::from(args.layout);
     check_layout(args, layout)?;
+    if let Some(column) = args.sections_from.first() {
+        let problem = "matrices have no such columns; give sections by @key=value or with --sections";
+        return Err(wrong("--sections-from", column, problem));
+    }
     let mut sections = Vec::new();
     let mut sources = open_sources(args, layout, &mut sections)?;
     let rows = sources[0].rows;

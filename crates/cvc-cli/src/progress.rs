@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
 
-/// A bar that counts rows to `rows`, hidden where nobody looks at it. It goes when it is dropped.
-pub(crate) fn rows(rows: u64, quiet: bool) -> ProgressBar {
-    bar(Some(rows), "{bar:40} {human_pos} of {human_len} rows, {elapsed}", quiet)
+/// A bar that counts rows to `rows`, if that is known, hidden where nobody looks at it. It goes when it is dropped.
+pub(crate) fn rows(rows: impl Into<Option<u64>>, quiet: bool) -> ProgressBar {
+    match rows.into() {
+        Some(rows) => bar(Some(rows), "{bar:40} {human_pos} of {human_len} rows, {elapsed}", quiet),
+        None => bar(None, "{spinner} {human_pos} rows, {elapsed}", quiet),
+    }
 }
 
 /// The same for bytes that are read, where nobody knows how many there will be.

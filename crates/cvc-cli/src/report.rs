@@ -22,6 +22,8 @@ pub(crate) enum Failure {
     /// What a place somewhere else says, or what is wrong with its URL.
     #[cfg(feature = "remote")]
     Remote(cvc_remote::RemoteError),
+    /// What the library of conversions says.
+    Convert(cvc_convert::Error),
     /// What is wrong with a file beside the one that is worked on.
     Elsewhere(PathBuf, Box<Error>),
     /// The caller stopped the work.
@@ -76,6 +78,7 @@ impl Failure {
             (Failure::Remote(error), _) => error.to_string(),
             (Failure::Store(error), _) => error.to_string(),
             (Failure::Search(error), _) => error.to_string(),
+            (Failure::Convert(error), _) => error.to_string(),
             (Failure::Interrupted, _) => "interrupted; nothing was written".into(),
             (Failure::Damaged, _) => "the file is damaged".into(),
         }
@@ -89,6 +92,16 @@ impl Failure {
         }
     }
 
+    /// What a conversion failed with. What the libraries below say is said as ever.
+    pub(crate) fn of_convert(error: cvc_convert::Error) -> Failure {
+        match error {
+            cvc_convert::Error::Cvc(error) => Failure::Error(error),
+            cvc_convert::Error::Store(error) => Failure::Store(error),
+            cvc_convert::Error::Stopped => Failure::Interrupted,
+            error => Failure::Convert(error),
+        }
+    }
+
     /// 2 if the call is wrong, 1 if the work failed.
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self {
@@ -97,6 +110,7 @@ impl Failure {
             #[cfg(feature = "remote")]
             Failure::Remote(error) if error.is_usage() => ExitCode::from(2),
             Failure::Search(error) if error.is_usage() => ExitCode::from(2),
+            Failure::Convert(error) if error.is_usage() => ExitCode::from(2),
             _ => ExitCode::FAILURE,
         }
     }
@@ -117,6 +131,7 @@ fn option(argument: &str) -> &str {
         "by" => "--by",
         "chunk rows" => "--chunk-rows",
         "codec" => "--codec",
+        "columns" => "--column",
         "device" => "--device",
         "dims" => "--dims",
         "layout" => "--layout",
@@ -124,6 +139,9 @@ fn option(argument: &str) -> &str {
         "metric" => "--metric",
         "queries" => "QUERIES",
         "section" => "--sections",
+        "sections from" => "--sections-from",
+        "strings" => "--strings",
+        "vectors" => "--vectors",
         "where" => "--where",
         other => other,
     }

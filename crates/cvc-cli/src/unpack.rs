@@ -14,6 +14,7 @@ use cvc::{
 use serde_json::{Value, json};
 
 use crate::args::UnpackArgs;
+use crate::convert;
 use crate::interrupt::Interrupt;
 use crate::lines::has_extension;
 use crate::progress;
@@ -30,6 +31,11 @@ pub(crate) fn run(args: &UnpackArgs) -> Result<(), Failure> {
     let started = Instant::now();
     check_output(&args.output)?;
     check_not_input(&args.output, &args.file)?;
+    if convert::is_other(&args.output) {
+        let problem =
+            "`cvc convert` writes such a file; here go values into an .npy, strings into a .txt or .json";
+        return Err(wrong("--output", args.output.display(), problem));
+    }
     if let Some(path) = &args.rows_from {
         check_not_input(&args.output, path)?;
     }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use arrow_array::builder::LargeStringBuilder;
 use arrow_array::cast::AsArray as _;
 use arrow_array::ffi::{FFI_ArrowArray, FFI_ArrowSchema, from_ffi};
-use arrow_array::ffi_stream::{ArrayStreamReader, FFI_ArrowArrayStream};
+use arrow_array::ffi_stream::{ArrayStreamReader, FFI_ArrowArrayStream, RecordBatchStreamReader};
 use arrow_array::types::{
     Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type,
     UInt32Type, UInt64Type,
@@ -353,6 +353,17 @@ fn import_array(object: &Bound<'_, PyAny>) -> PyResult<Columns> {
     // SAFETY: they came together, so the array is of this type.
     let data = unsafe { from_ffi(array, &schema) }.map_err(fail)?;
     columns(&field, vec![make_array(data)])
+}
+
+/// The record batches of an object that streams them.
+pub(crate) fn record_batches(object: &Bound<'_, PyAny>) -> PyResult<RecordBatchStreamReader> {
+    let capsule = object.call_method0("__arrow_c_stream__")?;
+    let capsule = capsule.cast::<PyCapsule>()?;
+    let pointer = capsule.pointer_checked(Some(c"arrow_array_stream"))?;
+    // SAFETY: a capsule of that name holds such a struct; it is moved out, which leaves it released behind.
+    let stream =
+        unsafe { RecordBatchStreamReader::from_raw(pointer.as_ptr().cast::<FFI_ArrowArrayStream>()) };
+    stream.map_err(|error| failed(object.py(), &error))
 }
 
 /// A stream of another library, which may be longer than memory is.

@@ -7,6 +7,7 @@
 mod array;
 mod arrow;
 mod codecs;
+mod convert;
 mod device;
 mod dlpack;
 mod dtype;
@@ -48,6 +49,9 @@ fn _cvc(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(search::recall, module)?)?;
     module.add_function(wrap_pyfunction!(store::unpack_store, module)?)?;
     module.add_function(wrap_pyfunction!(store::package_info, module)?)?;
+    module.add_function(wrap_pyfunction!(convert::convert_file, module)?)?;
+    module.add_function(wrap_pyfunction!(convert::convert_stream, module)?)?;
+    module.add_class::<convert::Table>()?;
     module.add_class::<pieces::Pieces>()?;
     module.add_class::<pieces::Span>()?;
     module.add_class::<device::DeviceArray>()?;

@@ -24,7 +24,7 @@ def registered_in_zarr() -> None:
     numcodecs.register_codec(Cvc)
 
 
-@pytest.mark.parametrize("page", ["crates/cvc-python/README.md", "README.md", "docs/search.md", "docs/zarr.md"])
+@pytest.mark.parametrize("page", ["crates/cvc-python/README.md", "README.md", "docs/convert.md", "docs/search.md", "docs/zarr.md"])
 def test_the_examples_of_a_page_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE)
     assert blocks

@@ -3,6 +3,7 @@
 
 mod bad_calls;
 mod columns;
+mod convert;
 #[cfg(target_os = "linux")]
 mod cuda;
 mod damage;

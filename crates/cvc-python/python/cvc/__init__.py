@@ -32,6 +32,7 @@ from ._errors import (
     UnsupportedError,
 )
 from . import _decompressed, codecs, s4
+from ._convert import Converted, convert
 from ._metadata import Damage, Section
 from ._pack import pack
 from ._plan import Partition, plan, read, write_manifest
@@ -43,6 +44,7 @@ __all__ = [
     "Array",
     "ChangedError",
     "ConflictError",
+    "Converted",
     "CorruptedChunkError",
     "CvcError",
     "Damage",
@@ -69,6 +71,7 @@ __all__ = [
     "UnsupportedError",
     "Writer",
     "__version__",
+    "convert",
     "devices",
     "open",
     "pack",

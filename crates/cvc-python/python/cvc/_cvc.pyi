@@ -26,10 +26,13 @@ __all__ = [
     "Span",
     "StoreFolder",
     "StoredArray",
+    "Table",
     "Writer",
     "Zstd",
     "ZstdDict",
     "__version__",
+    "convert_file",
+    "convert_stream",
     "crc32c",
     "devices",
     "open",
@@ -48,6 +51,7 @@ _OfArrays: TypeAlias = Any
 # `collections.abc.Buffer` is newer than Python 3.11.
 _Buffer: TypeAlias = Any
 _Out = TypeVar("_Out")
+_Done: TypeAlias = tuple[int, list[str], int, list[str]]
 
 def open(
     source: str | os.PathLike[str] | bytes | bytearray | memoryview | Any,
@@ -59,6 +63,28 @@ def open(
 ) -> File: ...
 def devices() -> list[dict[str, Any]]: ...
 def recall(found: ArrayLike | SearchResult, truth: ArrayLike | SearchResult, k: int | None = None) -> float: ...
+def convert_file(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    given: dict[str, Any],
+    progress: _Progress | None = None,
+) -> _Done: ...
+def convert_stream(
+    stream: Any,
+    rows: int | None,
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    given: dict[str, Any],
+    progress: _Progress | None = None,
+) -> _Done: ...
+
+@final
+class Table:
+    def __new__(cls, source: str | os.PathLike[str], target: str | os.PathLike[str], given: dict[str, Any]) -> Table: ...
+    @property
+    def converted(self) -> _Done: ...
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object: ...
+
 @final
 class File:
     @property

@@ -8,17 +8,60 @@ use zip::{CompressionMethod, ZipWriter};
 
 use crate::output::npy::npy_header;
 
-/// Writes an archive of arrays, each with its name, dtype, shape and bytes (little-endian, in C order). The same arrays
-/// give the same bytes: no time is noted.
+/// An archive in the making: an array is started, and its bytes (little-endian, in C order) are written before the next. The
+/// same arrays give the same bytes: no time is noted.
+pub struct Npz<W: Write + Seek>(ZipWriter<W>);
+
+impl<W: Write + Seek> Npz<W> {
+    /// Begins an archive at the start of `file`.
+    pub fn new(file: W) -> Npz<W> {
+        Npz(ZipWriter::new(file))
+    }
+
+    /// Begins an array. Nobody looks whether as many bytes follow as it needs.
+    ///
+    /// # Errors
+    /// The file cannot be written, or has an array of that name.
+    pub fn start(&mut self, name: &str, dtype: DType, shape: &[u64]) -> io::Result<()> {
+        let options =
+            SimpleFileOptions::default().compression_method(CompressionMethod::Stored).large_file(true);
+        self.0.start_file(format!("{name}.npy"), options)?;
+        self.0.write_all(&npy_header(dtype, shape))
+    }
+
+    /// Ends the archive.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn finish(self) -> io::Result<W> {
+        Ok(self.0.finish()?)
+    }
+}
+
+impl<W: Write + Seek> Write for Npz<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+impl<W: Write + Seek> std::fmt::Debug for Npz<W> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Npz").finish_non_exhaustive()
+    }
+}
+
+/// Writes an archive of arrays, each with its name, dtype, shape and bytes.
 ///
 /// # Errors
 /// The file cannot be written.
 pub fn write_npz(file: impl Write + Seek, arrays: &[(&str, DType, &[u64], &[u8])]) -> io::Result<()> {
-    let mut archive = ZipWriter::new(file);
-    let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored).large_file(true);
+    let mut archive = Npz::new(file);
     for (name, dtype, shape, bytes) in arrays {
-        archive.start_file(format!("{name}.npy"), options)?;
-        archive.write_all(&npy_header(*dtype, shape))?;
+        archive.start(name, *dtype, shape)?;
         archive.write_all(bytes)?;
     }
     archive.finish()?;

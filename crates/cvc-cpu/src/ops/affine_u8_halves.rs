@@ -243,9 +243,10 @@ mod tests {
         let levels = Level::available().into_iter().filter(|level| *level != Level::Portable);
         for level in levels {
             for (round, dim) in (8..=75).chain([384]).enumerate() {
-                let src: Vec<u8> = (0..ROWS * dim).map(|at| (at * 37 + at / 7) as u8).collect();
+                let src: Vec<u8> =
+                    (0..ROWS * dim).map(|at| ((at * 37 + at / 7) % 256).try_into().unwrap()).collect();
                 let number = |at: usize| ((at * 7919 + round) % 1013) as f32;
-                let scale = |at: usize| 2f32.powi((at % 25) as i32 - 22) * number(at);
+                let scale = |at: usize| (1u32 << (at % 25)) as f32 / (1u32 << 22) as f32 * number(at);
                 let min = |at: usize| number(at + 1) * if at.is_multiple_of(2) { -0.25 } else { 3e-7 };
                 let of_rows: Vec<_> = (0..ROWS).map(|row| (scale(row), min(row))).collect();
                 let (scales, mins): (Vec<_>, Vec<_>) = (0..dim).map(|at| (scale(at), min(at))).unzip();

@@ -37,7 +37,6 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 pub(crate) const LIFETIME: Duration = Duration::from_secs(3600);
 
 /// A file behind HTTP.
-#[derive(Debug)]
 pub(crate) struct Http {
     uri: Uri,
     /// As messages have it.
@@ -269,19 +268,14 @@ impl Http {
 
     /// That an answer is of the file that was opened.
     fn same(&self, answer: &HttpResponse, version: &Version) -> Result<(), Fault> {
-        let differs = |name, known: &Option<String>| match (text(answer, name), known) {
-            (Some(now), Some(known)) if now != known => Some(format!("it was {known}, now it is {now}")),
-            _ => None,
-        };
-        let changed = |what| Err(Fault::Final(RemoteError::changed(&self.url, what)));
-        match differs(ETAG, &version.e_tag) {
-            Some(what) => return changed(format!("ETag: {what}")),
-            // The same ETag says more than any date.
-            None if version.e_tag.is_some() => {}
-            None => {
-                if let Some(what) = differs(LAST_MODIFIED, &version.modified) {
-                    return changed(format!("Last-Modified: {what}"));
+        for (name, known) in [(ETAG, &version.e_tag), (LAST_MODIFIED, &version.modified)] {
+            if let (Some(now), Some(known)) = (text(answer, name.clone()), known) {
+                if now != known {
+                    let what = format!("{name}: it was {known}, now it is {now}");
+                    return Err(Fault::Final(RemoteError::changed(&self.url, what)));
                 }
+                // The same ETag says more than any date.
+                break;
             }
         }
         Ok(())

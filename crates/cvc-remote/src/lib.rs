@@ -39,6 +39,6 @@ mod upload;
 pub use counters::{Counters, Stats};
 pub use error::RemoteError;
 pub use options::RemoteOptions;
-pub use place::is_url;
+pub use place::{is_url, shown};
 pub use remote::Remote;
 pub use upload::Upload;

@@ -1,5 +1,6 @@
 //! How to ask: the same for every kind of place.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::error::RemoteError;
@@ -8,7 +9,7 @@ use crate::error::RemoteError;
 pub(crate) const HEADER: &str = "header.";
 
 /// How to reach a place, and how much to ask of it at once.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RemoteOptions {
     /// What the place needs to know, as keys and values: those that the crate `object_store` has for the kind of store, as
@@ -37,6 +38,22 @@ impl Default for RemoteOptions {
             gap: 64 << 10,
             piece: 8 << 20,
         }
+    }
+}
+
+/// Of the settings the keys alone: values may be secrets.
+impl fmt::Debug for RemoteOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let RemoteOptions { settings, retries, timeout, concurrency, gap, piece } = self;
+        let keys: Vec<&str> = settings.iter().map(|(key, _)| &**key).collect();
+        f.debug_struct("RemoteOptions")
+            .field("settings", &keys)
+            .field("retries", retries)
+            .field("timeout", timeout)
+            .field("concurrency", concurrency)
+            .field("gap", gap)
+            .field("piece", piece)
+            .finish()
     }
 }
 
@@ -71,6 +88,14 @@ impl RemoteOptions {
         }
         Ok(())
     }
+
+    /// What was set without [`set`](RemoteOptions::set), and would never come to an end.
+    pub(crate) fn check(&self) -> Result<(), RemoteError> {
+        if self.piece == 0 {
+            return Err(RemoteError::option("piece", "0", "a request is for one byte at least"));
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -85,7 +110,9 @@ mod tests {
         {
             options.set(key, value).unwrap();
         }
-        options.set("region", "x").unwrap();
+        options.set("region", "hush").unwrap();
+        let debug = format!("{options:?}");
+        assert!(debug.contains("region") && !debug.contains("hush"), "{debug}");
         let RemoteOptions { settings, retries, timeout, concurrency, gap, piece } = &options;
         assert_eq!((*retries, *timeout, *concurrency), (2, Duration::from_millis(500), 3));
         assert_eq!((*gap, *piece, settings.len()), (0, 2048, 1));

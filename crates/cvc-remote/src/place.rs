@@ -1,5 +1,6 @@
 //! From a URL to what is asked for the file.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -50,8 +51,34 @@ fn scheme(text: &str) -> Option<Kind> {
     SCHEMES.iter().find(|(name, _)| scheme.eq_ignore_ascii_case(name)).map(|(_, kind)| *kind)
 }
 
+/// A URL as messages have it: without its query, its fragment, and names and passwords, any of which may be a secret. It need not make
+/// sense. What has no `://` is a path, and stays as it is.
+pub fn shown(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let rest = rest.split(['?', '#']).next().unwrap_or_default();
+    let (authority, path) = rest.split_at(rest.find(['/', '\\']).unwrap_or(rest.len()));
+    let (user, host) = match authority.rsplit_once('@') {
+        Some((user, host)) => (Some(user), host),
+        None => (None, authority),
+    };
+    // Behind the address in brackets, where a colon says nothing.
+    let after = host.rsplit_once(']').map_or(host, |(_, after)| after);
+    if after.split_once(':').is_some_and(|(_, port)| !port.bytes().all(|byte| byte.is_ascii_digit())) {
+        // Part of a password with a slash or the like in it, perhaps.
+        return format!("{scheme}://...");
+    }
+    match user {
+        // A container, of `abfss://container@account.dfs.core.windows.net/key`.
+        Some(user) if scheme.to_ascii_lowercase().starts_with("abfs") => {
+            let container = user.split(':').next().unwrap_or_default();
+            format!("{scheme}://{container}@{host}{path}")
+        }
+        _ => format!("{scheme}://{host}{path}"),
+    }
+}
+
 /// Where a file is.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Place {
     pub(crate) kind: Kind,
     pub(crate) url: Url,
@@ -59,25 +86,40 @@ pub(crate) struct Place {
     pub(crate) shown: String,
 }
 
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Place").field(&self.shown).finish()
+    }
+}
+
 impl Place {
     /// # Errors
     /// The URL is none, or of a kind that is unknown.
     pub(crate) fn parse(text: &str) -> Result<Place, RemoteError> {
+        let shown = shown(text);
         let Some(kind) = scheme(text) else {
             let schemes: Vec<&str> = SCHEMES.iter().map(|(name, _)| *name).collect();
             let problem = format!("this is no URL of a file; those begin with one of {}", schemes.join(", "));
-            return Err(RemoteError::url(text, problem));
+            return Err(RemoteError::url(&shown, problem));
         };
-        let mut url = Url::parse(text).map_err(|error| RemoteError::url(text, error.to_string()))?;
-        url.set_fragment(None);
-        let mut shown = url.clone();
-        shown.set_query(None);
-        // A URL without a host has no place for them, and so none to hide.
-        let _ = shown.set_password(None);
-        let shown = shown.to_string();
-        if kind == Kind::Http && (!url.username().is_empty() || url.password().is_some()) {
-            let problem =
-                "names and passwords do not belong into a URL; give the option header.Authorization";
+        let mut url = Url::parse(text).map_err(|error| RemoteError::url(&shown, error.to_string()))?;
+        // A container stands where a name would.
+        let container = kind == Kind::Azure && url.scheme().starts_with("abfs");
+        if (!url.username().is_empty() && !container) || url.password().is_some() {
+            let problem = match kind {
+                Kind::Http => {
+                    "names and passwords do not belong into a URL; give the option header.Authorization"
+                }
+                _ => "names and passwords do not belong into a URL; give them as options",
+            };
+            return Err(RemoteError::url(&shown, problem));
+        }
+        if kind == Kind::Http {
+            // It is for whoever reads the file, and never sent.
+            url.set_fragment(None);
+        } else if url.query().is_some() || url.fragment().is_some() {
+            // They would be cut off, and another file be read or replaced.
+            let problem = "what is behind ? or # is no part of a name; write %3F for ? and %23 for #";
             return Err(RemoteError::url(&shown, problem));
         }
         if matches!(kind, Kind::S3 | Kind::Google | Kind::Azure) && url.path().trim_matches('/').is_empty() {
@@ -172,14 +214,61 @@ mod tests {
 
     #[test]
     fn what_names_no_object_is_the_callers_fault_and_secrets_are_not_told() {
-        for wrong in ["s3://bucket", "s3://bucket/", "gs:///", "ftp://h/x", "http://u:secret@h/x", "https://"]
-        {
+        for wrong in [
+            "s3://bucket",
+            "s3://bucket/",
+            "gs:///",
+            "ftp://h/x",
+            "https://",
+            "http://u:secret@h/x",
+            "https://u:secret@h:99999/x?sig=secret",
+            "https://u:secret/secret@h/x",
+            "https://u:secret?secret@h/x",
+            "https://u:secret\\secret@h/x",
+            "https://h:99999/x?sig=secret#secret",
+            "https://[::1/x?sig=secret",
+            "ftp://u:secret@h/x?sig=secret",
+            "no file://u:secret@h",
+            "s3://u:secret@b/k",
+            "s3://secret@b/k",
+            "s3://b/k?sig=secret",
+            "abfss://c:secret@h/k",
+        ] {
             let error = Place::parse(wrong).unwrap_err();
-            assert!(error.is_usage() && !error.to_string().contains("secret"), "{error}");
+            assert!(error.is_usage() && !format!("{error} {error:?}").contains("secret"), "{wrong}: {error}");
         }
         let signed = Place::parse("https://h/x.cvc?signature=secret#part").unwrap();
         assert_eq!(signed.shown, "https://h/x.cvc");
         assert_eq!(signed.url.as_str(), "https://h/x.cvc?signature=secret");
+        assert!(!format!("{signed:?}").contains("secret"));
+    }
+
+    #[test]
+    fn what_is_no_secret_is_shown() {
+        for plain in [
+            "x@y?z#.cvc",
+            "http://[::1]:80/a@b/x.cvc",
+            "http://h:80/x",
+            "s3://b/a@b:c/k.cvc",
+            "abfss://c@a.dfs.core.windows.net/k",
+            "file:///C:/x",
+        ] {
+            assert_eq!(shown(plain), plain);
+        }
+    }
+
+    #[test]
+    fn what_would_be_cut_off_the_name_of_an_object_is_refused() {
+        for scheme in ["s3", "s3a", "gs", "az", "abfs", "file"] {
+            for end in ["part#1.cvc", "k?versionId=3", "k?", "k#"] {
+                let error = Place::parse(&format!("{scheme}://b/{end}")).unwrap_err();
+                assert!(error.is_usage() && error.to_string().contains("%23"), "{scheme} {end}: {error}");
+            }
+        }
+        let mut options = RemoteOptions::default();
+        options.set("skip_signature", "true").unwrap();
+        let place = Place::parse("s3://b/part%231%3F.cvc").unwrap();
+        assert_eq!(place.store(&options, &Counters::default()).unwrap().1.as_ref(), "part#1?.cvc");
     }
 
     #[test]

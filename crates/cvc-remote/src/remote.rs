@@ -1,5 +1,6 @@
 //! A file that is somewhere else, as a source of bytes.
 
+use std::fmt;
 use std::ops::Range;
 use std::process;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -30,19 +31,16 @@ const FIRST_LEN: u64 = 64 << 10;
 /// What a reader asks for in one call is fetched together: ranges near each other as one, several in one request where the server
 /// knows how, long ones in pieces, several requests at a time. All threads share what is allowed to be at work at once. It may be used in
 /// a process that was forked from the one that opened it.
-#[derive(Debug)]
 pub struct Remote {
     at: At,
     counters: Counters,
 }
 
-#[derive(Debug)]
 enum At {
     Far(Box<Far>),
     Near(FileSource),
 }
 
-#[derive(Debug)]
 struct Far {
     place: Place,
     options: RemoteOptions,
@@ -76,17 +74,27 @@ pub(crate) struct First {
 }
 
 /// The way to a file.
-#[derive(Debug)]
 struct Link {
     to: To,
     /// One for each request that may be at work.
     permits: Semaphore,
 }
 
-#[derive(Debug)]
 enum To {
     Http(Http),
     Object(Object),
+}
+
+/// Without what the options and the URL say of secrets.
+impl fmt::Debug for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut fields = f.debug_struct("Remote");
+        match &self.at {
+            At::Far(far) => fields.field("url", &far.place.shown).field("version", &far.version),
+            At::Near(file) => fields.field("file", file),
+        };
+        fields.field("stats", &self.counters.stats()).finish()
+    }
 }
 
 impl Remote {
@@ -96,6 +104,7 @@ impl Remote {
     /// The URL or an option makes no sense, there is no such file, it is not for the caller, or the server gives no ranges.
     pub fn open(url: &str, options: &RemoteOptions) -> Result<Remote, RemoteError> {
         let place = Place::parse(url)?;
+        options.check()?;
         let counters = Counters::default();
         if place.kind == Kind::File {
             let file =

@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::StreamExt as _;
 use object_store::path::Path;
 use object_store::{GetOptions, GetRange, GetResult, ObjectStore, ObjectStoreExt as _};
 
@@ -13,7 +14,6 @@ use crate::error::RemoteError;
 use crate::remote::{First, Version};
 
 /// An object.
-#[derive(Debug)]
 pub(crate) struct Object {
     url: String,
     store: Arc<dyn ObjectStore>,
@@ -69,11 +69,21 @@ impl Object {
             let problem = format!("bytes {span:?} were wanted, these are {:?}", answer.range);
             return Err(RemoteError::answer(&self.url, problem));
         }
-        let bytes = answer.bytes().await.map_err(|error| RemoteError::of_store(&self.url, error))?;
-        if bytes.len() as u64 != span.end - span.start {
-            let problem = format!("it ended after {} of {} bytes", bytes.len(), span.end - span.start);
+        let len = span.end - span.start;
+        let mut bytes = Vec::new();
+        let mut body = answer.into_stream();
+        while let Some(more) = body.next().await {
+            let more = more.map_err(|error| RemoteError::of_store(&self.url, error))?;
+            if more.len() as u64 > len - bytes.len() as u64 {
+                // The rest, however much it is, is not waited for.
+                return Err(RemoteError::answer(&self.url, format!("it has more than {len} bytes")));
+            }
+            bytes.extend_from_slice(&more);
+        }
+        if bytes.len() as u64 != len {
+            let problem = format!("it ended after {} of {len} bytes", bytes.len());
             return Err(RemoteError::answer(&self.url, problem));
         }
-        Ok(bytes)
+        Ok(bytes.into())
     }
 }

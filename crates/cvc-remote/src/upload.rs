@@ -4,10 +4,13 @@
 //! nothing is left.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io::{self, Write};
 use std::mem;
 use std::process;
 use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::time::Duration;
 
 use cvc::Overwrite;
 use cvc::io::atomic_file::AtomicFile;
@@ -29,19 +32,16 @@ const LEAST_PART: u64 = 5 << 20;
 
 /// A file on its way. [`Writer::to_sink`](cvc::Writer::to_sink) takes it and `finish_sink` gives it back, whole; then it must be
 /// [finished](Upload::finish).
-#[derive(Debug)]
 pub struct Upload {
     to: To,
     counters: Counters,
 }
 
-#[derive(Debug)]
 enum To {
     Far(Far),
     Near(AtomicFile),
 }
 
-#[derive(Debug)]
 struct Far {
     url: String,
     store: Arc<dyn ObjectStore>,
@@ -50,6 +50,8 @@ struct Far {
     of: u32,
     part_len: usize,
     concurrency: usize,
+    /// How long an end is waited for that nobody wants to know of.
+    timeout: Duration,
     /// What has not been sent yet.
     buffer: Vec<u8>,
     /// Begun with the first full part.
@@ -60,6 +62,18 @@ struct Far {
     failed: Option<RemoteError>,
 }
 
+/// Without what the options say of secrets.
+impl fmt::Debug for Upload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut fields = f.debug_struct("Upload");
+        match &self.to {
+            To::Far(far) => fields.field("url", &far.url).field("parts", &far.sent),
+            To::Near(file) => fields.field("file", file),
+        };
+        fields.field("stats", &self.counters.stats()).finish()
+    }
+}
+
 impl Upload {
     /// Begins a file that will be at `url`, in a store or on this machine. One that is there is replaced when this one is whole.
     ///
@@ -67,6 +81,7 @@ impl Upload {
     /// The URL or an option makes no sense, or is of a kind that cannot be written: HTTP.
     pub fn create(url: &str, options: &RemoteOptions) -> Result<Upload, RemoteError> {
         let place = Place::parse(url)?;
+        options.check()?;
         let counters = Counters::default();
         let to = match place.kind {
             Kind::Http => {
@@ -87,6 +102,7 @@ impl Upload {
                     of: process::id(),
                     part_len: usize::try_from(options.piece.max(LEAST_PART)).unwrap_or(usize::MAX),
                     concurrency: options.concurrency.max(1),
+                    timeout: options.timeout,
                     buffer: Vec::new(),
                     parts: None,
                     sent: 0,
@@ -205,14 +221,18 @@ impl Drop for Far {
         // In a forked process the upload is the parent's.
         let Some(mut parts) = self.parts.take().filter(|_| self.of == process::id()) else { return };
         let under_way = mem::take(&mut self.under_way);
-        // There is nobody to complain to; stores let go of what was left behind by rules of their own.
-        let _ = wait(async move {
-            // A part that arrives after the end of its upload may stay.
+        let Ok(runtime) = runtime() else { return };
+        let (send, receive) = channel();
+        runtime.spawn(async move {
+            under_way.iter().for_each(JoinHandle::abort);
+            // A part that arrives after the end of its upload may stay, so none is sent any more.
             for part in under_way {
                 let _ = part.await;
             }
-            parts.abort().await
+            let _ = send.send(parts.abort().await);
         });
+        // It goes on if it takes longer. There is nobody to complain to; stores let go of what was left behind by rules of their own.
+        let _ = receive.recv_timeout(self.timeout);
     }
 }
 

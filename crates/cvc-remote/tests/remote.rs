@@ -276,6 +276,51 @@ fn a_file_that_changes_while_it_is_open_is_an_error() {
     }
 }
 
+/// Where an answer has no ETag any more, its date is looked at.
+#[test]
+fn a_file_that_lost_its_etag_is_known_by_its_date() {
+    let (server, url) = Server::with(fp16());
+    server.state().e_tag = Some("W/\"1\"".into());
+    let (far, _) = open(&url, &options());
+    server.state().e_tag = None;
+    far.vectors().unwrap().read::<f32>(3000..3001).unwrap();
+    server.state().modified = Some("Sun, 02 Nov 2025 10:00:00 GMT".into());
+    let error = far.vectors().unwrap().read::<f32>(4000..4001).unwrap_err();
+    assert!(matches!(cause(&error), RemoteError::Changed { .. }), "{error}");
+    // Machines of one server may have dates of their own.
+    server.state().e_tag = Some("W/\"1\"".into());
+    far.vectors().unwrap().read::<f32>(4000..4001).unwrap();
+}
+
+#[test]
+fn an_answer_that_is_too_long_is_not_held() {
+    let (server, url) = Server::with(fp16());
+    server.state().files.insert("/b/v.cvc".into(), Arc::new(fp16()));
+    for (url, options) in [(&*url, options()), ("s3://b/v.cvc", s3(&server))] {
+        let (far, stats) = open(url, &options);
+        far.vectors().unwrap().read::<f32>(0..1).unwrap();
+        server.fail(&[Fault::Long(64 << 20)]);
+        let error = far.vectors().unwrap().read::<f32>(4000..4001).unwrap_err();
+        assert!(matches!(cause(&error), RemoteError::Answer { .. }), "{error}");
+        assert!(stats().bytes_in < 8 << 20, "{:?}", stats());
+        server.fail(&[Fault::Long(64 << 20)]);
+        let error = Remote::open(url, &options).unwrap_err();
+        assert!(matches!(error, RemoteError::Answer { .. }), "{error}");
+    }
+}
+
+#[test]
+fn pieces_of_nothing_are_refused() {
+    let (_server, url) = Server::with(fp16());
+    let mut options = options();
+    options.piece = 0;
+    for error in
+        [Remote::open(&url, &options).unwrap_err(), Upload::create("s3://b/k", &options).unwrap_err()]
+    {
+        assert!(error.is_usage() && error.to_string().contains("piece"), "{error}");
+    }
+}
+
 #[test]
 fn what_cannot_be_opened_says_who_is_to_blame() {
     let (server, url) = Server::with(fp16());
@@ -329,7 +374,10 @@ fn headers_and_a_query_are_sent_and_not_told() {
     let (server, url) = Server::with(fp16());
     let mut options = options();
     options.set("header.Authorization", "Bearer hush").unwrap();
-    drop(open(&format!("{url}?signature=hush"), &options));
+    let remote = Remote::open(&format!("{url}?signature=hush"), &options).unwrap();
+    let debug = format!("{remote:?} {options:?}");
+    assert!(debug.contains(&url) && !debug.contains("hush"), "{debug}");
+    drop(Reader::new(Box::new(remote), ReadOptions::default()).unwrap());
     assert!(server.asked().iter().all(|asked| asked.headers["authorization"] == "Bearer hush"));
     server.state().status = Some("403 Forbidden");
     let error = Remote::open(&format!("{url}?signature=hush"), &options).unwrap_err();
@@ -484,6 +532,61 @@ fn an_upload_appears_when_it_is_whole_and_leaves_nothing_when_it_is_not() {
     assert!(matches!(&error, Error::Output(_)) && error.to_string().contains("s3://b/half.cvc"), "{error}");
     server.state().faults.clear();
     assert!(server.state().uploads.is_empty() && server.state().files.len() == 2);
+}
+
+#[test]
+fn an_object_has_the_name_that_its_url_says() {
+    let server = Server::new();
+    let pack = |url: &str| {
+        let mut upload = Upload::create(url, &s3(&server))?;
+        upload.write_all(b"some").unwrap();
+        upload.finish()
+    };
+    pack("s3://b/part%231.cvc").unwrap();
+    for wrong in ["s3://b/part#1.cvc", "s3://b/part?1.cvc"] {
+        let error = pack(wrong).unwrap_err();
+        assert!(error.is_usage(), "{error}");
+        assert!(Remote::open(wrong, &s3(&server)).unwrap_err().is_usage());
+    }
+    let paths: Vec<String> = server.asked().into_iter().map(|asked| asked.path).collect();
+    assert_eq!(paths, ["/b/part%231.cvc"]);
+}
+
+#[test]
+fn an_upload_is_given_up_at_once_though_the_server_is_silent() {
+    let server = Server::new();
+    let mut options = s3(&server);
+    (options.piece, options.retries) = (5 << 20, 1000);
+    let begin = |options: &RemoteOptions| {
+        let mut upload = Upload::create("s3://b/half.cvc", options).unwrap();
+        server.fail(&[Fault::None, Fault::Silent]);
+        upload.write_all(&vec![0; 5 << 20]).unwrap();
+        // The part is under way.
+        while server.asked().iter().all(|asked| asked.method != "PUT") {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        upload
+    };
+    let give_up = |upload: Upload| {
+        let (send, receive) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            drop(upload);
+            send.send(())
+        });
+        // Long before anything else would end it.
+        receive.recv_timeout(Duration::from_secs(60)).expect("it waits for what nobody wants")
+    };
+    options.timeout = Duration::from_secs(500);
+    let upload = begin(&options);
+    assert!(format!("{upload:?}").contains("s3://b/half.cvc"));
+    give_up(upload);
+    assert!(server.state().uploads.is_empty());
+    // The server does not say anything to the end of it, either.
+    options.timeout = Duration::from_millis(300);
+    let mut upload = Upload::create("s3://b/half.cvc", &options).unwrap();
+    upload.write_all(&vec![0; 5 << 20]).unwrap();
+    server.state().status = Some("503 Service Unavailable");
+    give_up(upload);
 }
 
 #[test]

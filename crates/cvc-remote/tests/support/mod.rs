@@ -26,6 +26,8 @@ pub(crate) enum Fault {
     Cut(usize),
     /// The answer is whole, and lacks so many bytes of what its range says.
     Short(usize),
+    /// The answer has so many bytes more than its range says.
+    Long(usize),
     /// The answer has a part less than was asked for.
     PartMissing,
     /// Status 503.
@@ -159,7 +161,11 @@ fn serve(stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
             thread::sleep(Duration::from_secs(600));
         }
         let short = if let Fault::Short(len) = fault { len } else { 0 };
-        let body = &body[..body.len() - short.min(body.len())];
+        let mut body = body;
+        body.truncate(body.len() - short.min(body.len()));
+        if let Fault::Long(len) = fault {
+            body.resize(body.len() + len, 0);
+        }
         let mut head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n", body.len());
         headers.iter().for_each(|(name, value)| head += &format!("{name}: {value}\r\n"));
         stream.write_all((head + "\r\n").as_bytes())?;
@@ -170,7 +176,7 @@ fn serve(stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
             stream.write_all(&body[..len.min(body.len())])?;
             return stream.shutdown(Shutdown::Both);
         }
-        stream.write_all(body)?;
+        stream.write_all(&body)?;
     }
 }
 

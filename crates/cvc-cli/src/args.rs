@@ -69,7 +69,7 @@ pub(crate) struct PackArgs {
     /// metadata; a value is JSON if it parses, else a string.
     #[arg(required = true, value_name = "INPUT[@KEY=VALUE,...]")]
     pub(crate) inputs: Vec<OsString>,
-    /// The file to write, or its URL in a store (s3, gs, az). It appears whole or not at all, and replaces one of that name.
+    /// The file to write, or of matrices its URL in a store (s3, gs, az). It appears whole or not at all, and replaces one of that name.
     #[arg(short, long, value_name = "OUT.cvc")]
     pub(crate) output: PathBuf,
     /// How to encode the inputs: raw, fp16, bf16, int8, int4, bit1, zstd, gzip, lossless (layout native); fp16, int8 (v0, v1, v2),

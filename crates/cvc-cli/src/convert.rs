@@ -12,12 +12,15 @@ use crate::args::{ConvertArgs, LayoutArg, PackArgs, object};
 use crate::info::describe;
 use crate::interrupt::Interrupt;
 use crate::progress;
-use crate::report::{Failure, check_not_input, check_output, plural, size, to_stderr, to_stdout, wrong};
+use crate::report::{
+    Failure, check_here, check_not_input, check_output, plural, size, to_stderr, to_stdout, wrong,
+};
 
 /// What floats are packed as, where nothing is said.
 const FLOATS: &str = "fp16";
 
 pub(crate) fn run(args: &ConvertArgs) -> Result<(), Failure> {
+    check_here("SOURCE", &args.source)?;
     check_output(&args.output)?;
     check_not_input(&args.output, &args.source)?;
     let options = Options {
@@ -42,6 +45,7 @@ pub(crate) fn is_other(path: &Path) -> bool {
 
 /// Packs a table, or whatever else is read here, which makes a whole file by itself.
 pub(crate) fn pack(args: &PackArgs, input: &Path) -> Result<(), Failure> {
+    check_output(&args.output)?;
     check_not_input(&args.output, input)?;
     if args.inputs.len() > 1 {
         let problem = "it makes a file of its own: pack it alone";

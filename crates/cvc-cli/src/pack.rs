@@ -25,9 +25,10 @@ use crate::interrupt::Interrupt;
 use crate::lines::{Lines, has_extension, is_text};
 use crate::progress;
 use crate::queries::Queries;
-use crate::remote::{Upload, finish, is_url};
+use crate::remote::{Upload, finish, is_url, shown};
 use crate::report::{
-    Failure, check_not_input, check_output, compared, io_failed, plural, ratio, size, to_stdout, wrong,
+    Failure, check_here, check_not_input, check_output, compared, io_failed, plural, ratio, size, to_stdout,
+    wrong,
 };
 
 /// Bytes of text that are held at a time, unless one line is longer.
@@ -57,9 +58,14 @@ struct Section {
 
 pub(crate) fn run(args: &PackArgs) -> Result<(), Failure> {
     let started = Instant::now();
-    check_output(&args.output)?;
+    for input in &args.inputs {
+        check_here("INPUT", Path::new(input))?;
+    }
     if let Some(input) = args.inputs.iter().find(|input| convert::is_other(Path::new(input))) {
         return convert::pack(args, Path::new(input));
+    }
+    if !is_url(&args.output) {
+        check_output(&args.output)?;
     }
     let layout = Layout::from(args.layout);
     check_layout(args, layout)?;
@@ -116,7 +122,7 @@ pub(crate) fn run(args: &PackArgs) -> Result<(), Failure> {
         // What `cvc info` says of the file, and what only packing knows.
         let source = args.remote.source(&args.output)?;
         let mut object = describe(&Reader::new(source, ReadOptions::default())?);
-        object["output"] = json!(args.output.display().to_string());
+        object["output"] = json!(shown(&args.output));
         object["rows"] = json!(written.rows);
         object["chunks"] = json!(written.chunks);
         object["input_len"] = json!(input_len);
@@ -137,7 +143,7 @@ pub(crate) fn run(args: &PackArgs) -> Result<(), Failure> {
         let table = ladder.as_ref().map(table).unwrap_or_default();
         to_stdout(&format!(
             "{table}packed {what} into {}: {}, {} than {}, {} chunk{}, layout {layout}, in {seconds:.2} s",
-            args.output.display(),
+            shown(&args.output),
             size(written.file_len),
             compared(written.file_len, input_len),
             size(input_len),
@@ -203,7 +209,7 @@ fn climb(args: &PackArgs, target: f64, layout: Layout, source: &mut Source) -> R
         && queries.dim() != dim
     {
         let problem = format!("it has rows of {} values, the inputs rows of {dim}", queries.dim());
-        return Err(wrong("--queries", path.display(), problem));
+        return Err(wrong("--queries", shown(path), problem));
     }
     let rows = ladder::sample(source.rows, ladder::SAMPLE_ROWS);
     let mut bytes = AlignedBytes::new();
@@ -544,6 +550,7 @@ fn open_added(pair: &KeyValue, args: &PackArgs) -> Result<Source, Failure> {
 
 /// Refuses an input that is the output, or a directory.
 fn check_input(path: &Path, args: &PackArgs) -> Result<(), Failure> {
+    check_here("INPUT", path)?;
     check_not_input(&args.output, path)?;
     if path.is_dir() {
         let cause = io::Error::from(io::ErrorKind::IsADirectory);

@@ -1,7 +1,7 @@
 //! `cvc report`
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use cvc::input::{Matrix, Options};
@@ -13,8 +13,8 @@ use crate::args::ReportArgs;
 use crate::interrupt::Interrupt;
 use crate::json::strict;
 use crate::progress;
-use crate::remote::is_url;
-use crate::report::{Failure, check_not_input, check_output, size, to_stdout};
+use crate::remote::shown;
+use crate::report::{Failure, check_here, check_not_input, check_output, size, to_stdout};
 use crate::watched::Watched;
 
 pub(crate) fn run(args: &ReportArgs) -> Result<(), Failure> {
@@ -30,6 +30,7 @@ pub(crate) fn run(args: &ReportArgs) -> Result<(), Failure> {
     options.by.clone_from(&args.by);
     (options.sample, options.seed) = (args.sample, args.seed);
     for path in &args.against {
+        check_here("--against", path)?;
         let matrix = Matrix::open(path, &Options::default())?;
         options.originals.push(Original { name: name(path), matrix });
     }
@@ -58,9 +59,6 @@ pub(crate) fn run(args: &ReportArgs) -> Result<(), Failure> {
 
 /// A file's own name: where it lies is no part of a report, and what a URL has behind its path may be a secret.
 fn name(path: &Path) -> String {
-    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
-    match name.split_once('?') {
-        Some((name, _)) if is_url(path) => name.to_owned(),
-        _ => name.into_owned(),
-    }
+    let path = PathBuf::from(shown(path));
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }

@@ -15,8 +15,8 @@ use crate::args::Searched;
 use crate::interrupt::Interrupt;
 use crate::lines::has_extension;
 use crate::progress;
-use crate::remote::RemoteArgs;
-use crate::report::{Failure, to_stderr, wrong};
+use crate::remote::{RemoteArgs, is_url, shown};
+use crate::report::{Failure, check_here, to_stderr, wrong};
 use crate::unpack::array_of;
 use crate::watched::Watched;
 
@@ -107,7 +107,7 @@ impl Queries {
         list_is_one: bool,
         remote: &RemoteArgs,
     ) -> Result<Queries, Failure> {
-        if !has_extension(path, "cvc") {
+        if !is_url(path) && !has_extension(path, "cvc") {
             return of_matrix(path, member, list_is_one);
         }
         of_file(path, member, remote).map_err(|failure| match failure {
@@ -135,11 +135,11 @@ fn of_file(path: &Path, member: Option<&str>, remote: &RemoteArgs) -> Result<Que
             let names: Vec<String> = reader.array_names().map(|name| format!("{name:?}")).collect();
             let problem =
                 format!("it has {} arrays; choose one with --member: {}", names.len(), names.join(", "));
-            wrong("QUERIES", path.display(), problem)
+            wrong("QUERIES", shown(path), problem)
         })?,
     };
     if array.index().dtype == ArrayDType::Utf8 {
-        return Err(wrong("QUERIES", path.display(), "it holds strings, which cannot be queries"));
+        return Err(wrong("QUERIES", shown(path), "it holds strings, which cannot be queries"));
     }
     let dtype = array.dtype()?;
     let mut bytes = AlignedBytes::new();
@@ -156,7 +156,7 @@ fn of_matrix(path: &Path, member: Option<&str>, list_is_one: bool) -> Result<Que
     let (dtype, count) = (matrix.dtype(), matrix.rows());
     let held = matrix.read(0..count, &mut bytes)?.to_vec();
     bytes.resize(held.len()).copy_from_slice(&held);
-    let count = usize::try_from(count).map_err(|_| wrong("QUERIES", path.display(), "it has no values"))?;
+    let count = usize::try_from(count).map_err(|_| wrong("QUERIES", shown(path), "it has no values"))?;
     let (rows, dim) =
         if matrix.scalar() && list_is_one { (1, count) } else { (count, matrix.dim() as usize) };
     Ok(Queries { dtype, rows, dim, bytes })
@@ -168,12 +168,13 @@ pub(crate) fn open_matrix(
     argument: &'static str,
     member: Option<&str>,
 ) -> Result<Matrix, Failure> {
+    check_here(argument, path)?;
     let options = Options { member: member.map(str::to_owned), temp_dir: None };
     Matrix::open(path, &options).map_err(|error| match error {
         InputError::ChooseMember { names, .. } if !names.is_empty() => {
             let problem =
                 format!("it has {} arrays; choose one with --member: {}", names.len(), names.join(", "));
-            wrong(argument, path.display(), problem)
+            wrong(argument, shown(path), problem)
         }
         other => other.into(),
     })

@@ -8,9 +8,9 @@ use cvc::io::FileSource;
 use crate::report::Failure;
 
 #[cfg(feature = "remote")]
-pub(crate) use with::{RemoteArgs, Upload, finish};
+pub(crate) use with::{RemoteArgs, Upload, finish, without_secrets};
 #[cfg(not(feature = "remote"))]
-pub(crate) use without::{RemoteArgs, Upload, finish};
+pub(crate) use without::{RemoteArgs, Upload, finish, without_secrets};
 
 /// Whether it is a URL of any kind, rather than a path.
 pub(crate) fn is_url(path: &Path) -> bool {
@@ -18,6 +18,12 @@ pub(crate) fn is_url(path: &Path) -> bool {
         !scheme.is_empty()
             && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
     })
+}
+
+/// A path, or a URL without what may be a secret.
+pub(crate) fn shown(path: &Path) -> String {
+    let name = path.display().to_string();
+    if is_url(path) { without_secrets(&name) } else { name }
 }
 
 impl RemoteArgs {
@@ -35,8 +41,8 @@ mod with {
     use std::cell::OnceCell;
 
     use cvc::ReadAt;
-    pub(crate) use cvc_remote::Upload;
     use cvc_remote::{Counters, Remote, RemoteOptions};
+    pub(crate) use cvc_remote::{Upload, shown as without_secrets};
 
     use crate::args::KeyValue;
     use crate::report::{Failure, to_stderr};
@@ -107,6 +113,12 @@ mod without {
     /// What there is none of.
     pub(crate) enum Upload {}
 
+    /// Whatever is not known to be harmless.
+    pub(crate) fn without_secrets(url: &str) -> String {
+        let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
+        format!("{scheme}://...")
+    }
+
     /// Makes it appear.
     pub(crate) fn finish(upload: Upload) -> Result<(), Failure> {
         match upload {}
@@ -130,7 +142,7 @@ mod without {
         pub(crate) fn upload(&self, url: &str) -> Result<Upload, Failure> {
             Err(wrong(
                 "FILE",
-                url,
+                without_secrets(url),
                 "this program was built without the feature `remote`, so it knows no URLs",
             ))
         }

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use cvc::Error;
 use cvc::codec::CodecError;
 
-use crate::remote::is_url;
+use crate::remote::{is_url, shown};
 
 /// Why a command did not end well.
 #[derive(Debug)]
@@ -39,13 +39,13 @@ pub(crate) enum Failure {
 impl Failure {
     /// The message. What is wrong with the bytes of `file`, the one that was being read, is said under its name.
     pub(crate) fn message(&self, file: Option<&Path>) -> String {
-        use Error::{Argument, Chunk, Decode, Encode, Format, Head, Newer, Source, Unsupported};
+        use Error::{Argument, Chunk, Decode, Encode, Format, Head, Io, Newer, Source, Unsupported};
         match (self, file) {
             (Failure::Lost(error), Some(file)) => {
-                format!("{}: {error}; or leave damaged rows out with --damaged skip", file.display())
+                format!("{}: {error}; or leave damaged rows out with --damaged skip", shown(file))
             }
             (Failure::NothingToSave(error), Some(file)) => {
-                format!("{}: {error}; without its index nothing of it can be saved", file.display())
+                format!("{}: {error}; without its index nothing of it can be saved", shown(file))
             }
             // The library knows no options.
             (Failure::Error(Encode { array, error: CodecError::Value { codec, row, column, value } }), _) => {
@@ -58,6 +58,7 @@ impl Failure {
             (Failure::Error(Argument { argument, value, problem }), _) => {
                 format!("invalid value '{value}' for '{}': {problem}", option(argument))
             }
+            (Failure::Error(Io { path, action, cause }), _) => format!("{}: {action}: {cause}", shown(path)),
             (
                 Failure::Error(
                     error @ (Format(_)
@@ -69,11 +70,11 @@ impl Failure {
                     | Unsupported(_)),
                 ),
                 Some(file),
-            ) => format!("{}: {error}", file.display()),
+            ) => format!("{}: {error}", shown(file)),
             (Failure::Error(error) | Failure::Lost(error) | Failure::NothingToSave(error), _) => {
                 error.to_string()
             }
-            (Failure::Elsewhere(other, error), _) => format!("{}: {error}", other.display()),
+            (Failure::Elsewhere(other, error), _) => format!("{}: {error}", shown(other)),
             #[cfg(feature = "remote")]
             (Failure::Remote(error), _) => error.to_string(),
             (Failure::Store(error), _) => error.to_string(),
@@ -159,10 +160,10 @@ pub(crate) fn io_failed(path: &Path, action: &'static str, cause: io::Error) -> 
 
 /// Refuses an output that no work could be saved under, before there is any work.
 pub(crate) fn check_output(output: &Path) -> Result<(), Failure> {
+    let refuse = |problem: String| Err(wrong("--output", shown(output), problem));
     if is_url(output) {
-        return Ok(());
+        return refuse("this is written to paths only; write it here and copy it there".into());
     }
-    let refuse = |problem: String| Err(wrong("--output", output.display(), problem));
     let parent = output.parent().filter(|parent| !parent.as_os_str().is_empty());
     if output.is_dir() {
         return refuse("it is a directory; add a file name".into());
@@ -176,6 +177,15 @@ pub(crate) fn check_output(output: &Path) -> Result<(), Failure> {
         }
         _ => Ok(()),
     }
+}
+
+/// Refuses a URL, where no more than a path can be read.
+pub(crate) fn check_here(argument: &'static str, input: &Path) -> Result<(), Failure> {
+    if is_url(input) {
+        let problem = "of what is at a URL only .cvc files are read; copy it here";
+        return Err(wrong(argument, shown(input), problem));
+    }
+    Ok(())
 }
 
 /// Refuses an output that would replace what is being read.

@@ -18,6 +18,7 @@ use crate::convert;
 use crate::interrupt::Interrupt;
 use crate::lines::has_extension;
 use crate::progress;
+use crate::remote::shown;
 use crate::report::{Failure, check_not_input, check_output, plural, size, to_stderr, to_stdout, wrong};
 use crate::rows::{chosen, common, count, list};
 
@@ -123,7 +124,7 @@ pub(crate) fn array_of<'r>(
             let names: Vec<String> = reader.array_names().map(|name| format!("{name:?}")).collect();
             let problem =
                 format!("it has {} arrays; choose one with --array: {}", names.len(), names.join(", "));
-            wrong("FILE", file.display(), problem)
+            wrong("FILE", shown(file), problem)
         }),
     }
 }

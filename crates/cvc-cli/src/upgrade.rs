@@ -9,6 +9,7 @@ use crate::args::UpgradeArgs;
 use crate::info::describe;
 use crate::interrupt::Interrupt;
 use crate::progress;
+use crate::remote::shown;
 use crate::report::{Failure, check_not_input, check_output, size, to_stdout, wrong};
 use crate::watched::Watched;
 
@@ -43,7 +44,7 @@ pub(crate) fn run(args: &UpgradeArgs) -> Result<(), Failure> {
     to_stdout(&format!(
         "wrote the {} rows of {} (layout {}, {}) to {} (layout {layout}, {}) in {seconds:.2} s",
         written.rows,
-        args.file.display(),
+        shown(&args.file),
         reader.layout(),
         size(reader.source().len()),
         args.output.display(),

@@ -116,6 +116,69 @@ fn what_the_requests_were_is_said_if_it_is_asked_for() {
 }
 
 #[test]
+fn what_of_a_url_may_be_a_secret_is_not_told() {
+    let folder = Folder::new();
+    let rows = example("minilm2k.f32.npy");
+    let rows = rows.to_str().unwrap();
+    folder.write("table.csv", "a,b\n1,2\n");
+    let url = packed(&folder, &["--add", &format!("more={rows}")]);
+    let signed = format!("{url}?sig=hush");
+    let bad = serve([&folder.read("all.cvc")[..1000], &[0; 9000]].concat()) + "?sig=hush";
+    let store = "s3://b/k?sig=hush";
+    let named = "https://u:hush@h/x.npy";
+    for (status, args) in [
+        (1, &["info", &*bad][..]),
+        (1, &["verify", &bad]),
+        (1, &["repair", &bad, "-o", "x.cvc"]),
+        (1, &["search", "all.cvc", &bad]),
+        (2, &["unpack", "ftp://u:hush@h/x?sig=hush", "-o", "x.npy"]),
+        (2, &["info", "https://u:hush@h:99999/x?sig=hush"]),
+        (2, &["info", store]),
+        (2, &["pack", rows, "-o", store]),
+        (2, &["pack", named, "-o", "x.cvc"]),
+        (2, &["pack", "https://u:hush@h/x.npy?a=hush", "-o", "x.cvc"]),
+        (2, &["pack", rows, "--add", "x=https://u:hush@h/x.npy", "-o", "x.cvc"]),
+        (2, &["pack", rows, "--sections", named, "-o", "x.cvc"]),
+        (2, &["convert", named, "-o", "x.cvc"]),
+        (2, &["convert", "table.csv", "-o", store]),
+        (2, &["report", "all.cvc", "--json", "--against", named]),
+        (2, &["recall", "all.cvc", named, "all.cvc"]),
+        (2, &["unpack", "all.cvc", "-o", "x.npy", "--rows-from", named]),
+    ] {
+        let run = folder.cvc(args).status(status);
+        let told = [run.stdout(), run.stderr()].concat();
+        assert!(told.contains("://") && !told.contains("hush"), "{args:?}: {told}");
+    }
+    let run = folder.cvc(&["upgrade", &signed, "-o", "x.cvc"]).ok();
+    assert!(run.stdout().contains(&url) && !run.stdout().contains("hush"), "{}", run.stdout());
+    folder.cvc(&["report", &signed, "-o", "x.html"]).ok();
+    let page = String::from_utf8(folder.read("x.html")).unwrap();
+    assert!(page.contains("all.cvc") && !page.contains("hush"));
+    folder.cvc(&["search", "all.cvc", &signed, "-k", "3", "--device", "cpu"]).ok();
+}
+
+#[test]
+fn only_matrices_are_packed_to_a_url_and_nothing_else_is_written_there() {
+    let folder = Folder::new();
+    packed(&folder, &[]);
+    folder.write("table.csv", "a,b\n1,2\n");
+    // No request is made, so there is no store that this waits for.
+    for args in [
+        &["pack", "table.csv"][..],
+        &["convert", "all.cvc"],
+        &["unpack", "all.cvc"],
+        &["upgrade", "all.cvc"],
+        &["repair", "all.cvc"],
+        &["report", "all.cvc"],
+        &["search", "all.cvc", "all.cvc"],
+    ] {
+        for url in ["s3://b/k.npz", "file:///k.npz"] {
+            folder.cvc(&[args, &["-o", url]].concat()).refused(2, &["--output", "paths only"]);
+        }
+    }
+}
+
+#[test]
 #[cfg(unix)]
 fn a_file_of_this_machine_is_packed_and_read_by_its_url() {
     let folder = Folder::new();

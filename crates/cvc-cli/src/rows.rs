@@ -9,7 +9,7 @@ use cvc::{AlignedBytes, Array, Condition, DType, Reader, Rows};
 
 use crate::args::{KeyValue, RowRange, UnpackArgs};
 use crate::lines::has_extension;
-use crate::report::{Failure, io_failed, wrong};
+use crate::report::{Failure, check_here, io_failed, wrong};
 
 /// Row numbers of a matrix that are read at a time.
 const BATCH: usize = 1 << 16;
@@ -119,6 +119,7 @@ fn from_lines(path: &Path, rows: u64) -> Result<Vec<u64>, Failure> {
 }
 
 fn from_matrix(path: &Path, rows: u64) -> Result<Vec<u64>, Failure> {
+    check_here("--rows-from", path)?;
     let matrix = Matrix::open(path, &Options::default())?;
     let refuse = |problem: String| Err(wrong("--rows-from", path.display(), problem));
     if matrix.dtype().is_float() || matrix.dim() != 1 {

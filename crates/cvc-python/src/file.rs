@@ -92,11 +92,11 @@ pub(crate) fn locate(source: &Bound<'_, PyAny>, options: Option<&Bound<'_, PyDic
     if let Some(url) = url.as_deref().filter(|url| cvc_remote::is_url(url)) {
         let (remote, counters) = remote::open(py, url, &remote::options(py, options)?)?;
         let source = Source::Other(Box::new(remote));
-        return Ok(Located { name: url.to_owned(), source, counters: Some(counters) });
+        return Ok(Located { name: cvc_remote::shown(url), source, counters: Some(counters) });
     }
     let (name, source) = if let Some(url) = url {
         let file = py.import("cvc._metadata")?.call_method("open_url", (&*url,), options)?;
-        (url.to_string(), Source::Other(Box::new(source::FileLike::new(&file)?)))
+        (cvc_remote::shown(&url), Source::Other(Box::new(source::FileLike::new(&file)?)))
     } else if source.is_instance_of::<PyBytes>() || source.is_instance_of::<PyByteArray>() {
         let bytes: PyBackedBytes = source.extract()?;
         ("bytes".to_owned(), Source::Other(Box::new(source::Bytes(bytes))))
@@ -130,7 +130,7 @@ pub(crate) struct File {
 
 #[pymethods]
 impl File {
-    /// What was opened: a path, a URL, or `bytes`.
+    /// What was opened: a path, a URL without what may be a secret (its query, names and passwords), or `bytes`.
     #[getter]
     fn name(&self) -> &str {
         &self.name

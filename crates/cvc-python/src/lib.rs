@@ -46,6 +46,7 @@ fn _cvc(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<store::StoredArray>()?;
     module.add_function(wrap_pyfunction!(file::open, module)?)?;
     module.add_function(wrap_pyfunction!(array::devices, module)?)?;
+    module.add_function(wrap_pyfunction!(remote::shown, module)?)?;
     module.add_function(wrap_pyfunction!(search::recall, module)?)?;
     module.add_function(wrap_pyfunction!(store::unpack_store, module)?)?;
     module.add_function(wrap_pyfunction!(store::package_info, module)?)?;

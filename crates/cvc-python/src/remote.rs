@@ -37,6 +37,12 @@ pub(crate) fn create(py: Python<'_>, url: &str, options: &RemoteOptions) -> PyRe
     py.detach(|| Upload::create(url, options)).map_err(|error| raised_by_remote(py, &error))
 }
 
+/// A URL without what may be a secret: its query, its fragment, names and passwords. A path stays as it is.
+#[pyfunction]
+pub(crate) fn shown(text: &str) -> String {
+    cvc_remote::shown(text)
+}
+
 /// What was counted, for Python.
 pub(crate) fn stats<'py>(py: Python<'py>, counters: &Counters) -> PyResult<Bound<'py, PyDict>> {
     let stats = counters.stats();

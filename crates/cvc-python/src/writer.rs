@@ -1,7 +1,7 @@
 //! `cvc.Writer`: batches come in, a whole file comes out, or nothing does.
 
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, TryLockError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use cvc::format::cvcf::VECTORS;
 use cvc::{ArrayOptions, DType, Layout, NonFinite, Overwrite, Scope, WriteOptions};
@@ -230,6 +230,21 @@ fn default_codec(layout: Layout, dtype: DType) -> &'static str {
         Layout::V0 | Layout::V1 => "fp16",
         Layout::V2 => "none",
         _ => "raw",
+    }
+}
+
+/// An upload that nobody ended is ended now, which takes a request: other threads of Python go on meanwhile.
+impl Drop for Writer {
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let stage = std::mem::replace(&mut state.stage, Stage::Closed);
+        if let Stage::Open { writer, .. } = stage
+            && matches!(*writer, Target::Remote(_))
+        {
+            let mut writer = Some(writer);
+            // An interpreter that ends has nothing that could go on; then it is dropped below.
+            Python::try_attach(|py| py.detach(|| drop(writer.take())));
+        }
     }
 }
 
@@ -524,7 +539,11 @@ impl Writer {
 
     fn __repr__(&self) -> String {
         let Ok(state) = self.state() else { return "<cvc.Writer, busy>".into() };
-        let target = state.plan.path.as_ref().map_or("memory".into(), |path| path.display().to_string());
+        let target = state
+            .plan
+            .path
+            .as_ref()
+            .map_or("memory".into(), |path| cvc_remote::shown(&path.display().to_string()));
         let stage = if matches!(state.stage, Stage::Closed) { "closed" } else { "open" };
         format!("<cvc.Writer {target}, {stage}: {} rows, layout {}>", state.rows, state.plan.layout)
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import threading
@@ -26,7 +27,7 @@ class Handler(BaseHTTPRequestHandler):
     e_tag = '"1"'
 
     def do_GET(self) -> None:
-        data = self.files.get(self.path)
+        data = self.files.get(self.path.partition("?")[0])
         if data is None:
             self.answer(404, b"")
             return
@@ -129,6 +130,30 @@ def test_what_is_wrong_has_the_exception_for_it(served: str) -> None:
     Handler.e_tag = '"2"'
     with pytest.raises(cvc.SourceError, match="changed since it was opened"):
         f.vectors[19_000]
+
+
+def test_what_of_a_url_may_be_a_secret_is_not_told(served: str) -> None:
+    signed = f"{served}?sig=hush"
+    with cvc.open(signed) as f:
+        assert f.name == served
+        assert not any("hush" in text for text in (repr(f), f._repr_html_()))
+    assert "hush" not in repr(f)
+    (partition,) = cvc.plan(signed)
+    assert partition.uri == signed
+    changed = dataclasses.replace(partition, identity="another")
+    Handler.files["/other.cvc"] = cvc.pack(np.zeros((2, 3), "f4")) or b""
+    for wrong in (
+        lambda: cvc.read(changed),
+        lambda: cvc.open("https://u:hush@h:99999/x?sig=hush"),
+        lambda: cvc.open("nowhere://u:hush@h/x"),
+        lambda: cvc.plan([signed, f"{served.replace('v.cvc', 'other.cvc')}?sig=hush"], ["vectors"]),
+    ):
+        with pytest.raises((cvc.CvcError, ValueError, ImportError)) as error:
+            wrong()
+        assert "hush" not in str(error.value), error.value
+    with pytest.raises(cvc.ArgumentError, match="%23"):
+        cvc.pack(np.zeros((2, 3), "f4"), "s3://bucket/part#1.cvc")
+    assert "hush" not in repr(cvc.Writer("s3://u:hush@bucket/k?sig=hush"))
 
 
 def test_a_file_of_this_machine(tmp_path: Path, rows: np.ndarray) -> None:

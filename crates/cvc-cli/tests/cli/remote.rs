@@ -121,7 +121,7 @@ fn what_of_a_url_may_be_a_secret_is_not_told() {
     let rows = example("minilm2k.f32.npy");
     let rows = rows.to_str().unwrap();
     folder.write("table.csv", "a,b\n1,2\n");
-    let url = packed(&folder, &["--add", &format!("more={rows}")]);
+    let url = packed(&folder, &[]);
     let signed = format!("{url}?sig=hush");
     let bad = serve([&folder.read("all.cvc")[..1000], &[0; 9000]].concat()) + "?sig=hush";
     let store = "s3://b/k?sig=hush";
@@ -149,7 +149,7 @@ fn what_of_a_url_may_be_a_secret_is_not_told() {
         let told = [run.stdout(), run.stderr()].concat();
         assert!(told.contains("://") && !told.contains("hush"), "{args:?}: {told}");
     }
-    let run = folder.cvc(&["upgrade", &signed, "-o", "x.cvc"]).ok();
+    let run = folder.cvc(&["upgrade", &signed, "--layout", "v1", "-o", "x.cvc"]).ok();
     assert!(run.stdout().contains(&url) && !run.stdout().contains("hush"), "{}", run.stdout());
     folder.cvc(&["report", &signed, "-o", "x.html"]).ok();
     let page = String::from_utf8(folder.read("x.html")).unwrap();

@@ -64,7 +64,11 @@ def open_url(url: str, **options: Any) -> Any:
     try:
         import fsspec
     except ImportError:
-        raise ImportError(f"{url}: URLs of this kind are opened by fsspec, which is not installed: pip install fsspec") from None
+        from ._cvc import shown
+
+        raise ImportError(
+            f"{shown(url)}: URLs of this kind are opened by fsspec, which is not installed: pip install fsspec"
+        ) from None
     return fsspec.open(url, "rb", **options).open()
 
 

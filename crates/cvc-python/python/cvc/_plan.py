@@ -15,7 +15,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
-from ._cvc import Array, File, Selection, open as open_file
+from ._cvc import Array, File, Selection, open as open_file, shown
 from ._errors import ArgumentError, ChangedError, FormatError, NoSuchArrayError, UnsupportedError
 from ._metadata import open_url
 
@@ -182,14 +182,14 @@ def planned(
         rows = columns[0].shape[0]
         if any(array.shape[0] != rows for array in columns):
             lengths = ", ".join(f"{array.name} {array.shape[0]}" for array in columns)
-            raise ArgumentError(f"{uri}: arrays of different lengths are no table ({lengths} rows): plan them one by one")
+            raise ArgumentError(f"{shown(uri)}: arrays of different lengths are no table ({lengths} rows): plan them one by one")
         if none is None:
             none, kinds, first_uri = file._part([], list(names), dtype), found, uri
         elif found != kinds:
             wrong = next(name for name, here, there in zip(names, found, kinds or []) if here != there)
-            raise ArgumentError(f"array {wrong!r} of {uri} has other values than that of {first_uri}: plan them apart")
+            raise ArgumentError(f"array {wrong!r} of {shown(uri)} has other values than that of {shown(first_uri)}: plan them apart")
         if filter is not None and rows != _alike(file)[0].shape[0]:
-            raise ArgumentError(f"{uri}: sections speak of the first array and those of its length: plan {names[0]!r} without filter")
+            raise ArgumentError(f"{shown(uri)}: sections speak of the first array and those of its length: plan {names[0]!r} without filter")
         now = file.identity
         # The widest decides, where they cannot agree.
         tables = sorted((_Table(array, dtype) for array in columns), key=lambda table: -table.row_len)
@@ -338,7 +338,7 @@ def _kind(array: Array) -> tuple[str, float, tuple[int, ...]]:
 
 def _check_identity(file: File, uri: str, identity: str) -> None:
     if file.identity != identity:
-        raise ChangedError(f"{uri} is not the file that was planned: it is {file.identity}, and was {identity}. Plan again")
+        raise ChangedError(f"{shown(uri)} is not the file that was planned: it is {file.identity}, and was {identity}. Plan again")
 
 
 def _opened(located: Iterable[tuple[str, str | None]]) -> Iterator[tuple[str, str | None, File]]:
@@ -384,9 +384,9 @@ def _of_manifest(place: str) -> Iterator[tuple[str, str]]:
         version = said["version"]
         files = [(entry["uri"], entry["identity"]) for entry in said["files"]] if version == 1 else []
     except (ValueError, TypeError, KeyError) as error:
-        raise FormatError(f"{place} is no manifest of `cvc.write_manifest`: {error!r}") from None
+        raise FormatError(f"{shown(place)} is no manifest of `cvc.write_manifest`: {error!r}") from None
     if version != 1:
-        raise UnsupportedError(f"{place} is a manifest of version {version}, and this version of cvc knows 1")
+        raise UnsupportedError(f"{shown(place)} is a manifest of version {version}, and this version of cvc knows 1")
     folder = place.rpartition("/")[0] if "://" in place else os.path.dirname(place)
     for uri, identity in files:
         absolute = "://" in uri or os.path.isabs(uri)

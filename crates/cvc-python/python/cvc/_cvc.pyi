@@ -40,6 +40,7 @@ __all__ = [
     "pack_s4",
     "package_info",
     "recall",
+    "shown",
     "unpack_store",
 ]
 __version__: str

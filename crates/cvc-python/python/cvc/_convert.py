@@ -153,6 +153,7 @@ def _by_pyarrow(source: Path, target: Path, kind: str, given: dict[str, Any], te
     pa = _module("pyarrow")
     if source.suffix.lower() == ".cvc":
         return _to_pyarrow(pa, source, target, kind, given, tell)
+    _refuse_text(given)
     schema: Any
     batches: Iterator[Any]
     try:
@@ -330,7 +331,8 @@ _DTYPES = frozenset(
 
 def _said(source: Path, said: dict[str, Any]) -> tuple[dict[str, Any], list[tuple[int, int, Any]]]:
     """Metadata and sections, of what another file says beside its arrays."""
-    sections, rows = said.get("sections") or [], said.get("rows")
+    sections: Any = said.get("sections") or []
+    rows: Any = said.get("rows")
     if not isinstance(sections, list):
         raise FormatError(f"{source}: its metadata under {_KEY!r} has sections that are no list; remove or mend it")
     checked = []
@@ -606,9 +608,13 @@ def _refuse(given: dict[str, Any], keys: Iterable[str], problem: str) -> None:
 
 def _refuse_packing(given: dict[str, Any]) -> None:
     _refuse(given, ("codecs", "sections_from", "chunk_rows", "metadata"), "it is about making a .cvc file")
+    _refuse_text(given)
+
+
+def _refuse_text(given: dict[str, Any]) -> None:
     _refuse(given, ("vectors", "strings", "text_dtype"), "it is about reading .csv and .tsv files")
 
 
 def _refuse_tables(given: dict[str, Any]) -> None:
     _refuse(given, ("sections_from",), "only tables have such columns: .parquet, .arrow, .feather, .csv, .tsv")
-    _refuse(given, ("vectors", "strings", "text_dtype"), "it is about reading .csv and .tsv files")
+    _refuse_text(given)

@@ -363,16 +363,16 @@ mod tests {
     use super::*;
     use crate::table::BATCH_LEN;
 
-    fn windows(ends: &[u64], most: u64) -> Vec<std::ops::Range<u64>> {
-        Windows { ends: ends.to_vec().into_iter().peekable(), row: 0, most }.collect()
+    fn windows<const N: usize>(ends: [u64; N], most: u64) -> Vec<std::ops::Range<u64>> {
+        Windows { ends: Vec::from(ends).into_iter().peekable(), row: 0, most }.collect()
     }
 
     #[test]
     fn windows_end_with_chunks_unless_one_is_too_large() {
-        assert_eq!(windows(&[4, 8, 12, 12], 9), [0..8, 8..12]);
-        assert_eq!(windows(&[4, 8, 20, 21, 21], 5), [0..4, 4..8, 8..13, 13..18, 18..21]);
-        assert_eq!(windows(&[0], 5), []);
-        assert_eq!(windows(&[3], 1), [0..1, 1..2, 2..3]);
+        assert_eq!(windows([4, 8, 12, 12], 9), [0..8, 8..12]);
+        assert_eq!(windows([4, 8, 20, 21, 21], 5), [0..4, 4..8, 8..13, 13..18, 18..21]);
+        assert_eq!(windows([0], 5), []);
+        assert_eq!(windows([3], 1), [0..1, 1..2, 2..3]);
         // One by one, however many there are.
         let mut many = Windows { ends: vec![u64::MAX].into_iter().peekable(), row: 0, most: 1 };
         assert_eq!((many.next(), many.next()), (Some(0..1), Some(1..2)));

@@ -6,6 +6,7 @@ An engine that is not installed is skipped, aloud; `CVC_REQUIRE=engines` makes t
 from __future__ import annotations
 
 import functools
+import importlib
 import pickle
 import re
 import shutil

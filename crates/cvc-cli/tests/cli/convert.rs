@@ -152,7 +152,7 @@ fn wrong_calls_are_status_2_and_say_what_would_be_right() {
         ),
         (&["convert", "a.npy", "-o", "b.cvc", "--sections-from", "x"], &["--sections-from", "only tables"]),
         (&["convert", "a.cvc", "-o", "b.csv", "--codec", "int8"], &["--codec", "making a .cvc file"]),
-        (&["convert", "a.cvc", "-o", "b.csv", "--meta", "a=1"], &["metadata", "making a .cvc file"]),
+        (&["convert", "a.cvc", "-o", "b.csv", "--meta", "a=1"], &["--meta", "making a .cvc file"]),
         (&["convert", "a.cvc", "-o", "b.csv", "--chunk-rows", "7"], &["--chunk-rows", "making a .cvc file"]),
         (
             &["convert", "a.cvc", "-o", "b.csv", "--nonfinite", "saturate"],

@@ -167,9 +167,9 @@ pub(crate) struct ConvertArgs {
     /// The columns of a .csv or .tsv file that make the array vectors; * stands for any characters.
     #[arg(long, value_name = "PATTERN")]
     pub(crate) vectors: Option<String>,
-    /// The dtype of matrices that are read from a .csv or .tsv file.
-    #[arg(long, value_name = "DTYPE", default_value = "f32", value_parser = text_dtype)]
-    pub(crate) text_dtype: DType,
+    /// The dtype of matrices that are read from a .csv or .tsv file. By default f32.
+    #[arg(long, value_name = "DTYPE", value_parser = text_dtype)]
+    pub(crate) text_dtype: Option<DType>,
     /// A column of a .csv or .tsv file that holds strings, although its first cell looks like a number.
     #[arg(long, value_name = "COLUMN")]
     pub(crate) strings: Vec<String>,

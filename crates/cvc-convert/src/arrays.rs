@@ -50,11 +50,13 @@ pub(crate) struct Arrays {
 }
 
 impl Arrays {
-    /// The main array is the one named `vectors`, or that with the most bytes: its rows are those of the file.
+    /// The rows of the main array are those of the file. It is one with as many rows as the file says, or the one named `vectors`, or
+    /// that with the most bytes.
     pub(crate) fn new(
         path: &Path,
         arrays: Vec<(Column, Box<dyn Lends>)>,
         options: &Options,
+        said: Said,
     ) -> Result<Arrays, Error> {
         let mut arrays = arrays;
         if let Some(only) = &options.columns {
@@ -71,8 +73,9 @@ impl Arrays {
         }
         let len =
             |(column, lender): &&(Column, Box<dyn Lends>)| lender.rows().saturating_mul(column.row_len());
+        let noted = arrays.iter().find(|(_, lender)| Some(lender.rows()) == said.rows);
         let named = arrays.iter().find(|(column, _)| column.name == VECTORS);
-        let Some((_, main)) = named.or_else(|| arrays.iter().rev().max_by_key(len)) else {
+        let Some((_, main)) = noted.or(named).or_else(|| arrays.iter().rev().max_by_key(len)) else {
             return Err(Error::damaged(
                 path,
                 "it holds no arrays, and a .cvc file needs one; write it again",
@@ -82,18 +85,7 @@ impl Arrays {
         let (together, apart): (Vec<_>, Vec<_>) =
             arrays.into_iter().partition(|(_, lender)| lender.rows() == rows);
         let (columns, lenders) = together.into_iter().unzip();
-        Ok(Arrays { columns, lenders, apart: apart.into_iter(), rows, next: 0, said: Said::default() })
-    }
-
-    /// With what the file says beside them.
-    #[cfg(feature = "safetensors")]
-    pub(crate) fn saying(self, said: Said) -> Arrays {
-        Arrays { said, ..self }
-    }
-
-    #[cfg(feature = "safetensors")]
-    pub(crate) fn row_count(&self) -> u64 {
-        self.rows
+        Ok(Arrays { columns, lenders, apart: apart.into_iter(), rows, next: 0, said })
     }
 }
 
@@ -163,7 +155,7 @@ pub(crate) fn open_matrices(source: &Path, target: &Path, options: &Options) -> 
         }
         one => one.map(|one| vec![one]),
     };
-    Arrays::new(source, arrays.map_err(cvc::Error::from)?, options)
+    Arrays::new(source, arrays.map_err(cvc::Error::from)?, options, Said::default())
 }
 
 fn parent(path: &Path) -> PathBuf {
@@ -191,7 +183,7 @@ pub(crate) fn open_numpack(source: &Path, target: &Path, options: &Options) -> R
         Ok((Column::values(&name, dtype, inner), lent))
     });
     let arrays = arrays.collect::<Result<Vec<_>, Error>>()?;
-    Arrays::new(source, arrays, options)
+    Arrays::new(source, arrays, options, Said::default())
 }
 
 /// An array of a store.

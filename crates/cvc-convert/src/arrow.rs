@@ -9,8 +9,7 @@
 //! labels of sections            Utf8, integers, floats, bools, repeated in every row
 //! ```
 
-use std::collections::{HashMap, VecDeque};
-use std::ops::Range;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -27,10 +26,10 @@ use cvc::format::json::Number;
 use cvc::{AlignedBytes, DType, Json, Reader, Strings};
 
 use crate::error::Error;
-use crate::from_cvc::{Plan, Shape};
+use crate::from_cvc::{Plan, Shape, Windows};
 use crate::into_cvc;
 use crate::said::{from_pairs, to_pairs};
-use crate::table::{Batch, Column, Form, Holds, Input, LabelType, Piece, Said};
+use crate::table::{Batch, Column, Form, Holds, Input, LabelType, Piece, Said, unique_names};
 use crate::{Converted, Options, Progress};
 
 const EXTENSION_NAME: &str = "ARROW:extension:name";
@@ -58,7 +57,7 @@ pub fn pack(
 pub struct Batches {
     plan: Arc<Plan>,
     schema: SchemaRef,
-    windows: VecDeque<Range<u64>>,
+    windows: Windows,
     converted: Converted,
 }
 
@@ -85,7 +84,7 @@ impl Batches {
             file_len: 0,
             not_kept,
         };
-        let windows = plan.windows().into();
+        let windows = plan.windows();
         Ok(Batches { plan: Arc::new(plan), schema, windows, converted })
     }
 
@@ -99,7 +98,7 @@ impl Iterator for Batches {
     type Item = Result<RecordBatch, ArrowError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let rows = self.windows.pop_front()?;
+        let rows = self.windows.next()?;
         let batch =
             self.plan.read(rows).and_then(|batch| record_batch(&self.schema, &self.plan.columns, batch));
         Some(batch.map_err(|error| ArrowError::ExternalError(Box::new(error))))
@@ -141,7 +140,7 @@ pub(crate) fn schema(plan: &Plan, target: &Path, not_kept: &mut Vec<String>) -> 
     let fields = fields.collect::<Result<Vec<_>, _>>()?;
     let labels: Vec<&str> =
         plan.columns.iter().filter(|column| column.is_label()).map(|column| column.name.as_str()).collect();
-    let pairs = to_pairs(&plan.said, &labels, plan.rows);
+    let pairs = to_pairs(&plan.said, &labels);
     Ok(Arc::new(Schema::new(fields).with_metadata(pairs.into_iter().collect::<HashMap<String, String>>())))
 }
 
@@ -210,18 +209,13 @@ pub(crate) fn record_batch(
 
 fn array(field: &Field, column: &Column, rows: usize, piece: Piece) -> Result<ArrayRef, ArrowError> {
     match (piece, &column.holds) {
-        (Piece::Strings(strings), _)
-            if *field.data_type() == DataType::Utf8 && i32::try_from(strings.text().len()).is_err() =>
-        {
-            Err(ArrowError::OffsetOverflowError(strings.text().len()))
-        }
         (Piece::Strings(strings), _) => {
-            Ok(string_array(field.data_type(), strings.iter().map(|text| (1, Some(text)))))
+            string_array(field.data_type(), strings.iter().map(|text| (1, Some(text))))
         }
         (Piece::Labels(runs), Holds::Label(LabelType::Values(dtype))) => label_array(*dtype, &runs),
         (Piece::Labels(runs), _) => {
             let runs = runs.iter().map(|(count, label)| (*count, label.as_str()));
-            Ok(string_array(field.data_type(), runs))
+            string_array(field.data_type(), runs)
         }
         (Piece::Values(bytes), Holds::Values(dtype, _)) => {
             let dim = column.dim();
@@ -264,7 +258,23 @@ fn widened(dtype: DType, bytes: AlignedBytes) -> (DType, AlignedBytes) {
     (DType::F32, wide)
 }
 
-fn string_array<'a>(of: &DataType, runs: impl Iterator<Item = (u64, Option<&'a str>)>) -> ArrayRef {
+fn string_array<'a>(
+    of: &DataType,
+    runs: impl Iterator<Item = (u64, Option<&'a str>)> + Clone,
+) -> Result<ArrayRef, ArrowError> {
+    // What the builders would panic at.
+    let lens =
+        runs.clone().map(|(count, text)| count.saturating_mul(text.map_or(0, |text| text.len() as u64)));
+    let len = lens.fold(0, u64::saturating_add);
+    let longest = runs.clone().filter_map(|(_, text)| text).map(str::len).max().unwrap_or(0);
+    let fits = match of {
+        DataType::LargeUtf8 => i64::try_from(len).is_ok(),
+        DataType::Utf8View => u32::try_from(longest).is_ok(),
+        _ => i32::try_from(len).is_ok(),
+    };
+    if !fits {
+        return Err(ArrowError::OffsetOverflowError(usize::try_from(len).unwrap_or(usize::MAX)));
+    }
     macro_rules! built {
         ($builder:expr) => {{
             let mut builder = $builder;
@@ -274,11 +284,11 @@ fn string_array<'a>(of: &DataType, runs: impl Iterator<Item = (u64, Option<&'a s
             Arc::new(builder.finish())
         }};
     }
-    match of {
+    Ok(match of {
         DataType::LargeUtf8 => built!(LargeStringBuilder::new()),
         DataType::Utf8View => built!(StringViewBuilder::new()),
         _ => built!(StringBuilder::new()),
-    }
+    })
 }
 
 /// The same for the native type of each numeric dtype.
@@ -382,7 +392,7 @@ impl Table {
         let mut pairs: Vec<(&str, &str)> = pairs.collect();
         // The map has no order.
         pairs.sort_unstable();
-        let (mut said, labels) = from_pairs(path, pairs.into_iter(), None)?;
+        let (mut said, labels) = from_pairs(path, pairs.into_iter())?;
         said.sections.clear();
         let labels = chosen_labels(path, &names, options, labels)?;
         let wanted =
@@ -414,20 +424,6 @@ impl Table {
         }
         Ok(Table { path: path.to_owned(), columns, places, first, rest: Box::new(rest), rows, row: 0, said })
     }
-}
-
-/// The names, none of which may be there twice.
-pub(crate) fn unique_names<'a>(
-    path: &Path,
-    names: impl Iterator<Item = &'a str>,
-) -> Result<Vec<&'a str>, Error> {
-    let names: Vec<&str> = names.collect();
-    for (at, name) in names.iter().enumerate() {
-        if names[..at].contains(name) {
-            return Err(Error::column(path, name, "there are two columns of this name; rename one of them"));
-        }
-    }
-    Ok(names)
 }
 
 /// The columns that become sections: those of the options, or else those that the file says are labels, as far as they are there.
@@ -751,5 +747,21 @@ impl Input for Table {
         let pieces = pieces.collect::<Result<Vec<_>, Error>>()?;
         self.row += batch.num_rows() as u64;
         Ok(Some(Batch { rows: batch.num_rows(), pieces }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_beyond_the_offsets_of_arrow_are_an_error() {
+        let column =
+            Column { name: "source".into(), holds: Holds::Label(LabelType::String), form: Form::default() };
+        let rows = 1 << 20;
+        let labels = Piece::Labels(vec![(rows, Json::from("x".repeat(2200).as_str()))]);
+        let field = Field::new("source", DataType::Utf8, false);
+        let error = array(&field, &column, 1 << 20, labels).unwrap_err();
+        assert!(matches!(error, ArrowError::OffsetOverflowError(len) if len == 2200 << 20), "{error}");
     }
 }

@@ -4,7 +4,9 @@
 //! column holds is decided by its first cell, and every other has to follow: a column of numbers with a word in it is an error
 //! that names the line, not a column of words.
 
-use std::io::{Seek, Write};
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use ::csv::{ByteRecord, Reader, ReaderBuilder, Writer, WriterBuilder};
@@ -17,7 +19,9 @@ use crate::Options;
 use crate::arrays::VECTORS;
 use crate::error::Error;
 use crate::from_cvc::{Plan, left_out};
-use crate::table::{Batch, Column, Form, Holds, Input, LabelType, Output, Piece, Said, batch_rows, row_len};
+use crate::table::{
+    Batch, Column, Form, Holds, Input, LabelType, Output, Piece, Said, batch_rows, row_len, unique_names,
+};
 
 /// How a file separates its cells.
 fn delimiter(path: &Path) -> u8 {
@@ -25,15 +29,69 @@ fn delimiter(path: &Path) -> u8 {
     if tabs { b'\t' } else { b',' }
 }
 
-fn reader(path: &Path) -> Result<Reader<std::fs::File>, Error> {
-    let file = std::fs::File::open(path).map_err(Error::io(path, "cannot be read"))?;
-    Ok(ReaderBuilder::new().delimiter(delimiter(path)).buffer_capacity(1 << 18).from_reader(file))
+/// The longest record: one quote that nothing closes makes a record of all that follows, which would be held whole.
+const MOST_RECORD_LEN: u64 = 256 << 20;
+
+/// A file of which some bytes may be read before [`Limited::left`] has to be set again.
+struct Limited {
+    file: File,
+    left: u64,
 }
 
-/// What an error of the reader says, with the line.
-fn failed(path: &Path, error: ::csv::Error) -> Error {
-    let line = error.position().map_or(0, ::csv::Position::line);
+impl Read for Limited {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.left == 0 {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        let len = self.file.read(buffer)?;
+        self.left = self.left.saturating_sub(len as u64);
+        Ok(len)
+    }
+}
+
+/// The records of a file, none of which is much longer than `most_len`.
+struct Records {
+    path: PathBuf,
+    reader: Reader<Limited>,
+    most_len: u64,
+    record: ByteRecord,
+}
+
+impl Records {
+    fn open(path: &Path, most_len: u64) -> Result<Records, Error> {
+        let file = File::open(path).map_err(Error::io(path, "cannot be read"))?;
+        let builder = &mut ReaderBuilder::new();
+        let builder = builder.delimiter(delimiter(path)).buffer_capacity(1 << 18);
+        let reader = builder.from_reader(Limited { file, left: most_len });
+        Ok(Records { path: path.to_owned(), reader, most_len, record: ByteRecord::new() })
+    }
+
+    /// The first record.
+    fn header(&mut self) -> Result<ByteRecord, Error> {
+        let header = self.reader.byte_headers();
+        header.cloned().map_err(|error| failed(&self.path, error, 1))
+    }
+
+    /// The next record, and the line that it begins on.
+    fn next(&mut self) -> Result<Option<(u64, &ByteRecord)>, Error> {
+        self.reader.get_mut().left = self.most_len;
+        let read = self.reader.read_byte_record(&mut self.record);
+        let line = self.record.position().map_or(0, ::csv::Position::line);
+        let read = read.map_err(|error| failed(&self.path, error, line))?;
+        Ok(read.then_some((line, &self.record)))
+    }
+}
+
+/// What an error of the reader says of the record that begins on this line.
+fn failed(path: &Path, error: ::csv::Error, line: u64) -> Error {
     match error.into_kind() {
+        ::csv::ErrorKind::Io(cause) if cause.kind() == io::ErrorKind::FileTooLarge => {
+            let problem = format!(
+                "line {line}: the record that begins there does not end within {MOST_RECORD_LEN} bytes; close the quote that is \
+                 open"
+            );
+            Error::damaged(path, problem)
+        }
         ::csv::ErrorKind::Io(cause) => Error::io(path, "cannot be read")(cause),
         ::csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
             let problem = format!(
@@ -60,7 +118,7 @@ enum Cells {
 
 pub(crate) struct Table {
     path: PathBuf,
-    reader: Reader<std::fs::File>,
+    records: Records,
     names: Vec<String>,
     sources: Vec<Source>,
     columns: Vec<Column>,
@@ -82,8 +140,8 @@ enum Seen {
 }
 
 pub(crate) fn open(source: &Path, options: &Options) -> Result<Table, Error> {
-    let mut first = reader(source)?;
-    let header = first.byte_headers().map_err(|error| failed(source, error))?.clone();
+    let mut first = Records::open(source, MOST_RECORD_LEN)?;
+    let header = first.header()?;
     let names =
         header.iter().map(|name| std::str::from_utf8(name).map(str::to_owned)).collect::<Result<Vec<_>, _>>();
     let mut names = names.map_err(|_| Error::damaged(source, "line 1: a name is not UTF-8; mend it"))?;
@@ -96,7 +154,7 @@ pub(crate) fn open(source: &Path, options: &Options) -> Result<Table, Error> {
     if names.iter().all(String::is_empty) {
         return Err(Error::damaged(source, "it has no line with the names of the columns; write one"));
     }
-    let all = unique(source, &names)?;
+    let all = unique_names(source, names.iter().map(String::as_str))?;
     let known = |argument: &'static str, name: &String| {
         let problem = format!("{} has no such column; it has {}", source.display(), all.join(", "));
         if all.contains(&name.as_str()) { Ok(()) } else { Err(Error::argument(argument, name, problem)) }
@@ -119,8 +177,9 @@ pub(crate) fn open(source: &Path, options: &Options) -> Result<Table, Error> {
             format!("no column has such a name; there are {}", all.join(", ")),
         ));
     }
-    let dtype = options.text_dtype;
-    let (seen, rows) = look(source, &mut first, &names, &gathered, options)?;
+    let dtype = options.text_dtype.unwrap_or(DType::F32);
+    let is_gathered: HashSet<usize> = gathered.iter().copied().collect();
+    let (seen, rows) = look(&mut first, &names, &is_gathered, options)?;
     let mut sources = Vec::new();
     for (at, name) in names.iter().enumerate().filter(|(_, name)| wanted(name)) {
         if gathered.first() == Some(&at) {
@@ -140,7 +199,7 @@ pub(crate) fn open(source: &Path, options: &Options) -> Result<Table, Error> {
             }
             sources.push(Source { column, cells: Cells::Many(gathered.clone()) });
         }
-        if gathered.contains(&at) {
+        if is_gathered.contains(&at) {
             continue;
         }
         let (holds, cells) = match (seen[at], is_label(name)) {
@@ -177,16 +236,8 @@ pub(crate) fn open(source: &Path, options: &Options) -> Result<Table, Error> {
     }
     let columns = sources.iter().map(|source| source.column.clone()).collect();
     let said = Said::default();
-    Ok(Table { path: source.to_owned(), reader: reader(source)?, names, sources, columns, rows, said })
-}
-
-fn unique<'a>(path: &Path, names: &'a [String]) -> Result<Vec<&'a str>, Error> {
-    for (at, name) in names.iter().enumerate() {
-        if names[..at].contains(name) {
-            return Err(Error::column(path, name, "there are two columns of this name; rename one of them"));
-        }
-    }
-    Ok(names.iter().map(String::as_str).collect())
+    let records = Records::open(source, MOST_RECORD_LEN)?;
+    Ok(Table { path: source.to_owned(), records, names, sources, columns, rows, said })
 }
 
 /// Whether a name is the pattern, in which `*` stands for any characters.
@@ -207,12 +258,12 @@ fn matches(pattern: &str, name: &str) -> bool {
 
 /// Reads everything to learn what each column holds, and how many rows there are.
 fn look(
-    path: &Path,
-    reader: &mut Reader<std::fs::File>,
+    records: &mut Records,
     names: &[String],
-    gathered: &[usize],
+    gathered: &HashSet<usize>,
     options: &Options,
 ) -> Result<(Vec<Seen>, u64), Error> {
+    let path = records.path.clone();
     let mut seen: Vec<Option<Seen>> =
         names.iter().map(|name| options.strings.contains(name).then_some(Seen::Strings)).collect();
     let wanted: Vec<bool> = (0..names.len())
@@ -221,12 +272,12 @@ fn look(
         })
         .collect();
     let labels: Vec<bool> = names.iter().map(|name| options.sections_from.contains(name)).collect();
-    let mut record = ByteRecord::new();
+    // Of each column the first whole number that no float is.
+    let mut inexact: Vec<Option<(u64, String)>> = names.iter().map(|_| None).collect();
     let mut rows = 0;
-    while reader.read_byte_record(&mut record).map_err(|error| failed(path, error))? {
-        let line = record.position().map_or(0, ::csv::Position::line);
+    while let Some((line, record)) = records.next()? {
         for (at, cell) in record.iter().enumerate().filter(|(at, _)| wanted[*at]) {
-            let bad = |problem: String| cell_error(path, line, &names[at], problem);
+            let bad = |problem: String| cell_error(&path, line, &names[at], problem);
             let text = std::str::from_utf8(cell).map_err(|_| bad("it is not UTF-8; mend it".into()))?;
             // No label at all.
             if labels[at] && text.is_empty() {
@@ -236,8 +287,19 @@ fn look(
                 None => classify(text),
                 Some(before) => also(before, text).map_err(bad)?,
             });
+            if inexact[at].is_none() && is_inexact(text) {
+                inexact[at] = Some((line, text.to_owned()));
+            }
         }
         rows += 1;
+    }
+    for (at, name) in names.iter().enumerate().filter(|(at, _)| seen[*at] == Some(Seen::Floats)) {
+        if let Some((line, text)) = &inexact[at] {
+            let problem = format!(
+                "{text} has more digits than the floats that the column holds elsewhere; say that the column holds strings"
+            );
+            return Err(cell_error(&path, *line, name, problem));
+        }
     }
     Ok((seen.into_iter().map(|seen| seen.unwrap_or(Seen::Strings)).collect(), rows))
 }
@@ -260,6 +322,9 @@ fn classify(text: &str) -> Seen {
     if text.parse::<u64>().is_ok_and(|value| value.to_string() == text) {
         return Seen::Unsigned;
     }
+    if is_inexact(text) {
+        return Seen::Strings;
+    }
     let digits = text.trim_start_matches(['-', '+']);
     let padded =
         digits.len() > 1 && digits.starts_with('0') && !digits.starts_with("0.") && !digits.starts_with("0e");
@@ -270,6 +335,21 @@ fn classify(text: &str) -> Seen {
         return Seen::Floats;
     }
     if matches!(text, "NaN" | "nan" | "inf" | "-inf") { Seen::Floats } else { Seen::Strings }
+}
+
+/// Whether a cell is a whole number that no f64 is. Beyond 64 bits it is one if it would be written so again, as whole floats are.
+fn is_inexact(text: &str) -> bool {
+    const MANTISSA: u32 = f64::MANTISSA_DIGITS;
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    // So many digits are below the first that is not.
+    if digits.len() < 16 || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
+        return false;
+    }
+    match digits.parse::<u64>() {
+        Ok(0) => false,
+        Ok(whole) => whole >> whole.trailing_zeros() >> MANTISSA != 0,
+        Err(_) => digits.parse::<f64>().is_ok_and(|float| float.to_string() != digits),
+    }
 }
 
 /// What a column holds that held `before` and holds this cell too.
@@ -289,6 +369,11 @@ fn also(before: Seen, text: &str) -> Result<Seen, String> {
         )),
         (before, _) => {
             let was = match before {
+                Seen::Integers | Seen::Unsigned | Seen::Floats if is_inexact(text) => {
+                    return Err(format!(
+                        "{text} is no number that 64 bits hold, as those before it are; say that the column holds strings"
+                    ));
+                }
                 Seen::Bools => "true or false",
                 Seen::List(_) => "a list like [1, 2]",
                 _ => "a number",
@@ -398,13 +483,9 @@ impl Input for Table {
         let mut values: Vec<Vec<u8>> = self.sources.iter().map(|_| Vec::new()).collect();
         let mut strings: Vec<Strings> = self.sources.iter().map(|_| Strings::default()).collect();
         let mut labels: Vec<Vec<Json>> = self.sources.iter().map(|_| Vec::new()).collect();
-        let mut record = ByteRecord::new();
         let (mut rows, mut text_len) = (0, 0);
         while rows < most && text_len < crate::table::BATCH_LEN {
-            if !self.reader.read_byte_record(&mut record).map_err(|error| failed(&self.path, error))? {
-                break;
-            }
-            let line = record.position().map_or(0, ::csv::Position::line);
+            let Some((line, record)) = self.records.next()? else { break };
             for (at, source) in self.sources.iter().enumerate() {
                 let (path, names) = (&self.path, &self.names);
                 let cell = |cell: usize| {
@@ -440,7 +521,9 @@ impl Input for Table {
                         strings[at].push(text);
                     }
                     (Holds::Label(of), Cells::One(place)) => {
-                        labels[at].push(label(*of, cell(*place)?).map_err(bad(*place))?);
+                        let text = cell(*place)?;
+                        text_len += text.len() as u64;
+                        labels[at].push(label(*of, text).map_err(bad(*place))?);
                     }
                     _ => unreachable!("only values have several cells"),
                 }
@@ -635,6 +718,13 @@ mod tests {
             ("007", Seen::Strings),
             ("+7", Seen::Floats),
             ("18446744073709551615", Seen::Unsigned),
+            ("18446744073709551616", Seen::Strings),
+            ("-9223372036854775809", Seen::Strings),
+            ("+9007199254740993", Seen::Strings),
+            ("+9007199254740992", Seen::Floats),
+            // As floats are written here.
+            ("100000000000000000000", Seen::Floats),
+            ("123456789012345678901234567890", Seen::Strings),
             ("1.5e3", Seen::Floats),
             ("0.5", Seen::Floats),
             ("NaN", Seen::Floats),
@@ -648,6 +738,24 @@ mod tests {
         ] {
             assert_eq!(classify(text), seen, "{text}");
         }
+    }
+
+    #[test]
+    fn a_record_without_an_end_is_not_read_to_the_end_of_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.csv");
+        let line = "1,\"two\nlines\"\n";
+        let text = format!("a,b\n{}2,\"{}\n", line.repeat(200_000), "x,y\n".repeat(1 << 19));
+        std::fs::write(&path, text).unwrap();
+        let mut records = Records::open(&path, 1 << 20).unwrap();
+        let error = loop {
+            match records.next() {
+                Ok(read) => assert!(read.is_some()),
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(error, Error::Damaged { .. }), "{error:?}");
+        assert!(error.to_string().contains("a.csv: line 400002: the record"), "{error}");
     }
 
     #[test]

@@ -7,7 +7,9 @@ use cvc::{AlignedBytes, Array, CpuBackend, DType, HostBuffer, Json, Reader, Sect
 
 use crate::error::Error;
 use crate::said;
-use crate::table::{Batch, Column, Form, Holds, LabelType, Piece, Said, batch_rows, labels_of, too_large};
+use crate::table::{
+    Batch, Column, Form, Holds, LabelType, Piece, Said, batch_rows, check_rows, labels_of, too_large,
+};
 
 /// A file as another format takes it.
 pub(crate) struct Plan {
@@ -52,9 +54,12 @@ impl Plan {
             }
             let name = &array.index().name;
             if shape == Shape::Table && array.rows() != plan.rows {
-                let problem =
-                    format!("array {name:?}: it has {} rows, the others {}", array.rows(), plan.rows);
-                plan.not_kept.push(problem);
+                let differs = format!("it has {} rows, the others {}", array.rows(), plan.rows);
+                if only.is_some() {
+                    let problem = format!("{differs}, and a table as many in each column; write it alone");
+                    return Err(Error::argument("columns", name, problem));
+                }
+                plan.not_kept.push(format!("array {name:?}: {differs}"));
                 continue;
             }
             let mut column = Column::of_array(&array)?;
@@ -63,6 +68,13 @@ impl Plan {
                 column.form = form.clone();
             }
             plan.columns.push(column);
+        }
+        match shape {
+            Shape::Table => check_rows(plan.rows, &plan.columns)?,
+            Shape::Arrays => {
+                let mut each = plan.columns.iter();
+                each.try_for_each(|column| check_rows(plan.rows_of(column), std::slice::from_ref(column)))?;
+            }
         }
         plan.take_sections(all_rows, shape, &record, &wanted);
         if let Some(only) = only {
@@ -76,6 +88,10 @@ impl Plan {
         }
         if !plan.columns.iter().any(|column| !column.is_label()) {
             return Err(Error::argument("columns", "those given", "none of them is an array; add one"));
+        }
+        let differ = || plan.columns.iter().any(|column| plan.rows_of(column) != plan.rows);
+        if shape == Shape::Arrays && (!plan.said.sections.is_empty() || differ()) {
+            plan.said.rows = Some(plan.rows);
         }
         // As they stood in the table that they came from, whatever came later behind them.
         let place = |column: &Column| record.iter().position(|(name, ..)| *name == column.name);
@@ -179,13 +195,23 @@ impl Plan {
         self.reader.array(&column.name).map_or(0, |array| array.rows())
     }
 
-    /// Bytes of a row in memory; of strings what they take in the file, and some more.
-    fn row_len(&self, column: &Column) -> u64 {
+    /// Bytes of a row of all columns in memory.
+    pub(crate) fn row_len(&self) -> u64 {
+        self.columns.iter().map(|column| self.column_len(column)).fold(0, u64::saturating_add)
+    }
+
+    /// Bytes of a row of one column: of strings what they take in the file, and some more; of labels, which are repeated in every row,
+    /// the longest.
+    fn column_len(&self, column: &Column) -> u64 {
         const EXPANSION: u64 = 8;
         match (&column.holds, self.reader.array(&column.name)) {
             (Holds::Strings, Ok(array)) => {
                 let mean_len = array.index().stored_len() / array.rows().max(1);
                 mean_len.saturating_mul(EXPANSION).max(column.row_len())
+            }
+            (Holds::Label(LabelType::String), _) => {
+                let labels = self.sections.iter().filter_map(|section| section.metadata.get(&column.name));
+                labels.filter_map(Json::as_str).map(|label| label.len() as u64).max().unwrap_or(0)
             }
             _ => column.row_len(),
         }
@@ -193,26 +219,38 @@ impl Plan {
 
     /// The ranges of rows to be read one after the other: whole chunks of the first array, as far as they are not too large, because
     /// some can only be read whole.
-    pub(crate) fn windows(&self) -> Vec<std::ops::Range<u64>> {
-        let row_len = self.columns.iter().map(|column| self.row_len(column)).fold(0, u64::saturating_add);
-        let most = batch_rows(row_len);
+    pub(crate) fn windows(&self) -> Windows {
         let first = self.columns.iter().find(|column| !column.is_label());
         let first = first.and_then(|column| self.reader.array(&column.name).ok());
-        let ends: Vec<u64> =
+        let mut ends: Vec<u64> =
             first.map_or(Vec::new(), |array| array.chunks().map(|chunk| chunk.rows.end).collect());
-        let mut windows = Vec::new();
-        let mut row = 0;
-        for end in ends.into_iter().chain([self.rows]) {
-            while row < end {
-                let next = end.min(row.saturating_add(most));
-                match windows.last_mut() {
-                    Some(std::ops::Range { start, end: last }) if next - *start <= most => *last = next,
-                    _ => windows.push(row..next),
-                }
-                row = next;
-            }
+        ends.push(self.rows);
+        Windows { ends: ends.into_iter().peekable(), row: 0, most: batch_rows(self.row_len()) }
+    }
+}
+
+/// Ranges of rows, one after the other.
+pub(crate) struct Windows {
+    /// Where chunks end that are not yet behind us.
+    ends: std::iter::Peekable<std::vec::IntoIter<u64>>,
+    row: u64,
+    most: u64,
+}
+
+impl Iterator for Windows {
+    type Item = std::ops::Range<u64>;
+
+    fn next(&mut self) -> Option<std::ops::Range<u64>> {
+        let (start, most) = (self.row, self.most);
+        while let Some(end) = self.ends.next_if(|end| end - start <= most) {
+            self.row = end;
         }
-        windows
+        if self.row == start {
+            // Not even one chunk: a part of it, if there is one.
+            self.ends.peek()?;
+            self.row = start + most;
+        }
+        Some(start..self.row)
     }
 }
 
@@ -255,8 +293,8 @@ fn of_file(reader: &Reader) -> Said {
     let provenance = provenance.filter_map(|array| Some((array.name.clone(), array.provenance.clone()?)));
     Said {
         metadata: metadata.filter(|(key, _)| key != said::TABLE).collect(),
-        sections: Vec::new(),
         provenance: provenance.collect(),
+        ..Said::default()
     }
 }
 
@@ -316,4 +354,48 @@ pub(crate) fn left_out(said: &Said, output: &Path) -> Vec<String> {
         left.push(format!("provenance of arrays: {name} has no place for it"));
     }
     left
+}
+
+#[cfg(test)]
+mod tests {
+    use cvc::{ArrayOptions, Layout, RowSlice, WriteOptions, Writer};
+
+    use super::*;
+    use crate::table::BATCH_LEN;
+
+    fn windows<const N: usize>(ends: [u64; N], most: u64) -> Vec<std::ops::Range<u64>> {
+        Windows { ends: Vec::from(ends).into_iter().peekable(), row: 0, most }.collect()
+    }
+
+    #[test]
+    fn windows_end_with_chunks_unless_one_is_too_large() {
+        assert_eq!(windows([4, 8, 12, 12], 9), [0..8, 8..12]);
+        assert_eq!(windows([4, 8, 20, 21, 21], 5), [0..4, 4..8, 8..13, 13..18, 18..21]);
+        assert_eq!(windows([0], 5), []);
+        assert_eq!(windows([3], 1), [0..1, 1..2, 2..3]);
+        // One by one, however many there are.
+        let mut many = Windows { ends: vec![u64::MAX].into_iter().peekable(), row: 0, most: 1 };
+        assert_eq!((many.next(), many.next()), (Some(0..1), Some(1..2)));
+    }
+
+    #[test]
+    fn a_long_label_makes_batches_of_fewer_rows() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.cvc");
+        let (rows, label) = (1 << 18, "x".repeat(2200));
+        let options = WriteOptions::new(Layout::Native);
+        let options = options.with_array(ArrayOptions::values("id", DType::I64, &[], "raw")).unwrap();
+        let mut writer = Writer::create(&path, options).unwrap();
+        let ids = vec![0u8; rows * 8];
+        writer.write(&[RowSlice::from_bytes(DType::I64, rows, 1, &ids).unwrap()]).unwrap();
+        let said = Json::object([("source", Json::from(label.as_str()))]);
+        writer.add_section(0..rows as u64, said).unwrap();
+        writer.finish().unwrap();
+        let plan = Plan::new(Arc::new(Reader::open(&path).unwrap()), None, Shape::Table).unwrap();
+        let windows: Vec<_> = plan.windows().collect();
+        assert_eq!(windows.last().unwrap().end, rows as u64);
+        for window in windows {
+            assert!((window.end - window.start) * (label.len() as u64 + 8) <= BATCH_LEN, "{window:?}");
+        }
+    }
 }

@@ -6,7 +6,7 @@ use cvc::{ArrayOptions, ArrayRows, Json, Layout, WriteOptions, Writer};
 
 use crate::error::Error;
 use crate::said;
-use crate::table::{Column, Holds, Input, Runs, rows_of};
+use crate::table::{Column, Holds, Input, Runs, check_rows, rows_of};
 use crate::{Converted, Options, Progress};
 
 /// Writes everything that `input` has. The file appears whole or not at all.
@@ -18,6 +18,7 @@ pub(crate) fn write(
 ) -> Result<Converted, Error> {
     let columns = input.columns().to_vec();
     check_codecs(options, input)?;
+    check_rows(input.rows().unwrap_or(0), &columns)?;
     let mut metadata: Vec<(String, Json)> = input.said().metadata.clone();
     for (key, value) in options.metadata.iter().cloned() {
         metadata.retain(|(other, _)| *other != key);
@@ -47,6 +48,7 @@ pub(crate) fn write(
     let mut rows = 0;
     progress(0, input.rows())?;
     while let Some(batch) = input.next()? {
+        check_rows(rows + batch.rows as u64, &columns)?;
         let pieces = columns.iter().zip(&batch.pieces);
         let arrays = pieces.filter_map(|(column, piece)| rows_of(column, batch.rows, piece).transpose());
         writer.write(&arrays.collect::<Result<Vec<ArrayRows<'_>>, Error>>()?)?;
@@ -66,6 +68,7 @@ pub(crate) fn write(
     let mut names: Vec<String> =
         columns.iter().filter(|column| !column.is_label()).map(|c| c.name.clone()).collect();
     while let Some((column, count, piece)) = input.next_apart()? {
+        check_rows(count as u64, std::slice::from_ref(&column))?;
         if let (Some(array), Some(rows)) =
             (array_of(options, input, &column), rows_of(&column, count, &piece)?)
         {
@@ -79,7 +82,7 @@ pub(crate) fn write(
         arrays: names,
         sections: section_count,
         file_len: written.file_len,
-        not_kept: Vec::new(),
+        not_kept: input.said().not_kept.clone(),
     })
 }
 

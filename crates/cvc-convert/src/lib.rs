@@ -78,8 +78,8 @@ pub struct Options {
     pub columns: Option<Vec<String>>,
     /// The columns of a text file that together make the array `vectors`: names with `*` for any characters.
     pub vectors: Option<String>,
-    /// What numbers of matrices in a text file become. By default f32.
-    pub text_dtype: DType,
+    /// What numbers of matrices in a text file become. If left out, f32.
+    pub text_dtype: Option<DType>,
     /// The columns of a text file that hold strings, whatever they look like.
     pub strings: Vec<String>,
     /// Rows in a chunk of the `.cvc` file.
@@ -102,7 +102,7 @@ impl Default for Options {
             sections_from: Vec::new(),
             columns: None,
             vectors: None,
-            text_dtype: DType::F32,
+            text_dtype: None,
             strings: Vec::new(),
             chunk_rows: None,
             scope: None,
@@ -243,13 +243,26 @@ fn not_built(path: &Path, feature: &str) -> Error {
     )
 }
 
+/// Refuses what was given of options that say nothing here.
+fn refuse<const N: usize>(given: [(&'static str, Option<String>); N], problem: &str) -> Result<(), Error> {
+    match given.into_iter().find_map(|(name, value)| Some((name, value?))) {
+        Some((name, value)) => Err(Error::argument(name, value, problem)),
+        None => Ok(()),
+    }
+}
+
+/// What was given of the options about text files that are read.
+fn of_text(options: &Options) -> [(&'static str, Option<String>); 3] {
+    [
+        ("vectors", options.vectors.clone()),
+        ("strings", options.strings.first().cloned()),
+        ("text dtype", options.text_dtype.map(|dtype| dtype.to_string())),
+    ]
+}
+
 fn open(from: Format, source: &Path, target: &Path, options: &Options) -> Result<Box<dyn Input>, Error> {
-    let text_only =
-        [("vectors", options.vectors.as_deref()), ("strings", options.strings.first().map(String::as_str))];
-    if let (true, Some((name, Some(value)))) =
-        (from != Format::Text, text_only.iter().find(|(_, value)| value.is_some()))
-    {
-        return Err(Error::argument(name, value, "it is about .csv and .tsv files; leave it out"));
+    if from != Format::Text {
+        refuse(of_text(options), "it is about reading .csv and .tsv files; leave it out")?;
     }
     let is_table = matches!(from, Format::Parquet | Format::Ipc | Format::Text);
     if let (false, Some(label)) = (is_table, options.sections_from.first()) {
@@ -291,12 +304,15 @@ fn from_cvc(
 ) -> Result<Converted, Error> {
     let only = options.columns.as_deref();
     let into_only = [
-        ("codec", options.codecs.first().map(|(_, codec)| codec)),
-        ("sections from", options.sections_from.first()),
+        ("codec", options.codecs.first().map(|(_, codec)| codec.clone()).or(options.float_codec.clone())),
+        ("sections from", options.sections_from.first().cloned()),
+        ("chunk rows", options.chunk_rows.map(|rows| rows.to_string())),
+        ("scope", options.scope.map(|scope| format!("{scope:?}").to_lowercase())),
+        ("nonfinite", options.nonfinite.map(|nonfinite| format!("{nonfinite:?}").to_lowercase())),
+        ("metadata", options.metadata.first().map(|(key, _)| key.clone())),
     ];
-    if let Some((name, Some(value))) = into_only.iter().find(|(_, value)| value.is_some()) {
-        return Err(Error::argument(name, value, "it is about making a .cvc file; leave it out"));
-    }
+    refuse(into_only, "it is about making a .cvc file; leave it out")?;
+    refuse(of_text(options), "it is about reading .csv and .tsv files; leave it out")?;
     match to {
         Format::Matrix | Format::Safetensors => {
             let plan = Plan::new(reader, only, Shape::Arrays)?;

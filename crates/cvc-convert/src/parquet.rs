@@ -18,7 +18,7 @@ use crate::Options;
 use crate::arrow::{Table, record_batch, schema};
 use crate::error::Error;
 use crate::from_cvc::Plan;
-use crate::table::{BATCH_LEN, Batch, Column, Holds, Output, row_len};
+use crate::table::{BATCH_LEN, Batch, Column, Holds, Output};
 
 /// Bytes of rows in a group, which a writer holds until it is full.
 const GROUP_LEN: u64 = 128 << 20;
@@ -49,7 +49,7 @@ pub(crate) fn open(source: &Path, options: &Options) -> Result<Table, Error> {
         }
     }
     let names: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
-    crate::arrow::unique_names(source, names.iter().map(String::as_str))?;
+    crate::table::unique_names(source, names.iter().map(String::as_str))?;
     // Columns that nobody wants are not read. What is wrong with a name is said where all formats say it.
     let wanted: Vec<usize> = match &options.columns {
         Some(only) if only.iter().all(|name| names.contains(name)) => {
@@ -84,8 +84,7 @@ pub(crate) fn create(
         }
     }
     let schema = schema(plan, target, not_kept)?;
-    let group_rows =
-        usize::try_from((GROUP_LEN / row_len(&plan.columns).max(1)).clamp(1, 1 << 20)).unwrap_or(1);
+    let group_rows = usize::try_from((GROUP_LEN / plan.row_len().max(1)).clamp(1, 1 << 20)).unwrap_or(1);
     let pairs = schema.metadata().iter().map(|(key, text)| KeyValue::new(key.clone(), text.clone()));
     let mut pairs: Vec<KeyValue> = pairs.collect();
     // The same file for the same rows.

@@ -15,7 +15,7 @@ use cvc::{AlignedBytes, DType, Json};
 use crate::arrays::{Arrays, Lends};
 use crate::error::Error;
 use crate::from_cvc::Plan;
-use crate::said::{from_pairs, to_pairs};
+use crate::said::{KEY, from_pairs, to_pairs};
 use crate::table::{Column, Holds, Piece, batch_rows, little_endian};
 use crate::{Converted, Options, Progress};
 
@@ -92,6 +92,23 @@ pub(crate) fn open(source: &Path, options: &Options) -> Result<Arrays, Error> {
     let mut names = header.offset_keys();
     names.sort_by_key(|name| order.iter().position(|known| known == name).unwrap_or(usize::MAX));
     let mut arrays: Vec<(Column, Box<dyn Lends>)> = Vec::new();
+    let (mut said, _) = from_pairs(source, pairs.into_iter())?;
+    said.metadata.retain(|(key, _)| key != ORDER);
+    let rows_of =
+        |name: &String| header.info(name).and_then(|info| info.shape.first()).map(|rows| *rows as u64);
+    if let (Some(rows), false) = (said.rows, said.sections.is_empty()) {
+        if !names.iter().any(|name| rows_of(name) == Some(rows)) {
+            let problem = format!(
+                "its metadata under {KEY:?} has sections of {rows} rows, and no array has as many; remove or mend it"
+            );
+            return Err(Error::damaged(source, problem));
+        }
+        let chosen = |name: &&String| options.columns.as_ref().is_none_or(|only| only.contains(name));
+        if !names.iter().filter(chosen).any(|name| rows_of(name) == Some(rows)) {
+            said.sections.clear();
+            said.not_kept.push("sections: they speak of the first array, which is not among these".into());
+        }
+    }
     for name in names {
         if options.columns.as_ref().is_some_and(|only| !only.contains(&name)) {
             continue;
@@ -118,11 +135,11 @@ pub(crate) fn open(source: &Path, options: &Options) -> Result<Arrays, Error> {
         };
         arrays.push((Column::values(&name, *dtype, inner), Box::new(tensor)));
     }
-    let arrays = Arrays::new(source, arrays, options)?;
-    let (mut said, _) = from_pairs(source, pairs.into_iter(), Some(arrays.row_count()))?;
-    said.metadata.retain(|(key, _)| key != ORDER);
-    Ok(arrays.saying(said))
+    Arrays::new(source, arrays, options, said)
 }
+
+/// What is no tensor in a header.
+const METADATA: &str = "__metadata__";
 
 /// The names of the arrays in their order, which a header does not have.
 const ORDER: &str = "cvc.order";
@@ -143,6 +160,9 @@ pub(crate) fn write(
     let mut tensors = Vec::new();
     for column in &plan.columns {
         let refuse = |problem: String| Err(Error::target(target, &column.name, problem));
+        if column.name == METADATA {
+            return refuse("a header has metadata under this name; leave it out with columns".into());
+        }
         let Holds::Values(dtype, inner) = &column.holds else {
             return refuse("it holds strings, which are no tensor; leave it out with columns".into());
         };
@@ -156,12 +176,12 @@ pub(crate) fn write(
         tensors.push((column, *dtype, *known, shape));
     }
     let names = tensors.iter().map(|(column, ..)| Json::from(column.name.as_str())).collect();
-    let mut pairs = to_pairs(&plan.said, &[], plan.rows);
+    let mut pairs = to_pairs(&plan.said, &[]);
     pairs.push((ORDER.to_owned(), Json::Array(names).to_string_styled(Style::Compact)));
     // Large values first, so that each tensor begins on a multiple of their size.
     tensors.sort_by_key(|(_, dtype, ..)| std::cmp::Reverse(dtype.size()));
     let pairs = pairs.iter().map(|(key, text)| (key.as_str(), Json::from(text.as_str())));
-    let mut header = vec![("__metadata__", Json::object(pairs))];
+    let mut header = vec![(METADATA, Json::object(pairs))];
     let mut at = 0u64;
     for (column, dtype, known, shape) in &tensors {
         let len = shape.iter().try_fold(dtype.size() as u64, |product, len| product.checked_mul(*len));

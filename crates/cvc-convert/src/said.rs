@@ -71,8 +71,8 @@ pub(crate) fn recorded(metadata: &Json) -> Vec<(String, Option<LabelType>, Form)
     columns.collect()
 }
 
-/// Text for each key of the key-value metadata of another file; sections only if there are any to be said.
-pub(crate) fn to_pairs(said: &Said, labels: &[&str], rows: u64) -> Vec<(String, String)> {
+/// Text for each key of the key-value metadata of another file.
+pub(crate) fn to_pairs(said: &Said, labels: &[&str]) -> Vec<(String, String)> {
     let mut pairs = Vec::new();
     let mut rest = Vec::new();
     for (key, value) in &said.metadata {
@@ -85,12 +85,13 @@ pub(crate) fn to_pairs(said: &Said, labels: &[&str], rows: u64) -> Vec<(String, 
     if !labels.is_empty() {
         ours.push(("labels", Json::Array(labels.iter().map(|label| Json::from(*label)).collect())));
     }
+    ours.extend(said.rows.map(|rows| ("rows", Json::from(rows))));
     if !said.sections.is_empty() {
         let sections = said.sections.iter().map(|section| {
             let rows = [section.rows.start, section.rows.end - section.rows.start].map(Json::from);
             Json::Array(rows.into_iter().chain([section.metadata.clone()]).collect())
         });
-        ours.extend([("rows", Json::from(rows)), ("sections", Json::Array(sections.collect()))]);
+        ours.push(("sections", Json::Array(sections.collect())));
     }
     if !rest.is_empty() {
         ours.push(("metadata", Json::object(rest)));
@@ -112,7 +113,6 @@ pub(crate) fn to_pairs(said: &Said, labels: &[&str], rows: u64) -> Vec<(String, 
 pub(crate) fn from_pairs<'a>(
     path: &Path,
     pairs: impl Iterator<Item = (&'a str, &'a str)>,
-    rows: Option<u64>,
 ) -> Result<(Said, Vec<String>), Error> {
     let (mut said, mut labels) = (Said::default(), Vec::new());
     for (key, text) in pairs {
@@ -138,16 +138,13 @@ pub(crate) fn from_pairs<'a>(
         said.provenance = pairs_of("provenance")?;
         let names = ours.get("labels").and_then(Json::as_array).unwrap_or_default();
         labels = names.iter().filter_map(Json::as_str).map(str::to_owned).collect();
-        if let (Some(sections), Some(rows)) = (ours.get("sections"), rows) {
+        said.rows = ours.get("rows").and_then(Json::as_u64);
+        if let Some(sections) = ours.get("sections") {
             let sections = sections.as_array().ok_or_else(|| wrong("has sections that are no list"))?;
-            if ours.get("rows").and_then(Json::as_u64) != Some(rows) {
-                return Err(wrong(&format!(
-                    "has sections of another number of rows than the {rows} there are"
-                )));
-            }
+            let rows = said.rows.ok_or_else(|| wrong("has sections, and not of how many rows"))?;
             for section in sections {
                 said.sections.push(section_of(section, rows).ok_or_else(|| {
-                    wrong("has a section that is not [first row, number of rows, metadata] of the rows there are")
+                    wrong("has a section that is not [first row, number of rows, metadata] of as many rows as it says")
                 })?);
             }
         }
@@ -172,22 +169,28 @@ mod tests {
             metadata: vec![("model".into(), Json::from("m")), ("year".into(), Json::from(2024u64))],
             sections: vec![Section::new(1..3, Json::object([("a", Json::from("x"))]))],
             provenance: vec![("vectors".into(), Json::object([("model", Json::from("m"))]))],
+            rows: Some(7),
+            ..Said::default()
         };
-        let pairs = to_pairs(&said, &["source"], 7);
+        let pairs = to_pairs(&said, &["source"]);
         assert_eq!(pairs[0], ("model".to_owned(), "m".to_owned()), "text stands as it is");
         let pairs = || pairs.iter().map(|(key, text)| (key.as_str(), text.as_str()));
-        let (back, labels) = from_pairs(Path::new("f"), pairs(), Some(7)).unwrap();
+        let (back, labels) = from_pairs(Path::new("f"), pairs()).unwrap();
         assert_eq!((back.metadata, back.provenance), (said.metadata, said.provenance));
         assert_eq!(labels, ["source"]);
-        assert_eq!(back.sections[0].rows, 1..3);
-        let error = from_pairs(Path::new("f"), pairs(), Some(6)).unwrap_err().to_string();
-        assert!(error.contains("sections of another number of rows than the 6"), "{error}");
+        assert_eq!((back.sections[0].rows.clone(), back.rows), (1..3, Some(7)));
     }
 
     #[test]
     fn text_under_our_key_that_is_not_ours_is_an_error() {
-        for text in ["", "x", "{\"metadata\": 1}", "{\"rows\": 2, \"sections\": [[1, 2, {}]]}"] {
-            let error = from_pairs(Path::new("f"), [(KEY, text)].into_iter(), Some(2)).unwrap_err();
+        for text in [
+            "",
+            "x",
+            "{\"metadata\": 1}",
+            "{\"rows\": 2, \"sections\": [[1, 2, {}]]}",
+            "{\"sections\": [[0, 1, {}]]}",
+        ] {
+            let error = from_pairs(Path::new("f"), [(KEY, text)].into_iter()).unwrap_err();
             assert!(matches!(error, Error::Damaged { .. }), "{text}: {error}");
         }
     }

@@ -1,6 +1,8 @@
 //! What every format comes down to: named columns, and batches of their rows.
 
+use std::collections::HashSet;
 use std::ops::Range;
+use std::path::Path;
 
 use cvc::{AlignedBytes, ArrayDType, ArrayOptions, ArrayRows, DType, Json, RowSlice, Section, Strings};
 
@@ -98,6 +100,34 @@ pub(crate) fn batch_rows(row_len: u64) -> u64 {
     (BATCH_LEN / row_len.max(1)).clamp(1, 1 << 20)
 }
 
+/// More rows than this that have no bytes are refused: a few bytes can say that there are any number of them.
+const MOST_EMPTY_ROWS: u64 = 1 << 32;
+
+/// Refuses rows that nobody could write in their lifetime, as none of the columns has a byte of them.
+pub(crate) fn check_rows(rows: u64, columns: &[Column]) -> Result<(), Error> {
+    if rows <= MOST_EMPTY_ROWS || columns.iter().any(|column| column.row_len() > 0) {
+        return Ok(());
+    }
+    let problem =
+        format!("its rows have no values, and more than {MOST_EMPTY_ROWS} of these are not converted");
+    Err(Error::argument("rows", rows, problem))
+}
+
+/// The names, none of which may be there twice.
+pub(crate) fn unique_names<'a>(
+    path: &Path,
+    names: impl Iterator<Item = &'a str>,
+) -> Result<Vec<&'a str>, Error> {
+    let names: Vec<&str> = names.collect();
+    let mut seen = HashSet::new();
+    match names.iter().find(|name| !seen.insert(**name)) {
+        Some(name) => {
+            Err(Error::column(path, name, "there are two columns of this name; rename one of them"))
+        }
+        None => Ok(names),
+    }
+}
+
 /// Bytes of a row of all columns.
 pub(crate) fn row_len(columns: &[Column]) -> u64 {
     columns.iter().map(Column::row_len).fold(0, u64::saturating_add)
@@ -163,6 +193,10 @@ pub(crate) struct Said {
     pub(crate) sections: Vec<Section>,
     /// Where arrays come from.
     pub(crate) provenance: Vec<(String, Json)>,
+    /// How many rows the sections speak of, and the first array has; only where not all arrays need have as many.
+    pub(crate) rows: Option<u64>,
+    /// What has no place in a `.cvc` file, or not with the arrays that were chosen.
+    pub(crate) not_kept: Vec<String>,
 }
 
 impl Said {

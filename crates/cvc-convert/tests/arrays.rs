@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use cvc::input::{Matrix, Options as Opening};
 use cvc::output::npz::write_npz;
-use cvc::{AlignedBytes, DType, Json, Layout, Reader, RowSlice, WriteOptions, Writer};
+use cvc::{AlignedBytes, ArrayOptions, DType, Json, Layout, Reader, RowSlice, WriteOptions, Writer};
 use cvc_convert::{Error, Format, Options};
 use support::{convert, minilm, only_in, sections};
 
@@ -121,7 +121,7 @@ fn headers_of_tensors_that_lie_are_errors_and_leave_nothing() {
     tensors(&path, "{}", &[]);
     refuse("holds no arrays");
     for (ours, message) in [
-        (r#"{\"rows\":3,\"sections\":[[0,2,{}]]}"#, "another number of rows than the 2"),
+        (r#"{\"rows\":3,\"sections\":[[0,2,{}]]}"#, "sections of 3 rows, and no array has as many"),
         (r#"{\"rows\":2,\"sections\":[[1,2,{}]]}"#, "a section that is not"),
         ("no", "is no JSON"),
     ] {
@@ -138,6 +138,127 @@ fn headers_of_tensors_that_lie_are_errors_and_leave_nothing() {
         fs::write(&path, &whole[..len]).unwrap();
         refuse("it was cut or changed");
     }
+}
+
+#[test]
+fn arrays_of_other_lengths_leave_the_first_its_sections() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let only = |name: &str| Options { columns: Some(vec![name.into()]), ..Options::default() };
+    for with_sections in [true, false] {
+        // The first has fewer bytes than the other, which has the name that is looked for elsewhere.
+        let array = |name, dim| ArrayOptions::values(name, DType::F32, &[dim], "raw");
+        let options = WriteOptions::new(Layout::Native).with_array(array("small", 2)).unwrap();
+        let mut writer = Writer::create(path("a.cvc"), options).unwrap();
+        writer.write(&[RowSlice::new(&[1f32; 200], 2).unwrap()]).unwrap();
+        if with_sections {
+            writer.add_section(0..40, Json::object([("source", Json::from("a"))])).unwrap();
+        }
+        writer.attach(array("vectors", 8), RowSlice::new(&[2f32; 8000], 8).unwrap()).unwrap();
+        writer.finish().unwrap();
+        convert(&path("a.cvc"), &path("a.safetensors"), &Options::default()).unwrap();
+        let done = convert(&path("a.safetensors"), &path("b.cvc"), &Options::default()).unwrap();
+        assert_eq!((done.rows, done.sections), (100, usize::from(with_sections)));
+        assert_eq!(fs::read(path("a.cvc")).unwrap(), fs::read(path("b.cvc")).unwrap());
+        // Either alone, from either file.
+        for source in ["a.safetensors", "a.cvc"] {
+            let target = |name| path(if source == "a.cvc" { "c.safetensors" } else { name });
+            let done = convert(&path(source), &target("c.cvc"), &only("vectors")).unwrap();
+            assert_eq!(
+                (done.rows, done.sections, done.not_kept.len()),
+                (1000, 0, usize::from(with_sections))
+            );
+            if with_sections {
+                assert!(done.not_kept[0].contains("they speak of the first array"), "{:?}", done.not_kept);
+            }
+            let done = convert(&path(source), &target("c.cvc"), &only("small")).unwrap();
+            assert_eq!((done.rows, done.sections), (100, usize::from(with_sections)));
+            assert_eq!(done.not_kept, [""; 0]);
+        }
+        // A table has as many rows in each column.
+        let error = convert(
+            &path("a.cvc"),
+            &path("a.csv"),
+            &Options { columns: Some(vec!["small".into(), "vectors".into()]), ..Options::default() },
+        );
+        let error = error.unwrap_err();
+        assert!(
+            error.is_usage() && error.to_string().contains("it has 1000 rows, the others 100"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn rows_without_values_are_not_counted_to_the_end_of_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let header = |rows: u64| format!(r#"{{"a":{{"dtype":"F32","shape":[{rows},0],"data_offsets":[0,0]}}}}"#);
+    tensors(&path("a.safetensors"), &header(1 << 60), &[]);
+    let error = convert(&path("a.safetensors"), &path("a.cvc"), &Options::default()).unwrap_err();
+    assert!(error.is_usage() && error.to_string().contains("its rows have no values"), "{error}");
+    only_in(folder.path(), &[&path("a.safetensors")]);
+    tensors(&path("a.safetensors"), &header(3_000_000), &[]);
+    convert(&path("a.safetensors"), &path("a.cvc"), &Options::default()).unwrap();
+    let done = convert(&path("a.cvc"), &path("a.csv"), &Options::default()).unwrap();
+    assert_eq!((done.rows, fs::read(path("a.csv")).unwrap().len()), (3_000_000, 2 + 3_000_000 * 3));
+}
+
+#[test]
+fn a_tensor_cannot_have_the_name_of_what_is_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let options = WriteOptions::new(Layout::Native)
+        .with_array(ArrayOptions::values("__metadata__", DType::U8, &[], "raw"))
+        .unwrap();
+    let mut writer = Writer::create(path("a.cvc"), options).unwrap();
+    writer.write(&[RowSlice::from_bytes(DType::U8, 3, 1, &[1, 2, 3]).unwrap()]).unwrap();
+    writer.finish().unwrap();
+    let error = convert(&path("a.cvc"), &path("a.safetensors"), &Options::default()).unwrap_err();
+    assert!(error.is_usage() && error.to_string().contains("metadata under this name"), "{error}");
+    only_in(folder.path(), &[&path("a.cvc")]);
+}
+
+#[test]
+fn options_that_say_nothing_of_a_conversion_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    with_sections(&path("a.cvc"));
+    let with = |set: fn(&mut Options)| {
+        let mut options = Options::default();
+        set(&mut options);
+        options
+    };
+    let of_text = [
+        with(|options| options.vectors = Some("d*".into())),
+        with(|options| options.strings = vec!["a".into()]),
+        with(|options| options.text_dtype = Some(DType::F64)),
+    ];
+    let of_packing = [
+        with(|options| options.codecs = vec![(None, "int8".into())]),
+        with(|options| options.float_codec = Some("int8".into())),
+        with(|options| options.sections_from = vec!["a".into()]),
+        with(|options| options.chunk_rows = Some(7)),
+        with(|options| options.scope = Some(cvc::Scope::Row)),
+        with(|options| options.nonfinite = Some(cvc::NonFinite::Saturate)),
+        with(|options| options.metadata = vec![("year".into(), Json::from(2024u64))]),
+    ];
+    for target in ["b.csv", "b.npy", "b.safetensors"] {
+        for options in &of_packing {
+            let error = convert(&path("a.cvc"), &path(target), options).unwrap_err();
+            assert!(error.is_usage() && error.to_string().contains("about making a .cvc file"), "{error}");
+        }
+        for options in &of_text {
+            let error = convert(&path("a.cvc"), &path(target), options).unwrap_err();
+            assert!(error.is_usage() && error.to_string().contains("about reading .csv"), "{error}");
+        }
+    }
+    convert(&path("a.cvc"), &path("a.npy"), &Options::default()).unwrap();
+    for options in &of_text {
+        let error = convert(&path("a.npy"), &path("b.cvc"), options).unwrap_err();
+        assert!(error.is_usage() && error.to_string().contains("about reading .csv"), "{error}");
+    }
+    only_in(folder.path(), &[&path("a.cvc"), &path("a.npy")]);
 }
 
 fn values_of(path: &Path, member: Option<&str>) -> (DType, u64, u32, Vec<u8>) {

@@ -308,6 +308,25 @@ fn columns_can_be_chosen_both_ways() {
 }
 
 #[test]
+fn long_labels_are_read_in_batches_as_strings_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.csv");
+    // More than is held at a time.
+    let rows = 70;
+    let label = "x".repeat(1 << 20);
+    let lines = (0..rows).map(|row| format!("{row},{label}\n"));
+    fs::write(&path, ["id,source\n".to_owned()].into_iter().chain(lines).collect::<String>()).unwrap();
+    let mut steps = Vec::new();
+    let options = sections_from(&["source"]);
+    let done = cvc_convert::convert(&path, &folder.path().join("a.cvc"), &options, &mut |done, _| {
+        steps.push(done);
+        Ok(())
+    });
+    assert_eq!(done.unwrap().sections, 1);
+    assert_eq!(steps, [0, 64, rows]);
+}
+
+#[test]
 fn a_table_without_rows_is_one() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
@@ -404,6 +423,24 @@ fn bad_text_is_named_by_line_and_column() {
         ("a,b\n1,2\n3\n", &plain, "line 3: it has 1 cells, and the first line names 2 columns"),
         ("a,a\n1,2\n", &plain, "two columns of this name"),
         ("", &plain, "no line with the names of the columns"),
+        // Whole numbers stay what they are, or are refused.
+        ("n\n9007199254740993\n1.5\n", &plain, "line 2, column \"n\": 9007199254740993 has more digits"),
+        ("n\n0.5\n1\n-9007199254740993\n", &plain, "line 4, column \"n\": -9007199254740993 has more digits"),
+        (
+            "n\n18446744073709551615\n-1\n",
+            &plain,
+            "line 2, column \"n\": 18446744073709551615 has more digits",
+        ),
+        (
+            "n\n1\n18446744073709551617\n",
+            &plain,
+            "line 3, column \"n\": 18446744073709551617 is no number that 64",
+        ),
+        (
+            "n\n0.5\n18446744073709551617\n",
+            &plain,
+            "line 3, column \"n\": 18446744073709551617 is no number that 64",
+        ),
         ("a,b\n1,2\n", &gather, "no column has such a name"),
     ] {
         let path = text(folder.path(), "a.csv", source);
@@ -412,6 +449,15 @@ fn bad_text_is_named_by_line_and_column() {
         assert!(error.contains("a.csv") || error.starts_with("vectors"), "{error}");
         only_in(folder.path(), &[&path]);
     }
+    // Those that no number here holds are text; floats that are whole are floats.
+    let source = "a,b,c\n18446744073709551617,100000000000000000000,9007199254740992\n7,0.5,1.5\n";
+    let path = text(folder.path(), "a.csv", source);
+    convert(&path, &folder.path().join("a.cvc"), &plain).unwrap();
+    let reader = Reader::open(folder.path().join("a.cvc")).unwrap();
+    let dtypes = ["a", "b", "c"].map(|name| reader.array(name).unwrap().index().dtype.name());
+    assert_eq!(dtypes, ["utf8", "f64", "f64"]);
+    convert(&folder.path().join("a.cvc"), &path, &plain).unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), source);
     // What looks like numbers can be said to be none.
     let path = text(folder.path(), "a.csv", "a,n\n1,1\n2,one\n");
     let options = Options { strings: vec!["n".into()], ..Options::default() };

@@ -30,16 +30,13 @@ fn options(given: &Bound<'_, PyDict>) -> PyResult<Options> {
     }
     let py = given.py();
     let dtype: Option<String> = of(given, "text_dtype")?;
-    let text_dtype = match dtype.as_deref() {
-        None => DType::F32,
-        Some(name) => DType::from_name(name).ok_or_else(|| {
-            of_class(
-                py,
-                "ArgumentError",
-                format!("text_dtype = {name}: use float32, float64, float16, int32 and the like"),
-            )
-        })?,
+    let known = |name: String| {
+        DType::from_name(&name).ok_or_else(|| {
+            let problem = format!("text_dtype = {name}: use float32, float64, float16, int32 and the like");
+            of_class(py, "ArgumentError", problem)
+        })
     };
+    let text_dtype = dtype.map(known).transpose()?;
     let metadata = given.get_item("metadata")?.filter(|metadata| !metadata.is_none());
     let metadata = metadata.as_ref().map(json::from_python).transpose()?;
     let pairs = metadata.as_ref().and_then(cvc::Json::as_object).unwrap_or_default();

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,22 @@ import pytest
 import cvc
 
 DATA = Path(__file__).parents[3] / "examples" / "data"
+
+
+def needs(*modules: str, kind: str) -> None:
+    """Skips a test whose packages are not installed."""
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            absent(f"{module}: {error}", kind)
+
+
+def absent(reason: str, kind: str) -> None:
+    """Skips a test, unless `CVC_REQUIRE` lists what it lacks."""
+    if kind in os.environ.get("CVC_REQUIRE", "").split(","):
+        pytest.fail(f"CVC_REQUIRE asks for {kind}, but: {reason}")
+    pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")

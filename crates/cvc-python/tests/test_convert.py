@@ -1,7 +1,14 @@
-"""`cvc.convert`, against the readers and writers that the other formats have of their own."""
+"""`cvc.convert`, against the readers and writers that the other formats have of their own.
+
+A package that is not installed skips what needs it, aloud; `CVC_REQUIRE=formats` makes that a failure, and `CVC_REQUIRE=torch` that there is no
+torch.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import importlib
 import json
 import os
 import warnings
@@ -9,22 +16,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import DATA
+from conftest import DATA, needs
 
 import cvc
 
-h5py = pytest.importorskip("h5py")
-pa = pytest.importorskip("pyarrow")
-pq = pytest.importorskip("pyarrow.parquet")
-safetensors = pytest.importorskip("safetensors.numpy")
-zarr = pytest.importorskip("zarr")
+needs = functools.partial(needs, kind="formats")
+OF = {".parquet": "pyarrow.parquet", ".arrow": "pyarrow", ".feather": "pyarrow", ".h5": "h5py", ".hdf5": "h5py", ".zarr": "zarr"}
 
-try:
-    import torch
-except ImportError:
-    torch = None
 
-with_torch = pytest.mark.skipif(torch is None, reason="torch is not installed")
+def package(name: str):
+    """The package, or nothing: each test says which it needs."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return None
+
+
+h5py, pa, pq, safetensors, torch, zarr = map(package, ("h5py", "pyarrow", "pyarrow.parquet", "safetensors.numpy", "torch", "zarr"))
 
 
 @pytest.fixture(scope="session")
@@ -86,6 +94,7 @@ def left(folder: Path) -> list[str]:
 @pytest.mark.parametrize("lists", [False, True], ids=["fixed", "lists"])
 @pytest.mark.parametrize("suffix", [".parquet", ".arrow", ".feather"])
 def test_tables_with_58_sections_by_a_label_come_back_equal(tmp_path, minilm, names, labels, sections, suffix, lists):
+    needs("pyarrow.parquet")
     before, packed, after = tmp_path / f"a{suffix}", tmp_path / "a.cvc", tmp_path / f"b{suffix}"
     given = table(minilm, names, labels, lists=lists)
     write(given, before)
@@ -110,6 +119,7 @@ def test_tables_with_58_sections_by_a_label_come_back_equal(tmp_path, minilm, na
 
 
 def test_categories_nulls_and_columns_left_out(tmp_path, minilm):
+    needs("pyarrow.parquet")
     path, packed = tmp_path / "a.parquet", tmp_path / "a.cvc"
     kind = pa.array(["x", "x", None, "y"]).dictionary_encode()
     given = pa.table({"kind": kind, "v": pa.FixedSizeListArray.from_arrays(pa.array(minilm[:4].ravel()), 384), "day": pa.array([1, 2, 3, 4], pa.date32())})
@@ -126,6 +136,7 @@ def test_categories_nulls_and_columns_left_out(tmp_path, minilm):
 
 
 def test_codecs_metadata_and_progress(tmp_path, minilm, names, labels):
+    needs("pyarrow.parquet")
     path, packed = tmp_path / "a.parquet", tmp_path / "a.cvc"
     write(table(minilm, names, labels, lists=False), path)
     seen = []
@@ -134,6 +145,12 @@ def test_codecs_metadata_and_progress(tmp_path, minilm, names, labels):
     with cvc.open(packed) as f:
         assert [f[name].codec for name in ("id", "embedding", "half", "name")] == ["zstd", "int8", "raw", "zstd"]
         assert f.metadata["a"] == 1 and len(f["id"].chunks) == 4
+
+    for suffix in (".parquet", ".arrow"):
+        seen.clear()
+        cvc.convert(packed, tmp_path / f"b{suffix}", progress=lambda *of: seen.append(of))
+        assert seen[-1] == (2000, 2000)
+        (tmp_path / f"b{suffix}").unlink()
 
     class Enough(Exception):
         pass
@@ -163,6 +180,7 @@ def test_text_is_gathered_and_bad_text_is_named(tmp_path):
 
 
 def test_safetensors_are_those_of_its_own_package(tmp_path, file, minilm, sections):
+    needs("safetensors.numpy")
     tensors, back = tmp_path / "a.safetensors", tmp_path / "b.cvc"
     assert cvc.convert(file, tensors, columns=["vectors", "id"]).sections == 58
     loaded = safetensors.load_file(tensors)
@@ -206,6 +224,7 @@ def same(before: Path, after: Path, *, names: list[str]) -> None:
 
 @pytest.mark.parametrize("suffix", [".h5", ".hdf5"])
 def test_hdf5_of_its_own_package(tmp_path, file, minilm, names, suffix):
+    needs("h5py")
     path = tmp_path / f"a{suffix}"
     assert cvc.convert(file, path) == (2000, ["vectors", "name", "id"], 58, [])
     with h5py.File(path) as f:
@@ -216,6 +235,7 @@ def test_hdf5_of_its_own_package(tmp_path, file, minilm, names, suffix):
 
 
 def test_hdf5_of_others(tmp_path, minilm):
+    needs("h5py", "zarr")
     path, packed = tmp_path / "a.h5", tmp_path / "a.cvc"
     with h5py.File(path, "w") as f:
         f["deep/train"] = minilm[:20]
@@ -242,6 +262,7 @@ def test_hdf5_of_others(tmp_path, minilm):
 
 @pytest.mark.parametrize("version", [2, 3])
 def test_zarr_of_its_own_package(tmp_path, file, minilm, names, version):
+    needs("zarr")
     path = tmp_path / "a.zarr"
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="zarr")
@@ -262,6 +283,7 @@ def test_zarr_of_its_own_package(tmp_path, file, minilm, names, version):
 
 @pytest.mark.parametrize("version", [2, 3])
 def test_zarr_of_others_in_fortran_order(tmp_path, minilm, version):
+    needs("zarr")
     path = tmp_path / "a.zarr"
     array = zarr.create_array(path, shape=(50, 384), chunks=(20, 100), dtype="<f4", order="F" if version == 2 else None, zarr_format=version)
     array[:] = minilm[:50]
@@ -272,8 +294,8 @@ def test_zarr_of_others_in_fortran_order(tmp_path, minilm, version):
         assert f.metadata == {"model": "m"}
 
 
-@with_torch
 def test_tensors_of_torch(tmp_path, file, minilm, names):
+    needs("torch", kind="torch")
     path = tmp_path / "a.pt"
     assert cvc.convert(file, path) == (2000, ["vectors", "name", "id"], 58, [])
     loaded = torch.load(path, weights_only=True)
@@ -299,6 +321,7 @@ def test_tensors_of_torch(tmp_path, file, minilm, names):
 
 
 def test_bfloat16_is_widened_where_there_is_none(tmp_path, minilm):
+    needs("ml_dtypes", "pyarrow.parquet", "h5py", "zarr")
     import ml_dtypes
 
     packed = tmp_path / "a.cvc"
@@ -327,6 +350,8 @@ def test_what_has_no_place_is_said(tmp_path, file):
 
 @pytest.mark.parametrize("suffix", [".parquet", ".arrow", ".safetensors", ".h5"])
 def test_files_that_are_cut_leave_nothing(tmp_path, file, suffix):
+    if suffix in OF:
+        needs(OF[suffix])
     path = tmp_path / f"a{suffix}"
     cvc.convert(file, path, columns=["vectors", "id"])
     whole = path.read_bytes()
@@ -338,6 +363,7 @@ def test_files_that_are_cut_leave_nothing(tmp_path, file, suffix):
 
 
 def test_ragged_lists_and_nulls_name_their_row(tmp_path):
+    needs("pyarrow.parquet")
     path = tmp_path / "a.parquet"
     for rows, message in [
         ([[1.0, 2.0], [3.0]], "row 1 is of another length"),
@@ -351,6 +377,7 @@ def test_ragged_lists_and_nulls_name_their_row(tmp_path):
 
 
 def test_calls_that_make_no_conversion(tmp_path, file, monkeypatch):
+    needs("pyarrow.parquet", "h5py", "zarr")
     for source, target, options, message in [
         (file, tmp_path / "b.cvc", {}, "both files are .cvc files"),
         (tmp_path / "a.parquet", tmp_path / "b.h5", {}, "neither of the two"),
@@ -359,6 +386,13 @@ def test_calls_that_make_no_conversion(tmp_path, file, monkeypatch):
         (file, tmp_path / "b.h5", {"codec": "int8"}, "codec"),
         (file, tmp_path / "b.parquet", {"sections_from": "a"}, "making a .cvc file"),
         (file, tmp_path / "b.h5", {"columns": ["nothing"]}, "no such column"),
+        (file, tmp_path / "b.h5", {"columns": []}, "none of them is an array"),
+        (file, tmp_path / "b.h5", {"text_dtype": "float64"}, "about reading .csv"),
+        (file, tmp_path / "b.parquet", {"chunk_rows": 7}, "making a .cvc file"),
+        (file, tmp_path / "b.csv", {"metadata": {"a": 1}}, "making a .cvc file"),
+        (file, tmp_path / "b.npy", {"chunk_rows": 7}, "making a .cvc file"),
+        (file, tmp_path / "b.csv", {"text_dtype": "float32"}, "about reading .csv"),
+        (tmp_path / "a.parquet", tmp_path / "b.cvc", {"strings": "a"}, "about reading .csv"),
         (tmp_path / "a.h5", tmp_path / "b.cvc", {"sections_from": "a"}, "only tables"),
     ]:
         with pytest.raises(cvc.ArgumentError, match=message):
@@ -370,3 +404,163 @@ def test_calls_that_make_no_conversion(tmp_path, file, monkeypatch):
     with pytest.raises(ImportError, match="pip install h5py"):
         cvc.convert(file, tmp_path / "b.h5")
     assert left(tmp_path) == ["file.cvc"]
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".h5", ".zarr", ".pt"])
+@pytest.mark.parametrize("with_sections", [True, False])
+def test_arrays_of_other_lengths_leave_the_first_its_sections(tmp_path, suffix, with_sections):
+    if suffix == ".pt":
+        needs("torch", kind="torch")
+    elif suffix in OF:
+        needs(OF[suffix])
+    before, other, after = tmp_path / "a.cvc", tmp_path / f"a{suffix}", tmp_path / "b.cvc"
+    with cvc.Writer(before, codec={"small": "raw"}) as writer:
+        writer.write({"small": np.ones((100, 2), "f4")})
+        if with_sections:
+            writer.add_section(0, 40, {"source": "a"})
+        # It has more bytes, and the name that is looked for elsewhere.
+        writer.attach("vectors", np.ones((1000, 8), "f4"), codec="raw")
+        writer.finish()
+    count = 1 if with_sections else 0
+    assert cvc.convert(before, other) == (100, ["small", "vectors"], count, [])
+    assert cvc.convert(other, after) == (100, ["small", "vectors"], count, [])
+    same(before, after, names=["small", "vectors"])
+    # One alone, from either file: the sections are not its.
+    lost = pytest.warns(UserWarning, match="they speak of the first array") if with_sections else contextlib.nullcontext()
+    with lost:
+        done = cvc.convert(other, after, columns=["vectors"])
+    assert done[:3] == (1000, ["vectors"], 0)
+    with lost:
+        done = cvc.convert(before, other, columns=["vectors"])
+    assert done[:3] == (1000, ["vectors"], 0)
+    assert cvc.convert(other, after) == (1000, ["vectors"], 0, [])
+
+
+def test_what_is_noted_wrong_is_an_error(tmp_path, minilm):
+    needs("h5py")
+    path = tmp_path / "a.h5"
+    for key, noted, message in [
+        ("cvc.order", "vectors", "'cvc.order' is no list of names"),
+        ("cvc.order", "7", "'cvc.order' is no list of names"),
+        ("cvc.order", "[[1]]", "'cvc.order' is no list of names"),
+        ("cvc.order", 7, "'cvc.order' is no list of names"),
+        ("cvc", '{"rows": 19, "sections": [[0, 2, {}]]}', "sections of 19 rows, and no array has as many"),
+        ("cvc", '{"rows": 20, "sections": [[19, 2, {}]]}', "a section that is not"),
+        ("cvc", '{"rows": 20, "sections": 7}', "sections that are no list"),
+    ]:
+        with h5py.File(path, "w") as f:
+            f["vectors"] = minilm[:20]
+            f.attrs[key] = noted
+        with pytest.raises(cvc.FormatError, match=message):
+            cvc.convert(path, tmp_path / "b.cvc")
+    assert left(tmp_path) == ["a.h5"]
+
+
+def test_rows_without_values_are_not_counted_to_the_end_of_time(tmp_path):
+    needs("h5py")
+    with h5py.File(tmp_path / "a.h5", "w") as f:
+        f.create_dataset("a", shape=(1 << 50, 0), dtype="f4")
+    with pytest.raises(cvc.ArgumentError, match="rows without values"):
+        cvc.convert(tmp_path / "a.h5", tmp_path / "b.cvc")
+
+
+def test_an_array_of_torch_does_not_take_the_place_of_what_is_said(tmp_path):
+    needs("torch", kind="torch")
+    cvc.pack({"cvc": np.ones((3, 2), "f4")}, tmp_path / "a.cvc", metadata={"a": 1})
+    with pytest.raises(cvc.ArgumentError, match="array 'cvc'.*leave it out"):
+        cvc.convert(tmp_path / "a.cvc", tmp_path / "a.pt")
+    assert left(tmp_path) == ["a.cvc"]
+
+
+def test_whole_numbers_of_text_are_not_rounded(tmp_path):
+    (tmp_path / "a.csv").write_text("n\n9007199254740993\n1.5\n")
+    with pytest.raises(cvc.FormatError, match='line 2, column "n": 9007199254740993 has more digits'):
+        cvc.convert(tmp_path / "a.csv", tmp_path / "a.cvc")
+
+
+def test_a_long_label_is_no_memory_of_its_own(tmp_path):
+    needs("pyarrow")
+    ids = np.arange(1 << 16)
+    cvc.pack({"id": ids}, tmp_path / "a.cvc", {"id": "raw"}, sections=[(0, len(ids), {"source": "x" * 4096})])
+    cvc.convert(tmp_path / "a.cvc", tmp_path / "a.arrow")
+    batches = pa.ipc.open_file(pa.memory_map(str(tmp_path / "a.arrow")))
+    lens = [batches.get_batch(number).nbytes for number in range(batches.num_record_batches)]
+    assert len(lens) > 3 and max(lens) <= 65 << 20
+
+
+def test_a_new_file_is_on_the_disk_before_it_has_its_name(tmp_path, file, monkeypatch):
+    needs("h5py", "zarr")
+    steps = []
+
+    def noted(function):
+        def call(*given):
+            steps.append(function.__name__)
+            return function(*given)
+
+        return call
+
+    for name in ("fsync", "replace", "link", "rename"):
+        monkeypatch.setattr(os, name, noted(getattr(os, name)))
+    folders = ["fsync"] if os.name == "posix" else []
+    cvc.convert(file, tmp_path / "a.h5")
+    assert steps == ["fsync", "replace", *folders]
+    steps.clear()
+    cvc.convert(file, tmp_path / "b.h5", overwrite=False)
+    assert steps == ["fsync", "link", *folders]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="zarr")
+        cvc.convert(file, tmp_path / "a.zarr", columns=["id"])
+        steps.clear()
+        cvc.convert(file, tmp_path / "a.zarr", columns=["id"])
+    assert steps.index("fsync") < steps.index("rename") and steps[-2 - len(folders) :] == ["rename", "rename", *folders]
+    assert left(tmp_path) == ["a.h5", "a.zarr", "b.h5", "file.cvc"]
+
+
+def test_what_came_up_meanwhile_is_left_alone(tmp_path, file):
+    needs("h5py")
+
+    def meanwhile(done, _):
+        if done:
+            (tmp_path / "a.h5").write_text("somebody else's")
+
+    with pytest.raises(FileExistsError, match="there is a file of that name"):
+        cvc.convert(file, tmp_path / "a.h5", overwrite=False, progress=meanwhile)
+    assert (tmp_path / "a.h5").read_text() == "somebody else's"
+    assert left(tmp_path) == ["a.h5", "file.cvc"]
+
+
+def test_a_folder_that_is_replaced_is_there_whatever_happens(tmp_path, file, monkeypatch):
+    needs("zarr")
+    path = tmp_path / "a.zarr"
+    rename = os.rename
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="zarr")
+        cvc.convert(file, path, columns=["id"])
+        # Ctrl-C, before and behind each of the two steps.
+        for step, expected in [(1, ["id"]), (2, ["id"]), (3, ["id"]), (4, ["vectors"])]:
+            count = 0
+
+            def interrupted(before, after, step=step):
+                nonlocal count
+                if count < step:
+                    count += 1
+                    if count == step:
+                        raise KeyboardInterrupt
+                    rename(before, after)
+                    count += 1
+                    if count == step:
+                        raise KeyboardInterrupt
+                else:
+                    rename(before, after)
+
+            monkeypatch.setattr(os, "rename", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                cvc.convert(file, path, columns=["vectors"])
+            monkeypatch.setattr(os, "rename", rename)
+            assert list(zarr.open_group(path, mode="r").array_keys()) == expected
+            assert left(tmp_path) == ["a.zarr", "file.cvc"]
+        # What cannot be removed is said, and no failure.
+        monkeypatch.setattr("shutil.rmtree", lambda *_, **__: None)
+        with pytest.warns(UserWarning, match="what it was cannot be removed"):
+            cvc.convert(file, path, columns=["id"])
+    assert list(zarr.open_group(path, mode="r").array_keys()) == ["id"]

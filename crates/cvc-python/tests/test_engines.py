@@ -5,8 +5,8 @@ An engine that is not installed is skipped, aloud; `CVC_REQUIRE=engines` makes t
 
 from __future__ import annotations
 
+import functools
 import importlib
-import os
 import pickle
 import re
 import shutil
@@ -15,10 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import absent, needs
 
 import cvc
 
 ROOT = Path(__file__).parents[3]
+engine = functools.partial(needs, kind="engines")
 # Each with the packages that its section needs, the setting up and the contract before it.
 SECTIONS = {
     "The contract": ["pyarrow"],
@@ -31,21 +33,6 @@ SECTIONS = {
     "Hugging Face": ["datasets"],
     "Others": [],
 }
-
-
-def engine(*modules: str, kind: str = "engines") -> None:
-    """Skips a test whose engine is not installed."""
-    for module in modules:
-        try:
-            importlib.import_module(module)
-        except ImportError as error:
-            absent(f"{module}: {error}", kind)
-
-
-def absent(reason: str, kind: str = "engines") -> None:
-    if kind in os.environ.get("CVC_REQUIRE", "").split(","):
-        pytest.fail(f"CVC_REQUIRE asks for {kind}, but: {reason}")
-    pytest.skip(reason)
 
 
 def sections_of_the_page() -> dict[str, list[str]]:

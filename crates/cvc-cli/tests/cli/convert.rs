@@ -140,7 +140,7 @@ fn wrong_calls_are_status_2_and_say_what_would_be_right() {
     folder.write("a.npy", npy_f32(3, 2, small));
     folder.write("t.csv", TABLE);
     folder.cvc(&["pack", "a.npy", "-o", "a.cvc"]).ok();
-    let cases: [(&[&str], &[&str]); 12] = [
+    let cases: [(&[&str], &[&str]); 18] = [
         (&["convert", "t.csv", "-o", "b.npy"], &["neither of the two is a .cvc file"]),
         (&["convert", "a.cvc", "-o", "b.cvc"], &["both files are .cvc files", "cvc upgrade"]),
         (&["convert", "a.cvc", "-o", "b.h5"], &["b.h5", "in Python only", "cvc.convert"]),
@@ -152,6 +152,15 @@ fn wrong_calls_are_status_2_and_say_what_would_be_right() {
         ),
         (&["convert", "a.npy", "-o", "b.cvc", "--sections-from", "x"], &["--sections-from", "only tables"]),
         (&["convert", "a.cvc", "-o", "b.csv", "--codec", "int8"], &["--codec", "making a .cvc file"]),
+        (&["convert", "a.cvc", "-o", "b.csv", "--meta", "a=1"], &["--meta", "making a .cvc file"]),
+        (&["convert", "a.cvc", "-o", "b.csv", "--chunk-rows", "7"], &["--chunk-rows", "making a .cvc file"]),
+        (
+            &["convert", "a.cvc", "-o", "b.csv", "--nonfinite", "saturate"],
+            &["--nonfinite", "making a .cvc file"],
+        ),
+        (&["convert", "a.cvc", "-o", "b.csv", "--vectors", "d*"], &["--vectors", "reading .csv"]),
+        (&["convert", "a.cvc", "-o", "b.csv", "--strings", "a"], &["--strings", "reading .csv"]),
+        (&["convert", "a.npy", "-o", "b.cvc", "--text-dtype", "f32"], &["--text-dtype", "reading .csv"]),
         (&["pack", "t.csv", "a.npy", "-o", "b.cvc"], &["t.csv", "pack it alone"]),
         (&["pack", "t.csv", "-o", "b.cvc", "--layout", "v1"], &["--layout", "leave it out"]),
         (

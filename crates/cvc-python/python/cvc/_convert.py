@@ -11,8 +11,6 @@ import contextlib
 import importlib
 import json
 import os
-import secrets
-import shutil
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,14 +22,17 @@ import numpy as np
 
 from . import _cvc
 from ._cvc import Writer, open as open_file
-from ._errors import ArgumentError, FileInTheWayError, FormatError, MissingFileError
+from ._errors import ArgumentError, FormatError, MissingFileError
 from ._progress import shown
+from ._whole import whole
 
 Progress = bool | Callable[[int, int], object]
 _Tell = Callable[[int, int], object] | None
 
 # Bytes of rows that are held at a time.
 _PIECE_LEN = 64 << 20
+# A few bytes can say that there are any number of rows that have none.
+_MOST_EMPTY_ROWS = 1 << 32
 # A guess of what a string takes.
 _TEXT_LEN = 1024
 # What we say beside arrays stands under this key, as the docs have it.
@@ -63,7 +64,7 @@ def convert(
     sections_from: str | Sequence[str] | None = None,
     columns: Sequence[str] | None = None,
     vectors: str | None = None,
-    text_dtype: Any = "float32",
+    text_dtype: Any = None,
     strings: Sequence[str] = (),
     chunk_rows: int | None = None,
     metadata: Mapping[str, Any] | None = None,
@@ -78,7 +79,8 @@ def convert(
 
     `codec` is for matrices of floats, or a dict by array; without one nothing is lost. `sections_from` names the columns of a table of
     which runs of equal values become sections. `columns` are the only ones to take. `vectors` is a pattern like `"dim_*"` for the
-    columns of a text file that make the array `vectors`, of `text_dtype`; `strings` are those that hold text whatever it looks like.
+    columns of a text file that make the array `vectors`, of `text_dtype`, by default float32; `strings` are those that hold text
+    whatever it looks like.
 
     What the new file has no place for is a warning, and in what is returned. The new file appears whole or not at all.
     """
@@ -96,7 +98,7 @@ def convert(
         "sections_from": labels,
         "columns": only,
         "vectors": vectors,
-        "text_dtype": _name_of(text_dtype),
+        "text_dtype": None if text_dtype is None else _name_of(text_dtype),
         "strings": [strings] if isinstance(strings, str) else list(strings),
         "chunk_rows": chunk_rows,
         "metadata": metadata and dict(metadata),
@@ -150,7 +152,8 @@ def _module(name: str, pip: str | None = None) -> Any:
 def _by_pyarrow(source: Path, target: Path, kind: str, given: dict[str, Any], tell: _Tell) -> Converted:
     pa = _module("pyarrow")
     if source.suffix.lower() == ".cvc":
-        return _to_pyarrow(pa, source, target, kind, given)
+        return _to_pyarrow(pa, source, target, kind, given, tell)
+    _refuse_text(given)
     schema: Any
     batches: Iterator[Any]
     try:
@@ -184,11 +187,13 @@ def _by_pyarrow(source: Path, target: Path, kind: str, given: dict[str, Any], te
     return Converted(*_cvc.convert_stream(reader, rows, source, target, given, tell))
 
 
-def _to_pyarrow(pa: Any, source: Path, target: Path, kind: str, given: dict[str, Any]) -> Converted:
+def _to_pyarrow(pa: Any, source: Path, target: Path, kind: str, given: dict[str, Any], tell: _Tell) -> Converted:
     _refuse_packing(given)
     table = _cvc.Table(source, target, given)
     reader = pa.RecordBatchReader.from_stream(table)
-    with _whole(target, given["overwrite"]) as part:
+    converted = Converted(*table.converted)
+    done = 0
+    with whole(target, given["overwrite"]) as part:
         if kind == "parquet":
             parquet = _module("pyarrow.parquet", "pyarrow")
             flat = [field.name for field in reader.schema if not pa.types.is_fixed_size_list(field.type)]
@@ -199,7 +204,10 @@ def _to_pyarrow(pa: Any, source: Path, target: Path, kind: str, given: dict[str,
         with writer:
             for batch in reader:
                 writer.write_batch(batch)
-    return Converted(*table.converted)
+                done += batch.num_rows
+                if tell is not None:
+                    tell(done, converted.rows)
+    return converted
 
 
 # ---- HDF5, Zarr and PyTorch: named arrays, read and written by pieces.
@@ -230,7 +238,7 @@ def _by_python(source: Path, target: Path, kind: str, given: dict[str, Any], zar
         with opened(library, source) as (arrays, said):
             return _pack(source, target, arrays, said, given, tell)
     _refuse_packing(given)
-    with open_file(source) as file, _whole(target, given["overwrite"]) as part:
+    with open_file(source) as file, whole(target, given["overwrite"]) as part:
         plan = _plan(file, target, given["columns"])
         if _BY_PYTHON[kind] == "h5py":
             _write_h5(library, part, plan, tell)
@@ -245,6 +253,10 @@ def _pack(
     source: Path, target: Path, arrays: dict[str, _Lent], said: dict[str, Any], given: dict[str, Any], tell: _Tell
 ) -> Converted:
     only = given["columns"]
+    noted, not_kept = said.get("rows"), list(said.get("not_kept", ()))
+    if said.get("sections") and not any(lent.shape[:1] == (noted,) for lent in arrays.values()):
+        problem = f"has sections of {noted} rows, and no array has as many; remove or mend it"
+        raise FormatError(f"{source}: its metadata under {_KEY!r} {problem}")
     if only is not None:
         for name in only:
             if name not in arrays:
@@ -258,9 +270,18 @@ def _pack(
         if lent.dtype not in _DTYPES:
             problem = f"it is of {lent.dtype}, which a .cvc file has no array for; leave it out with columns"
             raise FormatError(f"{source}: column {name!r}: {problem}")
-    # The main array is the one named vectors, or that with the most bytes: its rows are those of the file.
-    main = arrays.get(_VECTORS) or max(arrays.values(), key=lambda lent: lent.shape[0] * lent.row_len)
+    # The rows of the main array are those of the file. It is one with as many rows as the file says, or the one named vectors, or
+    # that with the most bytes.
+    alike = next((lent for lent in arrays.values() if lent.shape[0] == noted), None)
+    main = alike or arrays.get(_VECTORS) or max(arrays.values(), key=lambda lent: lent.shape[0] * lent.row_len)
     rows = main.shape[0]
+    if said.get("sections") and alike is None:
+        said = {**said, "sections": []}
+        not_kept.append(_OF_THE_FIRST)
+    for name, lent in arrays.items():
+        if lent.shape[0] > _MOST_EMPTY_ROWS and 0 in lent.shape:
+            problem = f"it has {lent.shape[0]} rows without values, and more than {_MOST_EMPTY_ROWS} of these are not converted"
+            raise ArgumentError(f"array {name!r}: {problem}; leave it out with columns")
     together = {name: lent for name, lent in arrays.items() if lent.shape[0] == rows}
     apart = {name: lent for name, lent in arrays.items() if lent.shape[0] != rows}
     chosen = dict(given["codecs"])
@@ -275,7 +296,7 @@ def _pack(
         of_all = chosen.get(None) if len(lent.shape) > 1 and "float" in lent.dtype else None
         return str(chosen.get(name) or of_all or "raw")
 
-    metadata, sections = _said(source, said, rows)
+    metadata, sections = _said(source, said)
     metadata.update(given["metadata"] or {})
     provenance = said.get("provenance") or {}
     step = max(1, _PIECE_LEN // sum(lent.row_len for lent in together.values()))
@@ -299,27 +320,28 @@ def _pack(
         for name, lent in apart.items():
             writer.attach(name, lent.read(0, lent.shape[0]), codec=codec(name))
         writer.finish()
-    return Converted(rows, [*together, *apart], len(sections), list(said.get("not_kept", ())))
+    return Converted(rows, [*together, *apart], len(sections), not_kept)
 
 
+_OF_THE_FIRST = "sections: they speak of the first array, which is not among these"
 _DTYPES = frozenset(
     "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64 bfloat16 complex64 complex128 utf8".split()
 )
 
 
-def _said(source: Path, said: dict[str, Any], rows: int) -> tuple[dict[str, Any], list[tuple[int, int, Any]]]:
+def _said(source: Path, said: dict[str, Any]) -> tuple[dict[str, Any], list[tuple[int, int, Any]]]:
     """Metadata and sections, of what another file says beside its arrays."""
-    sections = said.get("sections") or []
-    if sections and said.get("rows") != rows:
-        problem = f"has sections of another number of rows than the {rows} there are; remove or mend it"
-        raise FormatError(f"{source}: its metadata under {_KEY!r} {problem}")
+    sections: Any = said.get("sections") or []
+    rows: Any = said.get("rows")
+    if not isinstance(sections, list):
+        raise FormatError(f"{source}: its metadata under {_KEY!r} has sections that are no list; remove or mend it")
     checked = []
     for section in sections:
         match section:
             case [int(start), int(count), of] if 0 <= start and 0 <= count and start + count <= rows:
                 checked.append((start, count, of))
             case _:
-                problem = "has a section that is not [first row, number of rows, metadata] of the rows there are"
+                problem = "has a section that is not [first row, number of rows, metadata] of as many rows as it says"
                 raise FormatError(f"{source}: its metadata under {_KEY!r} {problem}")
     return dict(said.get("metadata") or {}), checked
 
@@ -379,12 +401,17 @@ def _plan(file: _cvc.File, target: Path, only: list[str] | None) -> _Plan:
         else:
             dtype = "bfloat16" if array.stored_dtype == "bfloat16" else array.dtype.name
             arrays[name] = _Lent(array.shape, dtype, array.dtype.itemsize, _reading(array, None))
-    first = next(iter(file.arrays.values()), None)
-    rows = 0 if first is None else len(first)
+    if not arrays:
+        raise ArgumentError("columns: none of them is an array; add one")
+    rows = next(iter(arrays.values())).shape[0]
     said: dict[str, Any] = {}
     sections = file.sections
-    if sections:
+    if sections and rows != len(next(iter(file.arrays.values()))):
+        not_kept.append(_OF_THE_FIRST)
+        sections = []
+    if sections or any(lent.shape[0] != rows for lent in arrays.values()):
         said["rows"] = rows
+    if sections:
         said["sections"] = [[start, stop - start, of] for start, stop, of in sections]
     metadata = {key: value for key, value in file.metadata.items() if key != "cvc.table"}
     if metadata:
@@ -425,11 +452,23 @@ def _open_h5(h5py: Any, source: Path) -> Iterator[tuple[dict[str, _Lent], dict[s
                 arrays[name] = _Lent(shape, item.dtype.name, item.dtype.itemsize, lambda start, stop: _native(item[start:stop]))
 
         file.visititems(visit)
+        # Names come in the order of the alphabet otherwise.
         order = file.attrs.get("cvc.order")
-        if isinstance(order, str):
-            places = {name: place for place, name in enumerate(json.loads(order))}
-            arrays = dict(sorted(arrays.items(), key=lambda pair: places.get(pair[0], len(places))))
+        if order is not None:
+            arrays = _ordered(source, arrays, order)
         yield arrays, _said_by_attributes(source, file.attrs)
+
+
+def _ordered(source: Path, arrays: dict[str, _Lent], order: Any) -> dict[str, _Lent]:
+    """The arrays in the order that was noted, those that it does not name behind the others."""
+    try:
+        names = json.loads(order) if isinstance(order, str | bytes) else order
+    except ValueError:
+        names = None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise FormatError(f"{source}: its attribute 'cvc.order' is no list of names; remove or mend it")
+    places = {name: place for place, name in enumerate(names)}
+    return dict(sorted(arrays.items(), key=lambda pair: places.get(pair[0], len(places))))
 
 
 def _said_by_attributes(source: Path, attributes: Mapping[str, Any]) -> dict[str, Any]:
@@ -457,7 +496,6 @@ def _write_h5(h5py: Any, part: Path, plan: _Plan, tell: _Tell) -> None:
                 dataset[start:stop] = rows
         if plan.said:
             file.attrs[_KEY] = json.dumps(plan.said)
-        # Names come in the order of the alphabet otherwise.
         file.attrs["cvc.order"] = json.dumps(list(plan.arrays))
 
 
@@ -472,12 +510,11 @@ def _open_zarr(zarr: Any, source: Path) -> Iterator[tuple[dict[str, _Lent], dict
         found.append((_VECTORS, root))
     else:
         found = [(name, item) for name, item in root.members(max_depth=None) if isinstance(item, zarr.Array)]
-    order = root.attrs.get("cvc.order")
-    if isinstance(order, list):
-        found.sort(key=lambda pair: order.index(pair[0]) if pair[0] in order else len(order))
-    else:
-        found.sort(key=lambda pair: pair[0])
+    found.sort(key=lambda pair: pair[0])
     arrays = {name: _lent_by_zarr(array) for name, array in found}
+    order = root.attrs.get("cvc.order")
+    if order is not None:
+        arrays = _ordered(source, arrays, order)
     yield arrays, _said_by_attributes(source, dict(root.attrs))
 
 
@@ -537,6 +574,9 @@ def _lent_by_torch(tensor: Any) -> _Lent:
 
 
 def _write_torch(torch: Any, part: Path, plan: _Plan, tell: _Tell) -> None:
+    if _KEY in plan.arrays:
+        problem = "a file of PyTorch has what is said beside arrays under this name; leave it out with columns"
+        raise ArgumentError(f"array {_KEY!r}: {problem}")
     values: dict[str, Any] = {}
     with contextlib.ExitStack() as stack:
         for name, lent in plan.arrays.items():
@@ -560,37 +600,6 @@ def _write_torch(torch: Any, part: Path, plan: _Plan, tell: _Tell) -> None:
         torch.save(values, part)
 
 
-# ---- What all of them share.
-
-
-@contextmanager
-def _whole(target: Path, overwrite: bool) -> Iterator[Path]:
-    """A path beside `target` to write a file or a folder to, which takes its name when all went well."""
-    if target.exists() and not overwrite:
-        raise FileInTheWayError(17, f"{target}: there is a file of that name; choose another, or overwrite=True")
-    # Formats that look at extensions see the same.
-    part = target.with_name(f".{target.stem}.{secrets.token_hex(4)}{target.suffix}")
-    try:
-        yield part
-        if part.is_dir() and target.is_dir():
-            # A folder cannot be replaced in one step: the old one steps aside, and comes back if the new one cannot take its place.
-            aside = target.with_name(f"{part.name}.old")
-            os.rename(target, aside)
-            try:
-                os.rename(part, target)
-            except OSError:
-                os.rename(aside, target)
-                raise
-            shutil.rmtree(aside)
-        else:
-            os.replace(part, target)
-    finally:
-        if part.is_dir():
-            shutil.rmtree(part, ignore_errors=True)
-        else:
-            part.unlink(missing_ok=True)
-
-
 def _refuse(given: dict[str, Any], keys: Iterable[str], problem: str) -> None:
     for key in keys:
         if given[key]:
@@ -599,9 +608,13 @@ def _refuse(given: dict[str, Any], keys: Iterable[str], problem: str) -> None:
 
 def _refuse_packing(given: dict[str, Any]) -> None:
     _refuse(given, ("codecs", "sections_from", "chunk_rows", "metadata"), "it is about making a .cvc file")
-    _refuse(given, ("vectors", "strings"), "it is about .csv and .tsv files")
+    _refuse_text(given)
+
+
+def _refuse_text(given: dict[str, Any]) -> None:
+    _refuse(given, ("vectors", "strings", "text_dtype"), "it is about reading .csv and .tsv files")
 
 
 def _refuse_tables(given: dict[str, Any]) -> None:
     _refuse(given, ("sections_from",), "only tables have such columns: .parquet, .arrow, .feather, .csv, .tsv")
-    _refuse(given, ("vectors", "strings"), "it is about .csv and .tsv files")
+    _refuse_text(given)

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import math
 import os
-import uuid
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,6 +17,7 @@ from typing import Any, NamedTuple, TypeAlias
 from ._cvc import Array, File, Selection, open as open_file, shown
 from ._errors import ArgumentError, ChangedError, FormatError, NoSuchArrayError, UnsupportedError
 from ._metadata import open_url
+from ._whole import whole
 
 Uri: TypeAlias = str | os.PathLike[str]
 Uris: TypeAlias = Uri | Sequence[Uri]
@@ -136,22 +136,8 @@ def write_manifest(path: Uri, uris: Uris) -> None:
             rows = _alike(file)[0].shape[0]
             entries.append({"uri": _beside(uri, folder), "identity": identity or file.identity, "rows": rows})
     text = json.dumps({"format": _FORMAT, "version": 1, "files": entries}, indent=1)
-    unfinished = folder / f".{Path(path).name}.{uuid.uuid4().hex}"
-    try:
-        with open(unfinished, "x") as out:
-            out.write(text)
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(unfinished, path)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    with whole(folder / Path(path).name) as part:
+        part.write_text(text, encoding="utf-8")
 
 
 def planned(

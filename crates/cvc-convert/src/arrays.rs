@@ -1,6 +1,6 @@
 //! Files of arrays that are read anywhere: matrices that users have, and whatever else lends rows by their numbers.
 
-use std::io::{Seek, Write};
+use std::io::Write as _;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use cvc::{AlignedBytes, DType};
 
 use crate::error::Error;
 use crate::from_cvc::{Plan, left_out};
-use crate::table::{Batch, Column, Holds, Input, Piece, Said, batch_rows, little_endian, row_len};
+use crate::table::{Batch, Column, Holds, Input, Piece, Said, batch_rows, committed, little_endian, row_len};
 use crate::{Converted, Options, Progress};
 
 /// The name of the one array of a file that names none.
@@ -280,12 +280,10 @@ pub(crate) fn write_matrices(
             progress(done, Some(all))?;
         }
     }
-    let mut file = match sink {
+    let file_len = committed(match sink {
         Sink::One(file) => file,
         Sink::Archive(archive) => archive.finish().map_err(Error::output)?,
-    };
-    let file_len = file.stream_position().map_err(Error::output)?;
-    file.commit().map_err(Error::output)?;
+    })?;
     let mut not_kept = plan.not_kept.clone();
     not_kept.extend(left_out(&plan.said, target));
     let arrays = plan.columns.iter().map(|column| column.name.clone()).collect();

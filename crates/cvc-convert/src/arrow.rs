@@ -20,21 +20,21 @@ use arrow_array::{
     Array as _, ArrayRef, BooleanArray, FixedSizeListArray, LargeListArray, ListArray, PrimitiveArray,
     RecordBatch, RecordBatchReader, new_empty_array,
 };
-use arrow_buffer::{BooleanBuffer, Buffer, OffsetBuffer, ScalarBuffer};
+use arrow_buffer::{Buffer, OffsetBuffer};
 use arrow_schema::{ArrowError, DataType, Field, FieldRef, Schema, SchemaRef};
 use cvc::format::json::Number;
 use cvc::{AlignedBytes, DType, Json, Reader, Strings};
 
+use crate::arrow_rows::{
+    Unfit, check_nulls, each_string, from_arrow, is_strings, peel, primitives, tensor_shape, to_arrow,
+    value_bytes, value_count, with_tensor_shape,
+};
 use crate::error::Error;
 use crate::from_cvc::{Plan, Shape, Windows};
 use crate::into_cvc;
 use crate::said::{from_pairs, to_pairs};
 use crate::table::{Batch, Column, Form, Holds, Input, LabelType, Piece, Said, unique_names};
 use crate::{Converted, Options, Progress};
-
-const EXTENSION_NAME: &str = "ARROW:extension:name";
-const EXTENSION_METADATA: &str = "ARROW:extension:metadata";
-const TENSOR: &str = "arrow.fixed_shape_tensor";
 
 /// Writes a `.cvc` file of record batches, which were read from the file `source` or whatever else messages should say.
 ///
@@ -111,29 +111,6 @@ impl RecordBatchReader for Batches {
     }
 }
 
-/// The type of values of this dtype.
-fn to_arrow(dtype: DType) -> Option<DataType> {
-    Some(match dtype {
-        DType::Bool => DataType::Boolean,
-        DType::I8 => DataType::Int8,
-        DType::I16 => DataType::Int16,
-        DType::I32 => DataType::Int32,
-        DType::I64 => DataType::Int64,
-        DType::U8 => DataType::UInt8,
-        DType::U16 => DataType::UInt16,
-        DType::U32 => DataType::UInt32,
-        DType::U64 => DataType::UInt64,
-        DType::F16 => DataType::Float16,
-        DType::F32 => DataType::Float32,
-        DType::F64 => DataType::Float64,
-        _ => return None,
-    })
-}
-
-fn from_arrow(of: &DataType) -> Option<DType> {
-    DType::ALL.into_iter().find(|dtype| to_arrow(*dtype).as_ref() == Some(of))
-}
-
 /// The columns of a file as a schema. What Arrow holds only in another way is added to `not_kept`.
 pub(crate) fn schema(plan: &Plan, target: &Path, not_kept: &mut Vec<String>) -> Result<SchemaRef, Error> {
     let fields = plan.columns.iter().map(|column| field(column, target, not_kept));
@@ -180,11 +157,7 @@ fn field(column: &Column, target: &Path, not_kept: &mut Vec<String>) -> Result<F
         _ => {
             let dim = i32::try_from(column.dim()).map_err(|_| crate::table::too_large(column))?;
             let field = Field::new(name, DataType::FixedSizeList(item, dim), nullable);
-            let tensor = HashMap::from([
-                (EXTENSION_NAME.to_owned(), TENSOR.to_owned()),
-                (EXTENSION_METADATA.to_owned(), format!("{{\"shape\":{inner:?}}}")),
-            ]);
-            if inner.len() > 1 { field.with_metadata(tensor) } else { field }
+            with_tensor_shape(field, inner)
         }
     })
 }
@@ -220,7 +193,7 @@ fn array(field: &Field, column: &Column, rows: usize, piece: Piece) -> Result<Ar
         (Piece::Values(bytes), Holds::Values(dtype, _)) => {
             let dim = column.dim();
             let (dtype, bytes) = widened(*dtype, bytes);
-            let values = primitives(dtype, bytes.bytes());
+            let values = primitives(dtype, Buffer::from(bytes.bytes()))?;
             // Whoever asked for so many rows had room for their ends.
             let dim = usize::try_from(dim).map_err(|error| ArrowError::ExternalError(Box::new(error)))?;
             match field.data_type() {
@@ -289,41 +262,6 @@ fn string_array<'a>(
         DataType::Utf8View => built!(StringViewBuilder::new()),
         _ => built!(StringBuilder::new()),
     })
-}
-
-/// The same for the native type of each numeric dtype.
-macro_rules! numeric {
-    ($dtype:expr, $of:ident => $body:expr, else $other:expr) => {
-        match $dtype {
-            DType::I8 => numeric!(@ of::Int8Type, $of => $body),
-            DType::I16 => numeric!(@ of::Int16Type, $of => $body),
-            DType::I32 => numeric!(@ of::Int32Type, $of => $body),
-            DType::I64 => numeric!(@ of::Int64Type, $of => $body),
-            DType::U8 => numeric!(@ of::UInt8Type, $of => $body),
-            DType::U16 => numeric!(@ of::UInt16Type, $of => $body),
-            DType::U32 => numeric!(@ of::UInt32Type, $of => $body),
-            DType::U64 => numeric!(@ of::UInt64Type, $of => $body),
-            DType::F16 => numeric!(@ of::Float16Type, $of => $body),
-            DType::F32 => numeric!(@ of::Float32Type, $of => $body),
-            DType::F64 => numeric!(@ of::Float64Type, $of => $body),
-            _ => $other,
-        }
-    };
-    (@ $type:ty, $of:ident => $body:expr) => {{
-        type $of = $type;
-        $body
-    }};
-}
-
-/// An array without nulls over values of a dtype that Arrow has.
-fn primitives(dtype: DType, bytes: &[u8]) -> ArrayRef {
-    let len = bytes.len() / dtype.size();
-    let buffer = Buffer::from(bytes);
-    numeric!(
-        dtype,
-        Of => Arc::new(PrimitiveArray::<Of>::new(ScalarBuffer::new(buffer, 0, len), None)),
-        else Arc::new(BooleanArray::new(BooleanBuffer::collect_bool(len, |at| bytes[at] != 0), None))
-    )
 }
 
 fn label_array(dtype: DType, runs: &[(u64, Json)]) -> Result<ArrayRef, ArrowError> {
@@ -488,136 +426,19 @@ fn column_of(path: &Path, field: &FieldRef, array: ArrayRef, label: bool) -> Res
         let dtype = dtype.ok_or_else(|| Error::column(path, name, problem))?;
         return Ok(column(Holds::Label(LabelType::Values(dtype))));
     }
-    let (mut inner, leaf) = peel(path, name, 0, array)?;
+    let (mut inner, leaf) = peel(0, array).map_err(unfit(path, name))?;
     let dtype = from_arrow(leaf.data_type()).ok_or_else(|| unknown(leaf.data_type()))?;
-    if let Some(shape) = tensor_shape(field)
-        && values(&shape) == values(&inner)
-    {
+    if let Some(shape) = tensor_shape(field, &inner) {
         inner = shape;
     }
     Ok(column(Holds::Values(dtype, inner)))
 }
 
-fn values(shape: &[u32]) -> Option<u64> {
-    shape.iter().try_fold(1u64, |product, len| product.checked_mul(u64::from(*len)))
-}
-
-/// The shape in the metadata of `arrow.fixed_shape_tensor`, if the values lie in that order.
-fn tensor_shape(field: &Field) -> Option<Vec<u32>> {
-    field.metadata().get(EXTENSION_NAME).filter(|name| *name == TENSOR)?;
-    let metadata = Json::parse(field.metadata().get(EXTENSION_METADATA)?.as_bytes(), 8).ok()?;
-    if metadata.get("permutation").is_some() {
-        return None;
-    }
-    let shape = metadata.get("shape")?.as_array()?;
-    shape.iter().map(|len| u32::try_from(len.as_u64()?).ok()).collect()
-}
-
-fn is_strings(of: &DataType) -> bool {
-    match of {
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => true,
-        DataType::Dictionary(_, values) => is_strings(values),
-        _ => false,
-    }
-}
-
-/// The shape of a row, and the values of all rows. `row` is the number of the first, for messages.
-fn peel(path: &Path, name: &str, row: u64, array: ArrayRef) -> Result<(Vec<u32>, ArrayRef), Error> {
-    let (mut inner, mut array, mut dim) = (Vec::new(), array, 1);
-    loop {
-        check_nulls(path, name, row, dim, &array)?;
-        let rows = array.len();
-        let (len, values) = match array.data_type() {
-            DataType::FixedSizeList(_, len) => {
-                let (list, len) = (array.as_fixed_size_list(), usize::try_from(*len).unwrap_or(0));
-                (len, list.values().slice(list.value_offset_at(0), rows * len))
-            }
-            DataType::List(_) => {
-                let list = array.as_list::<i32>();
-                even(
-                    path,
-                    name,
-                    row,
-                    dim,
-                    list.value_offsets().iter().map(|at| i64::from(*at)),
-                    list.values(),
-                )?
-            }
-            DataType::LargeList(_) => {
-                let list = array.as_list::<i64>();
-                even(path, name, row, dim, list.value_offsets().iter().copied(), list.values())?
-            }
-            _ => return Ok((inner, array)),
-        };
-        let wide = |_| Error::column(path, name, "its lists are longer than the rows of an array can be");
-        inner.push(u32::try_from(len).map_err(wide)?);
-        dim *= len.max(1);
-        array = values;
-    }
-}
-
-/// The values of lists that are all equally long, and how long.
-fn even(
-    path: &Path,
-    name: &str,
-    row: u64,
-    dim: usize,
-    offsets: impl Iterator<Item = i64>,
-    values: &ArrayRef,
-) -> Result<(usize, ArrayRef), Error> {
-    let offsets: Result<Vec<usize>, _> = offsets.map(usize::try_from).collect();
-    let offsets = offsets
-        .map_err(|_| Error::column(path, name, "its lists begin before their values; write it again"))?;
-    let lens = || offsets.windows(2).map(|pair| pair[1] - pair[0]);
-    let len = lens().next().unwrap_or(0);
-    if let Some(other) = lens().position(|other| other != len) {
-        return Err(uneven(path, name, row + (other / dim) as u64));
-    }
-    let (start, end) = (offsets.first().copied().unwrap_or(0), offsets.last().copied().unwrap_or(0));
-    Ok((len, values.slice(start, end - start)))
-}
-
-fn uneven(path: &Path, name: &str, row: u64) -> Error {
-    let problem = format!("row {row} is of another length than those before it: rows must be equally long");
-    Error::column(path, name, problem)
-}
-
-/// Refuses nulls. `array` has `dim` items for each row, the first of which is `row`.
-fn check_nulls(path: &Path, name: &str, row: u64, dim: usize, array: &ArrayRef) -> Result<(), Error> {
-    if array.logical_null_count() == 0 {
-        return Ok(());
-    }
-    let nulls = array.logical_nulls();
-    let first = nulls.and_then(|nulls| (0..nulls.len()).find(|at| nulls.is_null(*at))).unwrap_or(0);
-    let row = row + (first / dim.max(1)) as u64;
-    let is = if dim == 1 { "is null" } else { "has a null in it" };
-    Err(Error::column(
-        path,
-        name,
-        format!("row {row} {is}, and arrays have no nulls: fill it or leave it out first"),
-    ))
-}
-
-/// The text of every row, if these are strings.
-fn each_string(array: &ArrayRef, each: &mut dyn FnMut(Option<&str>)) {
-    match array.data_type() {
-        DataType::Utf8 => array.as_string::<i32>().iter().for_each(each),
-        DataType::LargeUtf8 => array.as_string::<i64>().iter().for_each(each),
-        DataType::Utf8View => array.as_string_view().iter().for_each(each),
-        DataType::Dictionary(..) => {
-            let dictionary = array.as_any_dictionary();
-            let mut words: Vec<Option<String>> = Vec::new();
-            each_string(dictionary.values(), &mut |text| words.push(text.map(str::to_owned)));
-            if words.is_empty() {
-                (0..array.len()).for_each(|_| each(None));
-                return;
-            }
-            let keys = dictionary.keys();
-            for (at, key) in dictionary.normalized_keys().into_iter().enumerate() {
-                each(if keys.is_null(at) { None } else { words[key].as_deref() });
-            }
-        }
-        _ => {}
+/// What is wrong with a column, as an error of the file that it is in.
+fn unfit(path: &Path, name: &str) -> impl Fn(Unfit) -> Error {
+    move |Unfit { row, problem }| {
+        let row = row.map_or(String::new(), |row| format!("row {row} "));
+        Error::column(path, name, format!("{row}{problem}"))
     }
 }
 
@@ -682,15 +503,15 @@ impl Table {
         match &column.holds {
             Holds::Label(_) => labels(path, name, row, array),
             Holds::Strings => {
-                check_nulls(path, name, row, 1, array)?;
+                check_nulls(row, 1, array).map_err(unfit(path, name))?;
                 let mut strings = Strings::default();
                 each_string(array, &mut |text| strings.push(text.unwrap_or_default()));
                 Ok(Piece::Strings(strings))
             }
             Holds::Values(dtype, inner) => {
-                let (found, leaf) = peel(path, name, row, array.clone())?;
-                if values(&found) != values(inner) {
-                    return Err(uneven(path, name, row));
+                let (found, leaf) = peel(row, array.clone()).map_err(unfit(path, name))?;
+                if value_count(&found) != value_count(inner) {
+                    return Err(unfit(path, name)(Unfit::uneven(row)));
                 }
                 if from_arrow(leaf.data_type()) != Some(*dtype) {
                     return Err(Error::damaged(
@@ -699,15 +520,8 @@ impl Table {
                     ));
                 }
                 let mut bytes = AlignedBytes::new();
-                if let Some(bools) = leaf.as_boolean_opt() {
-                    let into = bytes.resize(bools.len());
-                    into.iter_mut().zip(bools.values().iter()).for_each(|(to, value)| *to = u8::from(value));
-                } else {
-                    let data = leaf.to_data();
-                    let from = data.buffers()[0]
-                        .slice_with_length(data.offset() * dtype.size(), data.len() * dtype.size());
-                    bytes.resize(from.len()).copy_from_slice(&from);
-                }
+                let from = value_bytes(&leaf, *dtype);
+                bytes.resize(from.len()).copy_from_slice(&from);
                 Ok(Piece::Values(bytes))
             }
         }

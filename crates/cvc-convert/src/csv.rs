@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
 
 use ::csv::{ByteRecord, Reader, ReaderBuilder, Writer, WriterBuilder};
@@ -20,7 +20,8 @@ use crate::arrays::VECTORS;
 use crate::error::Error;
 use crate::from_cvc::{Plan, left_out};
 use crate::table::{
-    Batch, Column, Form, Holds, Input, LabelType, Output, Piece, Said, batch_rows, row_len, unique_names,
+    Batch, Column, Form, Holds, Input, LabelType, Output, Piece, Said, batch_rows, committed, row_len,
+    unique_names,
 };
 
 /// How a file separates its cells.
@@ -684,9 +685,7 @@ impl Output for Text {
         let mut file =
             inner.map_err(|error| Error::output(std::io::Error::other(error.error().to_string())))?;
         file.flush().map_err(Error::output)?;
-        let len = file.stream_position().map_err(Error::output)?;
-        file.commit().map_err(Error::output)?;
-        Ok(len)
+        committed(file)
     }
 }
 

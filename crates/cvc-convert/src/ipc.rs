@@ -1,7 +1,7 @@
 //! Arrow IPC files, which is what Feather (version 2) is.
 
 use std::fs::File;
-use std::io::{BufReader, Seek};
+use std::io::BufReader;
 use std::path::Path;
 
 use arrow_ipc::reader::FileReader;
@@ -13,7 +13,7 @@ use crate::Options;
 use crate::arrow::{Table, record_batch, schema};
 use crate::error::Error;
 use crate::from_cvc::Plan;
-use crate::table::{Batch, Column, Output};
+use crate::table::{Batch, Column, Output, committed};
 
 pub(crate) fn open(source: &Path, options: &Options) -> Result<Table, Error> {
     let file = File::open(source).map_err(Error::io(source, "cannot be read"))?;
@@ -58,9 +58,7 @@ impl Output for Writer {
     fn finish(self: Box<Self>) -> Result<u64, Error> {
         let mut writer = self.writer;
         writer.finish().map_err(refused)?;
-        let mut file = writer.into_inner().map_err(refused)?;
-        let len = file.stream_position().map_err(Error::output)?;
-        file.commit().map_err(Error::output)?;
-        Ok(len)
+        let file = writer.into_inner().map_err(refused)?;
+        committed(file)
     }
 }

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::Seek;
 use std::path::Path;
 
 use arrow_schema::SchemaRef;
@@ -18,7 +17,7 @@ use crate::Options;
 use crate::arrow::{Table, record_batch, schema};
 use crate::error::Error;
 use crate::from_cvc::Plan;
-use crate::table::{BATCH_LEN, Batch, Column, Holds, Output};
+use crate::table::{BATCH_LEN, Batch, Column, Holds, Output, committed};
 
 /// Bytes of rows in a group, which a writer holds until it is full.
 const GROUP_LEN: u64 = 128 << 20;
@@ -121,9 +120,7 @@ impl Output for Writer {
     }
 
     fn finish(self: Box<Self>) -> Result<u64, Error> {
-        let mut file = self.writer.into_inner().map_err(refused)?;
-        let len = file.stream_position().map_err(Error::output)?;
-        file.commit().map_err(Error::output)?;
-        Ok(len)
+        let file = self.writer.into_inner().map_err(refused)?;
+        committed(file)
     }
 }

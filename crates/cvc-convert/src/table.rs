@@ -1,9 +1,11 @@
 //! What every format comes down to: named columns, and batches of their rows.
 
 use std::collections::HashSet;
+use std::io::Seek as _;
 use std::ops::Range;
 use std::path::Path;
 
+use cvc::io::atomic_file::AtomicFile;
 use cvc::{AlignedBytes, ArrayDType, ArrayOptions, ArrayRows, DType, Json, RowSlice, Section, Strings};
 
 use crate::error::Error;
@@ -182,6 +184,13 @@ pub(crate) trait Output {
 
     /// Gives the file its name; its length.
     fn finish(self: Box<Self>) -> Result<u64, Error>;
+}
+
+/// Gives a file that is written its name; its length.
+pub(crate) fn committed(mut file: AtomicFile) -> Result<u64, Error> {
+    let len = file.stream_position().map_err(Error::output)?;
+    file.commit().map_err(Error::output)?;
+    Ok(len)
 }
 
 /// What a file says beside its columns.

@@ -10,7 +10,7 @@
 //! ```
 #![allow(unsafe_code, reason = "structs of C behind capsules of Python; the proofs are at each use")]
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -18,17 +18,17 @@ use arrow_array::builder::LargeStringBuilder;
 use arrow_array::cast::AsArray as _;
 use arrow_array::ffi::{FFI_ArrowArray, FFI_ArrowSchema, from_ffi};
 use arrow_array::ffi_stream::{ArrayStreamReader, FFI_ArrowArrayStream, RecordBatchStreamReader};
-use arrow_array::types::{
-    Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type,
-    UInt32Type, UInt64Type,
-};
 use arrow_array::{
-    Array as _, ArrayReader as _, ArrayRef, BooleanArray, FixedSizeListArray, PrimitiveArray, RecordBatch,
-    RecordBatchReader, make_array, new_empty_array,
+    Array as _, ArrayReader as _, ArrayRef, FixedSizeListArray, RecordBatch, RecordBatchReader, make_array,
+    new_empty_array,
 };
-use arrow_buffer::{BooleanBuffer, Buffer, MutableBuffer, ScalarBuffer};
+use arrow_buffer::{Buffer, MutableBuffer};
 use arrow_schema::{ArrowError, DataType, Field, FieldRef, Schema, SchemaRef};
-use cvc::{AlignedBytes, ArrayDType, CpuBackend, DType, HostBuffer, Json, Reader, Strings};
+use cvc::{AlignedBytes, ArrayDType, CpuBackend, DType, HostBuffer, Reader, Strings};
+use cvc_convert::arrow_rows::{
+    Unfit, check_nulls, each_string, from_arrow, peel, primitives, tensor_shape, to_arrow, value_bytes,
+    with_tensor_shape,
+};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyTuple};
@@ -38,10 +38,6 @@ use crate::dlpack::Lines;
 use crate::errors::{of_class, raised};
 use crate::fork::at_home;
 use crate::interpreter;
-
-const EXTENSION_NAME: &str = "ARROW:extension:name";
-const EXTENSION_METADATA: &str = "ARROW:extension:metadata";
-const TENSOR: &str = "arrow.fixed_shape_tensor";
 
 /// Bytes of decoded values that one batch has at most, if it has more than one row.
 const BATCH_LEN: u64 = 64 << 20;
@@ -96,12 +92,7 @@ impl Column {
             let item = Arc::new(Field::new("item", primitive, false));
             Field::new(name, DataType::FixedSizeList(item, i32::try_from(array.dim())?), false)
         };
-        if index.inner.len() > 1 {
-            field = field.with_metadata(HashMap::from([
-                (EXTENSION_NAME.to_owned(), TENSOR.to_owned()),
-                (EXTENSION_METADATA.to_owned(), format!("{{\"shape\": {:?}}}", index.inner)),
-            ]));
-        }
+        field = with_tensor_shape(field, &index.inner);
         Ok(Column { position, field: Arc::new(field), dtype: Some(dtype), dim: array.dim(), scalar })
     }
 
@@ -225,53 +216,6 @@ impl Stream<'_> {
             .map_err(|error| of_class(py, "InternalError", error.to_string()))?;
         PyCapsule::new_with_value(py, schema, c"arrow_schema")
     }
-}
-
-/// The same for each numeric dtype that Arrow has.
-macro_rules! numeric {
-    ($dtype:expr, $arrow:ident => $body:expr, else $other:expr) => {
-        match $dtype {
-            DType::I8 => numeric!(@ Int8Type, $arrow => $body),
-            DType::I16 => numeric!(@ Int16Type, $arrow => $body),
-            DType::I32 => numeric!(@ Int32Type, $arrow => $body),
-            DType::I64 => numeric!(@ Int64Type, $arrow => $body),
-            DType::U8 => numeric!(@ UInt8Type, $arrow => $body),
-            DType::U16 => numeric!(@ UInt16Type, $arrow => $body),
-            DType::U32 => numeric!(@ UInt32Type, $arrow => $body),
-            DType::U64 => numeric!(@ UInt64Type, $arrow => $body),
-            DType::F16 => numeric!(@ Float16Type, $arrow => $body),
-            DType::F32 => numeric!(@ Float32Type, $arrow => $body),
-            DType::F64 => numeric!(@ Float64Type, $arrow => $body),
-            _ => $other,
-        }
-    };
-    (@ $type:ident, $arrow:ident => $body:expr) => {{
-        type $arrow = $type;
-        $body
-    }};
-}
-
-fn to_arrow(dtype: DType) -> Option<DataType> {
-    use arrow_array::types::ArrowPrimitiveType as _;
-
-    match dtype {
-        DType::Bool => Some(DataType::Boolean),
-        _ => numeric!(dtype, Of => Some(Of::DATA_TYPE), else None),
-    }
-}
-
-/// An array without nulls over the bytes of values of `dtype`.
-fn primitives(dtype: DType, bytes: Buffer) -> Result<ArrayRef, ArrowError> {
-    if dtype == DType::Bool {
-        let values = BooleanBuffer::collect_bool(bytes.len(), |at| bytes[at] != 0);
-        return Ok(Arc::new(BooleanArray::new(values, None)));
-    }
-    let len = bytes.len() / dtype.size();
-    numeric!(
-        dtype,
-        Of => Ok(Arc::new(PrimitiveArray::<Of>::new(ScalarBuffer::new(bytes, 0, len), None))),
-        else Err(ArrowError::NotYetImplemented(dtype.to_string()))
-    )
 }
 
 /// Rows of one column that another library lends.
@@ -433,8 +377,8 @@ fn columns(field: &Field, chunks: Vec<ArrayRef>) -> PyResult<Columns> {
     };
     let mut row = 0;
     for chunk in &chunks {
-        check_nulls(chunk, "the table", row, 1)?;
-        row += chunk.len();
+        check_nulls(row, 1, chunk).map_err(unfit("the table"))?;
+        row += chunk.len() as u64;
     }
     let columns = fields.iter().enumerate().map(|(position, field)| {
         let chunks = chunks.iter().map(|chunk| chunk.as_struct().column(position).clone()).collect();
@@ -451,30 +395,28 @@ fn column(field: &Field, mut chunks: Vec<ArrayRef>) -> PyResult<Imported> {
     if matches!(field.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View) {
         let mut strings = Strings::default();
         for chunk in &chunks {
-            check_nulls(chunk, name, strings.len(), 1)?;
-            match chunk.data_type() {
-                DataType::Utf8 => {
-                    chunk.as_string::<i32>().iter().flatten().for_each(|text| strings.push(text))
-                }
-                DataType::LargeUtf8 => {
-                    chunk.as_string::<i64>().iter().flatten().for_each(|text| strings.push(text));
-                }
-                _ => chunk.as_string_view().iter().flatten().for_each(|text| strings.push(text)),
-            }
+            check_nulls(strings.len() as u64, 1, chunk).map_err(unfit(name))?;
+            each_string(chunk, &mut |text| strings.push(text.unwrap_or_default()));
         }
         return Ok(Imported::Strings(strings));
     }
     let mut all: Option<ArrowRows> = None;
     for chunk in chunks {
         let (row, rows) = (all.as_ref().map_or(0, |all| all.rows), chunk.len());
-        let (inner, leaf) = peel(chunk, name, row)?;
-        let (dtype, bytes) = values(&leaf, name)?;
+        let (inner, leaf) = peel(row as u64, chunk).map_err(unfit(name))?;
+        let of = leaf.data_type();
+        let dtype = from_arrow(of).ok_or_else(|| {
+            PyTypeError::new_err(format!(
+                "{name} is of Arrow's type {of}, which cannot be stored: cast it to numbers, to lists of numbers, or to strings"
+            ))
+        })?;
+        let bytes = value_bytes(&leaf, dtype);
         let all =
             all.get_or_insert_with(|| ArrowRows { dtype, inner: inner.clone(), rows: 0, chunks: Vec::new() });
         if inner != all.inner && rows > 0 {
             // Chunks without rows do not know how long their lists are.
             if all.rows > 0 {
-                return Err(uneven(name, row));
+                return Err(unfit(name)(Unfit::uneven(row as u64)));
             }
             all.inner = inner;
         }
@@ -482,102 +424,16 @@ fn column(field: &Field, mut chunks: Vec<ArrayRef>) -> PyResult<Imported> {
         all.rows += rows;
     }
     let mut all = all.expect("there is a chunk");
-    let values = |shape: &[u32]| shape.iter().map(|len| u64::from(*len)).product::<u64>();
-    if let Some(shape) = tensor_shape(field)
-        && values(&shape) == values(&all.inner)
-    {
+    if let Some(shape) = tensor_shape(field, &all.inner) {
         all.inner = shape;
     }
     Ok(Imported::Values(all))
 }
 
-/// The shape in the metadata of `arrow.fixed_shape_tensor`, if the values lie in that order.
-fn tensor_shape(field: &Field) -> Option<Vec<u32>> {
-    field.metadata().get(EXTENSION_NAME).filter(|name| *name == TENSOR)?;
-    let metadata = Json::parse(field.metadata().get(EXTENSION_METADATA)?.as_bytes(), 8).ok()?;
-    if metadata.get("permutation").is_some() {
-        return None;
+/// What is wrong with a column, as an error.
+fn unfit(name: &str) -> impl Fn(Unfit) -> PyErr {
+    move |Unfit { row, problem }| {
+        let row = row.map_or(String::new(), |row| format!("row {row} of "));
+        PyValueError::new_err(format!("{row}{name} {problem}"))
     }
-    let shape = metadata.get("shape")?.as_array()?;
-    shape.iter().map(|len| u32::try_from(len.as_u64()?).ok()).collect()
-}
-
-/// The shape of a row, and the values of all rows.
-fn peel(array: ArrayRef, name: &str, row: usize) -> PyResult<(Vec<u32>, ArrayRef)> {
-    let (mut inner, mut array, mut dim) = (Vec::new(), array, 1);
-    loop {
-        check_nulls(&array, name, row, dim)?;
-        let rows = array.len();
-        let (len, values) = match array.data_type() {
-            DataType::FixedSizeList(_, len) => {
-                let (list, len) = (array.as_fixed_size_list(), usize::try_from(*len)?);
-                let start = list.value_offset_at(0);
-                (len, list.values().slice(start, rows * len))
-            }
-            DataType::List(_) => {
-                let list = array.as_list::<i32>();
-                let offsets: Vec<usize> =
-                    list.value_offsets().iter().map(|at| usize::try_from(*at)).collect::<Result<_, _>>()?;
-                even(&offsets, list.values(), name, row)?
-            }
-            DataType::LargeList(_) => {
-                let list = array.as_list::<i64>();
-                let offsets: Vec<usize> =
-                    list.value_offsets().iter().map(|at| usize::try_from(*at)).collect::<Result<_, _>>()?;
-                even(&offsets, list.values(), name, row)?
-            }
-            _ => return Ok((inner, array)),
-        };
-        inner.push(u32::try_from(len)?);
-        dim *= len;
-        array = values;
-    }
-}
-
-/// The values of lists that are all equally long, and how long.
-fn even(offsets: &[usize], values: &ArrayRef, name: &str, row: usize) -> PyResult<(usize, ArrayRef)> {
-    let lens = offsets.windows(2).map(|pair| pair[1] - pair[0]);
-    let len = lens.clone().next().unwrap_or(0);
-    if let Some(other) = lens.clone().position(|other| other != len) {
-        return Err(uneven(name, row + other));
-    }
-    let (start, end) = (offsets.first().copied().unwrap_or(0), offsets.last().copied().unwrap_or(0));
-    Ok((len, values.slice(start, end - start)))
-}
-
-fn uneven(name: &str, row: usize) -> PyErr {
-    PyValueError::new_err(format!(
-        "row {row} of {name} has another length than those before it: rows must be equally long"
-    ))
-}
-
-/// Refuses nulls. `array` has `dim` items for each row, the first of which is `row`.
-fn check_nulls(array: &ArrayRef, name: &str, row: usize, dim: usize) -> PyResult<()> {
-    if array.logical_null_count() == 0 {
-        return Ok(());
-    }
-    let nulls = array.logical_nulls();
-    let first = nulls.and_then(|nulls| (0..nulls.len()).find(|at| nulls.is_null(*at))).unwrap_or(0);
-    let row = row + first / dim.max(1);
-    let where_ = if dim == 1 { "is null" } else { "has a null" };
-    Err(PyValueError::new_err(format!(
-        "row {row} of {name} {where_}, and rows have no nulls: fill or drop it first"
-    )))
-}
-
-/// The bytes of values.
-fn values(array: &ArrayRef, name: &str) -> PyResult<(DType, Buffer)> {
-    if let Some(bools) = array.as_boolean_opt() {
-        let bytes: Vec<u8> = bools.values().iter().map(u8::from).collect();
-        return Ok((DType::Bool, Buffer::from_vec(bytes)));
-    }
-    let of = array.data_type();
-    let Some(dtype) = DType::ALL.into_iter().find(|dtype| to_arrow(*dtype).as_ref() == Some(of)) else {
-        return Err(PyTypeError::new_err(format!(
-            "{name} is of Arrow's type {of}, which cannot be stored: cast it to numbers, to lists of numbers, or to strings"
-        )));
-    };
-    let data = array.to_data();
-    let size = dtype.size();
-    Ok((dtype, data.buffers()[0].slice_with_length(data.offset() * size, data.len() * size)))
 }

@@ -221,6 +221,7 @@ def test_primitives_are_scalars(type_):
         (pa.array([[1.0, 2.0], [3.0]], pa.list_(pa.float32())), "row 1 of .* another length"),
         (pa.chunked_array([[[1.0, 2.0]], [[1.0, 3.0], [3.0]]]), "row 2 of .* another length"),
         (pa.chunked_array([[[1.0, 2.0]], [[3.0]]]), "row 1 of .* another length"),
+        (pa.array([[[1.0, 2.0], [3.0, 4.0]], [[1.0, 2.0], [3.0]]]), "row 1 of .* another length"),
         (pa.nulls(3), "row 0 of .* null"),
     ],
 )

@@ -57,6 +57,17 @@ impl Chunk {
     }
 }
 
+impl Chunk {
+    /// Bytes that came with the ends.
+    fn known(&self, offset: u64, len: usize) -> Option<&[u8]> {
+        let of = |start: u64, bytes| -> Option<&[u8]> {
+            let at = usize::try_from(offset.checked_sub(start)?).ok()?;
+            <[u8]>::get(bytes, at..at.checked_add(len)?)
+        };
+        of(0, &self.front).or_else(|| of(self.len - TRAILER_LEN, &self.trailer))
+    }
+}
+
 impl ReadAt for Chunk {
     fn len(&self) -> u64 {
         self.len
@@ -71,18 +82,10 @@ impl ReadAt for Chunk {
     }
 
     fn read_ranges(&self, ranges: &mut [(u64, &mut [u8])]) -> Result<(), SourceError> {
-        // The ends are here.
-        let known = |offset: u64, len: usize| {
-            let of = |start: u64, bytes: &[u8]| {
-                let at = usize::try_from(offset.checked_sub(start)?).ok()?;
-                Some(bytes.get(at..at.checked_add(len)?)?.to_vec())
-            };
-            of(0, &self.front).or_else(|| of(self.len - TRAILER_LEN, &self.trailer))
-        };
         let mut missing = Vec::new();
         for (offset, into) in ranges {
-            match known(*offset, into.len()) {
-                Some(bytes) => into.copy_from_slice(&bytes),
+            match self.known(*offset, into.len()) {
+                Some(bytes) => into.copy_from_slice(bytes),
                 None => missing.push((*offset, into)),
             }
         }

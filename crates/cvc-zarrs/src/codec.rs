@@ -91,7 +91,7 @@ impl CvcCodec {
     /// Rows that have a checksum together and are the least that is read. By default what the page of the codec says.
     ///
     /// # Errors
-    /// None.
+    /// `rows` is 0.
     pub fn block_rows(mut self, rows: u32) -> Result<Self, PluginCreateError> {
         self.options.block_rows = Some(rows);
         CvcCodec::checked(self.options)
@@ -100,7 +100,7 @@ impl CvcCodec {
     /// Rows that are encoded together. By default as many as decode to 16 MiB.
     ///
     /// # Errors
-    /// None.
+    /// `rows` is 0.
     pub fn chunk_rows(mut self, rows: u32) -> Result<Self, PluginCreateError> {
         self.options.chunk_rows = Some(rows);
         CvcCodec::checked(self.options)
@@ -177,7 +177,10 @@ impl CvcCodec {
             _ => NonFinite::Refuse,
         });
         let writing = WriteOptions::new(Layout::Native).with_array(array)?;
-        options.chunk_rows.map_or(Ok(writing.clone()), |rows| writing.chunk_rows(rows))
+        match options.chunk_rows {
+            Some(rows) => writing.chunk_rows(rows),
+            None => Ok(writing),
+        }
     }
 }
 

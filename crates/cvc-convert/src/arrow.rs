@@ -25,16 +25,16 @@ use arrow_schema::{ArrowError, DataType, Field, FieldRef, Schema, SchemaRef};
 use cvc::format::json::Number;
 use cvc::{AlignedBytes, DType, Json, Reader, Strings};
 
-use crate::arrow_rows::{
-    Unfit, check_nulls, each_string, from_arrow, is_strings, peel, primitives, tensor_shape, to_arrow,
-    value_bytes, value_count, with_tensor_shape,
-};
 use crate::error::Error;
 use crate::from_cvc::{Plan, Shape, Windows};
 use crate::into_cvc;
 use crate::said::{from_pairs, to_pairs};
 use crate::table::{Batch, Column, Form, Holds, Input, LabelType, Piece, Said, unique_names};
 use crate::{Converted, Options, Progress};
+use cvc_arrow::values::{
+    Unfit, check_nulls, each_string, from_arrow, is_strings, peel, primitives, tensor_shape, to_arrow,
+    value_bytes, value_count, with_tensor_shape,
+};
 
 /// Writes a `.cvc` file of record batches, which were read from the file `source` or whatever else messages should say.
 ///

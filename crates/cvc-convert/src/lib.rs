@@ -38,8 +38,6 @@
 mod arrays;
 #[cfg(feature = "arrow")]
 pub mod arrow;
-#[cfg(feature = "arrow")]
-pub mod arrow_rows;
 #[cfg(feature = "csv")]
 mod csv;
 mod error;

@@ -4,13 +4,12 @@ use std::ops::Range;
 use std::str::FromStr as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use cvc::format::Stored;
 use cvc::{AnyBackend, ArrayDType, DType, DeviceChoice, HostBuffer, OnDamage, Reader, Rows};
 use pyo3::exceptions::{PyBufferError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyDict, PyList, PyTuple};
 
-use crate::arrow::Stream;
+use crate::arrow::{schema, stream, table};
 use crate::device::DeviceArray;
 use crate::errors::{detached, is_of_class, of_class, raised};
 use crate::file::{Handle, no_such_array};
@@ -19,6 +18,7 @@ use crate::numpy::Numpy;
 use crate::rows::{Picked, Selection, pick, wanted};
 use crate::search::{Asked, search};
 use crate::{dlpack, dtype, json};
+use cvc_arrow::windows;
 
 /// Bytes that are decoded before Python is asked whether somebody pressed Ctrl-C, and told how far it is.
 const WINDOW_LEN: u64 = 256 << 20;
@@ -259,26 +259,6 @@ pub(crate) fn count(ranges: &[Range<u64>]) -> u64 {
     ranges.iter().map(|range| range.end - range.start).sum()
 }
 
-/// The ranges, cut into lists of at most `most` rows.
-pub(crate) fn windows(ranges: &[Range<u64>], most: u64) -> Vec<Vec<Range<u64>>> {
-    let mut windows = vec![Vec::new()];
-    let mut room = most;
-    for range in ranges {
-        let mut start = range.start;
-        while start < range.end {
-            if room == 0 {
-                windows.push(Vec::new());
-                room = most;
-            }
-            let end = range.end.min(start + room);
-            room -= end - start;
-            windows.last_mut().expect("there is one").push(start..end);
-            start = end;
-        }
-    }
-    windows
-}
-
 /// The backend of this name, opened once: a card takes its time to open.
 pub(crate) fn backend(py: Python<'_>, name: &str) -> PyResult<Option<Arc<AnyBackend>>> {
     static OPEN: Mutex<Vec<(String, Arc<AnyBackend>)>> = Mutex::new(Vec::new());
@@ -415,22 +395,6 @@ impl Array {
         let range = py.get_type::<pyo3::types::PyRange>();
         let chunks = self.with(|array| array.chunks().map(|chunk| chunk.rows.clone()).collect::<Vec<_>>())?;
         chunks.into_iter().map(|rows| range.call1((rows.start, rows.end))).collect()
-    }
-
-    /// Of each chunk, in order: its first row and the one after its last, rows to a block, bytes in the file.
-    fn _blocks(&self) -> PyResult<Vec<(u64, u64, u64, u64)>> {
-        self.with(|array| {
-            let chunks = array.index().chunks.iter().map(|chunk| {
-                let (rows, bytes) = (&chunk.rows, &chunk.bytes);
-                let block_rows = match &chunk.stored {
-                    Stored::Blocked(blocked) => u64::from(blocked.block_rows),
-                    // Its checksum is that of all rows.
-                    Stored::Framed { .. } => rows.end - rows.start,
-                };
-                (rows.start, rows.end, block_rows, bytes.end - bytes.start)
-            });
-            chunks.collect()
-        })
     }
 
     fn __len__(&self) -> PyResult<usize> {
@@ -660,13 +624,13 @@ impl Array {
     ) -> PyResult<Bound<'py, PyCapsule>> {
         let _ = requested_schema;
         let reader = self.handle.reader()?;
-        Stream { reader: &reader, only: Some(&[self.position]), ranges: None, dtype: None }.capsule(py)
+        stream(py, table(py, &reader, Some(&[self.position]), None)?, None)
     }
 
     /// Arrow: the schema of the batches.
     fn __arrow_c_schema__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyCapsule>> {
         let reader = self.handle.reader()?;
-        Stream { reader: &reader, only: Some(&[self.position]), ranges: None, dtype: None }.schema(py)
+        schema(py, &table(py, &reader, Some(&[self.position]), None)?)
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {

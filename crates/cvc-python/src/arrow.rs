@@ -1,39 +1,26 @@
-//! Arrow's PyCapsule interface: files, arrays and selections as streams of record batches, and tables of other libraries
-//! as rows to pack.
-//!
-//! ```text
-//! shape of a row   Arrow
-//! ()               the primitive
-//! (d,)             FixedSizeList<primitive>[d]
-//! (a, b, ...)      the same over a * b * ..., with the field metadata of arrow.fixed_shape_tensor
-//! strings          LargeUtf8
-//! ```
+//! Arrow's PyCapsule interface: files, arrays and selections as streams of record batches, as `cvc-arrow` makes them, and tables of
+//! other libraries as rows to pack.
 #![allow(unsafe_code, reason = "structs of C behind capsules of Python; the proofs are at each use")]
 
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow_array::builder::LargeStringBuilder;
 use arrow_array::cast::AsArray as _;
 use arrow_array::ffi::{FFI_ArrowArray, FFI_ArrowSchema, from_ffi};
 use arrow_array::ffi_stream::{ArrayStreamReader, FFI_ArrowArrayStream, RecordBatchStreamReader};
 use arrow_array::{
-    Array as _, ArrayReader as _, ArrayRef, FixedSizeListArray, RecordBatch, RecordBatchReader, make_array,
-    new_empty_array,
+    Array as _, ArrayReader as _, ArrayRef, RecordBatch, RecordBatchReader, make_array, new_empty_array,
 };
-use arrow_buffer::{Buffer, MutableBuffer};
-use arrow_schema::{ArrowError, DataType, Field, FieldRef, Schema, SchemaRef};
-use cvc::{AlignedBytes, ArrayDType, CpuBackend, DType, HostBuffer, Reader, Strings};
-use cvc_convert::arrow_rows::{
-    Unfit, check_nulls, each_string, from_arrow, peel, primitives, tensor_shape, to_arrow, value_bytes,
-    with_tensor_shape,
-};
+use arrow_buffer::Buffer;
+use arrow_schema::{ArrowError, DataType, Field, FieldRef, SchemaRef};
+use cvc::{AlignedBytes, DType, Reader, Strings};
+use cvc_arrow::values::{Unfit, check_nulls, each_string, from_arrow, peel, tensor_shape, value_bytes};
+use cvc_arrow::{Table, windows};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyTuple};
 
-use crate::array::{of, windows};
 use crate::dlpack::Lines;
 use crate::errors::{of_class, raised};
 use crate::fork::at_home;
@@ -45,89 +32,10 @@ const BATCH_LEN: u64 = 64 << 20;
 /// Batches that are decoded when they are asked for.
 struct Batches {
     /// Until the stream is released.
-    reader: Option<Arc<Reader>>,
+    table: Option<Table>,
     schema: SchemaRef,
-    columns: Vec<Column>,
     /// Rows of each batch to come.
     windows: VecDeque<Vec<Range<u64>>>,
-}
-
-/// An array of the file.
-struct Column {
-    position: usize,
-    field: FieldRef,
-    /// What it is decoded to; nothing for strings.
-    dtype: Option<DType>,
-    dim: u32,
-    scalar: bool,
-}
-
-impl Column {
-    /// `floats` is what an array of floats of at most 32 bits is decoded to, unless it is what the file says.
-    fn new(
-        py: Python<'_>,
-        array: &cvc::Array<'_>,
-        position: usize,
-        floats: Option<DType>,
-    ) -> PyResult<Column> {
-        let index = array.index();
-        let (name, scalar) = (index.name.as_str(), index.inner.is_empty());
-        if index.dtype == ArrayDType::Utf8 {
-            let field = Arc::new(Field::new(name, DataType::LargeUtf8, false));
-            return Ok(Column { position, field, dtype: None, dim: 1, scalar: true });
-        }
-        let dtype = match (array.dtype().map_err(|error| raised(py, error))?, floats) {
-            (DType::F16 | DType::Bf16 | DType::F32, Some(floats)) => floats,
-            // Arrow has no bfloat16; all its values are values of float32.
-            (DType::Bf16, None) => DType::F32,
-            (dtype, _) => dtype,
-        };
-        let Some(primitive) = to_arrow(dtype) else {
-            let problem = format!("array {name:?} is of {dtype}, which Arrow has no type for");
-            return Err(PyTypeError::new_err(problem));
-        };
-        let mut field = if scalar {
-            Field::new(name, primitive, false)
-        } else {
-            let item = Arc::new(Field::new("item", primitive, false));
-            Field::new(name, DataType::FixedSizeList(item, i32::try_from(array.dim())?), false)
-        };
-        field = with_tensor_shape(field, &index.inner);
-        Ok(Column { position, field: Arc::new(field), dtype: Some(dtype), dim: array.dim(), scalar })
-    }
-
-    fn row_len(&self) -> u64 {
-        // Strings: a guess.
-        self.dtype.map_or(64, |dtype| u64::from(self.dim) * dtype.size() as u64)
-    }
-
-    fn decode(&self, reader: &Reader, rows: &[Range<u64>]) -> Result<ArrayRef, ArrowError> {
-        let fail = |error: cvc::Error| ArrowError::ExternalError(Box::new(error));
-        let array = of(reader, self.position);
-        let Some(dtype) = self.dtype else {
-            let strings = array.read_strings(rows.to_vec()).map_err(fail)?;
-            let mut builder = LargeStringBuilder::with_capacity(strings.len(), strings.text().len());
-            strings.iter().for_each(|text| builder.append_value(text));
-            return Ok(Arc::new(builder.finish()));
-        };
-        // Earned: the file has the bytes that so many rows need, before any memory is asked for.
-        let len = array.decoded_len(rows.to_vec(), dtype).map_err(fail)?;
-        let mut memory = MutableBuffer::from_len_zeroed(len);
-        if len > 0 {
-            let out = HostBuffer::from_bytes(dtype, memory.as_slice_mut());
-            let mut out = out.map_err(|error| fail(error.into()))?.never_written();
-            array.decode(&CpuBackend::new(), rows.to_vec(), dtype, &mut out).map_err(fail)?;
-        }
-        let values = primitives(dtype, memory.into())?;
-        if self.scalar {
-            return Ok(values);
-        }
-        let DataType::FixedSizeList(item, dim) = self.field.data_type() else { return Ok(values) };
-        let rows: u64 = crate::array::count(rows);
-        let rows = usize::try_from(rows).map_err(|error| ArrowError::ExternalError(Box::new(error)))?;
-        let list = FixedSizeListArray::try_new_with_length(item.clone(), *dim, values, None, rows)?;
-        Ok(Arc::new(list))
-    }
 }
 
 impl Iterator for Batches {
@@ -135,21 +43,17 @@ impl Iterator for Batches {
 
     fn next(&mut self) -> Option<Self::Item> {
         let rows = self.windows.pop_front()?;
-        let reader = self.reader.as_deref()?;
-        let decode = || {
-            let columns = self.columns.iter().map(|column| column.decode(reader, &rows));
-            RecordBatch::try_new(self.schema.clone(), columns.collect::<Result<_, _>>()?)
-        };
+        let table = self.table.as_ref()?;
         // Whoever asks may hold the interpreter, which a source of bytes written in Python needs on another thread.
-        Some(interpreter::without(|| at_home(decode)))
+        Some(interpreter::without(|| at_home(|| table.read(&rows))))
     }
 }
 
 impl Drop for Batches {
     fn drop(&mut self) {
-        let reader = self.reader.take();
+        let table = self.table.take();
         // The source of bytes may be an object of Python.
-        interpreter::with(|| drop(reader));
+        interpreter::with(|| drop(table));
     }
 }
 
@@ -159,63 +63,42 @@ impl RecordBatchReader for Batches {
     }
 }
 
-/// Which arrays of a file, and which of their rows, become a stream.
-pub(crate) struct Stream<'a> {
-    pub(crate) reader: &'a Arc<Reader>,
-    /// Some arrays in this order, or all that have as many rows as the first.
-    pub(crate) only: Option<&'a [usize]>,
-    /// Each range is decoded apart from the others, in parts if it is large; without any, so is each chunk.
-    pub(crate) ranges: Option<&'a [Range<u64>]>,
-    /// What floats of at most 32 bits are decoded to, unless it is what the file says.
-    pub(crate) dtype: Option<DType>,
+/// The arrays at these positions of a file, or all that have as many rows as the first, as columns. `floats` is what floats of at most
+/// 32 bits are decoded to, unless it is what the file says.
+pub(crate) fn table(
+    py: Python<'_>,
+    reader: &Arc<Reader>,
+    only: Option<&[usize]>,
+    floats: Option<DType>,
+) -> PyResult<Table> {
+    Table::new(reader.clone(), only, floats).map_err(|error| match error {
+        cvc_arrow::Error::Cvc(error) => raised(py, error),
+        error @ cvc_arrow::Error::NoType { .. } => PyTypeError::new_err(error.to_string()),
+        error => of_class(py, "ArgumentError", error.to_string()),
+    })
 }
 
-impl Stream<'_> {
-    fn columns(&self, py: Python<'_>) -> PyResult<(Vec<Column>, SchemaRef)> {
-        let rows = self.reader.arrays().next().map_or(0, |array| array.rows());
-        let positions = match self.only {
-            Some(only) => only.to_vec(),
-            None => {
-                let alike = self.reader.arrays().enumerate().filter(|(_, array)| array.rows() == rows);
-                alike.map(|(position, _)| position).collect()
-            }
-        };
-        let columns = positions
-            .into_iter()
-            .map(|position| Column::new(py, &of(self.reader, position), position, self.dtype));
-        let columns = columns.collect::<PyResult<Vec<_>>>()?;
-        let fields: Vec<FieldRef> = columns.iter().map(|column| column.field.clone()).collect();
-        Ok((columns, Arc::new(Schema::new(fields))))
-    }
+/// The capsule of `__arrow_c_stream__`: these rows, or all of them a chunk at a time.
+pub(crate) fn stream<'py>(
+    py: Python<'py>,
+    table: Table,
+    ranges: Option<&[Range<u64>]>,
+) -> PyResult<Bound<'py, PyCapsule>> {
+    let most = BATCH_LEN / table.row_len().max(1);
+    let windows = match ranges {
+        // Many small ranges make few batches.
+        Some(ranges) => windows(ranges, most).into(),
+        None => table.chunks().into_iter().flat_map(|rows| windows(&[rows], most)).collect(),
+    };
+    let batches = Batches { schema: table.schema().clone(), table: Some(table), windows };
+    PyCapsule::new_with_value(py, FFI_ArrowArrayStream::new(Box::new(batches)), c"arrow_array_stream")
+}
 
-    /// The capsule of `__arrow_c_stream__`.
-    pub(crate) fn capsule<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyCapsule>> {
-        let (columns, schema) = self.columns(py)?;
-        let row_len: u64 = columns.iter().map(Column::row_len).sum();
-        let most = (BATCH_LEN / row_len.max(1)).max(1);
-        let windows: VecDeque<Vec<Range<u64>>> = match self.ranges {
-            // Many small ranges make few batches.
-            Some(ranges) => windows(ranges, most).into_iter().filter(|window| !window.is_empty()).collect(),
-            None => {
-                let chunks = columns.first().map_or(Vec::new(), |column| {
-                    let array = of(self.reader, column.position);
-                    array.chunks().map(|chunk| chunk.rows.clone()).collect()
-                });
-                let parts = chunks.into_iter().flat_map(|rows| windows(&[rows], most));
-                parts.filter(|window| !window.is_empty()).collect()
-            }
-        };
-        let batches = Batches { reader: Some(self.reader.clone()), schema, columns, windows };
-        PyCapsule::new_with_value(py, FFI_ArrowArrayStream::new(Box::new(batches)), c"arrow_array_stream")
-    }
-
-    /// The capsule of `__arrow_c_schema__`.
-    pub(crate) fn schema<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyCapsule>> {
-        let (_, schema) = self.columns(py)?;
-        let schema = FFI_ArrowSchema::try_from(&*schema)
-            .map_err(|error| of_class(py, "InternalError", error.to_string()))?;
-        PyCapsule::new_with_value(py, schema, c"arrow_schema")
-    }
+/// The capsule of `__arrow_c_schema__`.
+pub(crate) fn schema<'py>(py: Python<'py>, table: &Table) -> PyResult<Bound<'py, PyCapsule>> {
+    let schema = FFI_ArrowSchema::try_from(&**table.schema())
+        .map_err(|error| of_class(py, "InternalError", error.to_string()))?;
+    PyCapsule::new_with_value(py, schema, c"arrow_schema")
 }
 
 /// Rows of one column that another library lends.

@@ -12,7 +12,7 @@ use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyByteArray, PyBytes, PyCapsule, PyDict, PyString, PyTuple};
 
 use crate::array::Array;
-use crate::arrow::Stream;
+use crate::arrow::{schema, stream, table};
 use crate::errors::{detached, of_class, raised};
 use crate::pieces::{Pieces, Span};
 use crate::rows::Selection;
@@ -244,6 +244,28 @@ impl File {
         Selection::of(py, &self.handle, ranges, &arrays, dtype)
     }
 
+    /// The rows of `ranges` in parts of at most `max_len` decoded bytes that end where blocks of these arrays do: of each its ranges, rows, and
+    /// bytes decoded and in the file.
+    #[expect(clippy::type_complexity, reason = "it becomes tuples")]
+    #[pyo3(signature = (ranges, arrays, max_len, dtype=None))]
+    fn _divided(
+        &self,
+        py: Python<'_>,
+        ranges: Vec<(u64, u64)>,
+        arrays: Vec<String>,
+        max_len: u64,
+        dtype: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Vec<(Vec<(u64, u64)>, u64, u64, u64)>> {
+        let ranges: Vec<_> = ranges.into_iter().map(|(start, stop)| start..stop).collect();
+        let parts =
+            Selection::of(py, &self.handle, Vec::new(), &arrays, dtype)?.table(py)?.divide(&ranges, max_len);
+        let parts = parts.into_iter().map(|part| {
+            let ranges = part.ranges.into_iter().map(|rows| (rows.start, rows.end)).collect();
+            (ranges, part.rows, part.decoded_len, part.stored_len)
+        });
+        Ok(parts.collect())
+    }
+
     /// What reading has cost so far, of a file at a URL: a dict of `requests`, `bytes_in`, `bytes_out` and `fallbacks` (requests for several
     /// ranges that the server did not take). `None` of any other.
     #[getter]
@@ -360,13 +382,13 @@ impl File {
     ) -> PyResult<Bound<'py, PyCapsule>> {
         let _ = requested_schema;
         let reader = self.handle.reader()?;
-        Stream { reader: &reader, only: None, ranges: None, dtype: None }.capsule(py)
+        stream(py, table(py, &reader, None, None)?, None)
     }
 
     /// Arrow: the schema of the batches.
     fn __arrow_c_schema__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyCapsule>> {
         let reader = self.handle.reader()?;
-        Stream { reader: &reader, only: None, ranges: None, dtype: None }.schema(py)
+        schema(py, &table(py, &reader, None, None)?)
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {

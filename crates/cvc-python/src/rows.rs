@@ -1,13 +1,13 @@
 //! Which rows: what stands between the brackets of `array[...]`, and what `file.where(...)` found.
 
 use std::ops::Range;
-use std::sync::Arc;
 
-use cvc::{DType, Reader, Rows};
+use cvc::{DType, Rows};
+use cvc_arrow::Table;
 use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyDict, PyTuple};
 
-use crate::arrow::Stream;
+use crate::arrow::{schema, stream, table};
 use crate::dtype;
 use crate::errors::{raised, raised_by_store};
 use crate::file::{Handle, no_such_array};
@@ -100,8 +100,9 @@ impl Selection {
         Ok(Selection { handle: handle.clone(), rows, ranges: resolved, columns: Some(columns), dtype })
     }
 
-    fn stream<'a>(&'a self, reader: &'a Arc<Reader>) -> Stream<'a> {
-        Stream { reader, only: self.columns.as_deref(), ranges: Some(&self.ranges), dtype: self.dtype }
+    /// What Arrow gets rows of.
+    pub(crate) fn table(&self, py: Python<'_>) -> PyResult<Table> {
+        table(py, &self.handle.reader()?, self.columns.as_deref(), self.dtype)
     }
 }
 
@@ -172,14 +173,12 @@ impl Selection {
         requested_schema: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyCapsule>> {
         let _ = requested_schema;
-        let reader = self.handle.reader()?;
-        self.stream(&reader).capsule(py)
+        stream(py, self.table(py)?, Some(&self.ranges))
     }
 
     /// Arrow: the schema of the batches.
     fn __arrow_c_schema__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyCapsule>> {
-        let reader = self.handle.reader()?;
-        self.stream(&reader).schema(py)
+        schema(py, &self.table(py)?)
     }
 
     fn __repr__(&self) -> String {

@@ -15,6 +15,7 @@ import pytest
 import cvc
 
 FILES = 4
+BLOCK_ROWS = {"vectors": 8, "label": 32, "text": 16}
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,7 @@ def parts(minilm, tmp_path_factory) -> list[str]:
         path = folder / f"part-{number}.cvc"
         data = {"vectors": minilm[rows], "label": rows.astype("i4"), "text": [f"row {row}" for row in rows]}
         sections = [(0, 130, {"source": "wiki"}), (130, len(rows), {"source": "arxiv", "year": 2020 + number})]
-        cvc.pack(data, path, codec={"vectors": "fp16"}, sections=sections, chunk_rows=128, block_rows={"vectors": 8, "label": 32, "text": 16})
+        cvc.pack(data, path, codec={"vectors": "fp16"}, sections=sections, chunk_rows=128, block_rows=BLOCK_ROWS)
         paths.append(str(path))
     return paths
 
@@ -67,9 +68,11 @@ def blocks_of(partition: cvc.Partition) -> set[tuple[str, int, int]]:
     with cvc.open(partition.uri) as f:
         found = set()
         for name in partition.arrays:
-            for start, stop, block_rows, _ in f[name]._blocks():
+            block_rows = BLOCK_ROWS[name]
+            for chunk in f[name].chunks:
+                start = chunk.start
                 for first, last in partition.ranges:
-                    low, high = max(first, start), min(last, stop)
+                    low, high = max(first, start), min(last, chunk.stop)
                     blocks = range((low - start) // block_rows, -(-(high - start) // block_rows)) if low < high else ()
                     found.update((name, start, block) for block in blocks)
         return found

@@ -14,9 +14,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("cvc-remote", &["cvc"]),
     ("cvc-report", &["cvc", "cvc-search"]),
     ("cvc-store", &["cvc"]),
-    ("cvc-convert", &["cvc", "cvc-store"]),
+    ("cvc-arrow", &["cvc"]),
+    ("cvc-convert", &["cvc", "cvc-arrow", "cvc-store"]),
     ("cvc-cli", &["cvc", "cvc-convert", "cvc-remote", "cvc-report", "cvc-search", "cvc-store"]),
-    ("cvc-python", &["cvc", "cvc-convert", "cvc-remote", "cvc-search", "cvc-store"]),
+    ("cvc-python", &["cvc", "cvc-arrow", "cvc-convert", "cvc-remote", "cvc-search", "cvc-store"]),
     ("cvc-zarrs", &["cvc"]),
     // Unpublished; it tests what it likes.
     ("cvc-conformance", &["cvc-format", "cvc-codec", "cvc-cpu", "cvc"]),

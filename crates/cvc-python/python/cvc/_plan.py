@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import os
-from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -25,11 +22,9 @@ Uris: TypeAlias = Uri | Sequence[Uri]
 # What a partition has at most, unless it is said: what Ray and Spark take for a good size.
 MAX_BYTES = 128 << 20
 
-_FLOATS = {"float16": 2, "float32": 4}
+_FLOATS = ("float16", "float32")
 # Files that are opened at a time: over a network each takes two round trips.
 _OPENED = 32
-# Arrays whose blocks never end together would be looked at block by block.
-_STEPS = 64
 _FORMAT = "cvc-manifest"
 
 
@@ -177,119 +172,26 @@ def planned(
         if filter is not None and rows != _alike(file)[0].shape[0]:
             raise ArgumentError(f"{shown(uri)}: sections speak of the first array and those of its length: plan {names[0]!r} without filter")
         now = file.identity
-        # The widest decides, where they cannot agree.
-        tables = sorted((_Table(array, dtype) for array in columns), key=lambda table: -table.row_len)
-        row_len = sum(table.row_len for table in tables)
         ranges = [(0, rows)] if filter is None else [(of.start, of.stop) for of in file.where(filter).ranges]
-        for part in _divided(ranges, rows, tables, max(1, int(max_bytes / max(row_len, 1e-9)))):
-            count = sum(stop - start for start, stop in part)
+        for part, count, decoded_len, stored_len in file._divided(ranges, list(names), max_bytes, dtype):
             partitions.append(
                 Partition(
                     uri=uri,
                     identity=now,
-                    ranges=part,
+                    ranges=tuple(part),
                     arrays=names,
                     codecs=tuple(array.codec for array in columns),
                     dtype=dtype,
                     rows=count,
                     first_row=first_row,
-                    decoded_len=round(count * row_len),
-                    stored_len=round(sum(table.stored(*between) for table in tables for between in part)),
+                    decoded_len=decoded_len,
+                    stored_len=stored_len,
                 )
             )
         first_row += rows
     if none is None:
         raise ArgumentError("no files to plan: uris is empty")
     return Planned(partitions, none)
-
-
-class _Table:
-    """Where the chunks and blocks of an array end."""
-
-    def __init__(self, array: Array, dtype: str | None) -> None:
-        self._chunks = array._blocks()
-        self._starts = [start for start, *_ in self._chunks]
-        self._before = list(accumulate((stored_len for *_, stored_len in self._chunks), initial=0))
-        rows = max(1, array.shape[0])
-        kind, itemsize, inner = _kind(array)
-        if kind == "str":
-            # An offset, and the text.
-            itemsize = 8 + self._before[-1] / rows
-        elif kind == "float" and itemsize <= 4 and dtype is not None:
-            itemsize = _FLOATS[dtype]
-        self.row_len: float = itemsize * math.prod(inner)
-
-    def last_end(self, row: int, of_chunk: bool) -> int:
-        """The last row, no later than `row`, with which a block begins, or a chunk."""
-        if not self._chunks:
-            return row
-        start, stop, block_rows, _ = self._chunks[bisect_right(self._starts, row) - 1]
-        if row >= stop:
-            return stop
-        return start if of_chunk else row - (row - start) % block_rows
-
-    def next_end(self, row: int) -> int:
-        """The first row, no earlier than `row`, with which a block begins."""
-        if not self._chunks:
-            return row
-        start, stop, block_rows, _ = self._chunks[bisect_right(self._starts, row) - 1]
-        return min(stop, row + -(row - start) % block_rows)
-
-    def stored(self, start: int, stop: int) -> float:
-        return self._stored_before(stop) - self._stored_before(start)
-
-    def _stored_before(self, row: int) -> float:
-        if not self._chunks:
-            return 0
-        at = bisect_right(self._starts, row) - 1
-        start, stop, _, stored_len = self._chunks[at]
-        return self._before[at] + stored_len * (row - start) / (stop - start)
-
-
-def _divided(
-    ranges: list[tuple[int, int]], rows: int, tables: list[_Table], most: int
-) -> Iterator[tuple[tuple[int, int], ...]]:
-    """The ranges in parts of at most `most` rows, if that can be."""
-    left = deque((start, stop) for start, stop in ranges if start < stop)
-    while left:
-        part = []
-        end = _end(left, rows, tables, most)
-        while left and left[0][0] < end:
-            start, stop = left.popleft()
-            part.append((start, min(stop, end)))
-            if stop > end:
-                left.appendleft((end, stop))
-        yield tuple(part)
-
-
-def _end(left: Iterable[tuple[int, int]], rows: int, tables: list[_Table], most: int) -> int:
-    """The row before which a part that begins with the first of `left` ends."""
-    first, room = None, most
-    for start, stop in left:
-        first = start if first is None else first
-        if stop - start > room:
-            break
-        room -= stop - start
-    else:
-        return rows
-    assert first is not None
-    row = start + room
-    # Whole chunks; those of the widest array; blocks.
-    for whole in (len(tables), 1, 0):
-        end = row
-        for _ in range(_STEPS):
-            common = min(table.last_end(end, number < whole) for number, table in enumerate(tables))
-            if common == end or common <= first:
-                break
-            end = common
-        if common == end > first:
-            return end
-    # More rows than are wanted, as one block has them.
-    end = max(table.next_end(first + 1) for table in tables)
-    if all(table.last_end(end, False) == end for table in tables):
-        return end
-    end = tables[0].last_end(row, False)
-    return end if end > first else tables[0].next_end(first + 1)
 
 
 def _first(ranges: Iterable[tuple[int, int]], limit: int) -> Iterator[tuple[int, int]]:

@@ -1,5 +1,5 @@
 //! What Arrow's arrays and rows of ours have in common, for whoever reads or writes record batches: types, shapes of rows,
-//! bytes of values. [`arrow`](crate::arrow) and the Python package stand on it.
+//! bytes of values.
 
 use std::sync::Arc;
 
@@ -124,12 +124,12 @@ pub fn tensor_shape(field: &Field, inner: &[u32]) -> Option<Vec<u32>> {
 }
 
 /// Values of a row.
-pub(crate) fn value_count(shape: &[u32]) -> Option<u64> {
+pub fn value_count(shape: &[u32]) -> Option<u64> {
     shape.iter().try_fold(1u64, |product, len| product.checked_mul(u64::from(*len)))
 }
 
 /// Whether these are strings, or categories of strings.
-pub(crate) fn is_strings(of: &DataType) -> bool {
+pub fn is_strings(of: &DataType) -> bool {
     match of {
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => true,
         DataType::Dictionary(_, values) => is_strings(values),

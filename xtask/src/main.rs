@@ -10,6 +10,7 @@
 )]
 
 mod bench;
+mod datafusion;
 mod demo;
 mod golden;
 mod kernels;
@@ -33,7 +34,7 @@ usage: cargo xtask COMMAND
                   format, clippy, every test and doctest, the Python package, docs, shaders, tidy; the last line counts the
                   tests. Installs lavapipe, a GPU in software, where it can: by apt-get as root, or on a machine of CI.
                   --long: the tests marked long and two minutes of fuzzing per target as well; --full: those of the Python
-                  package that need torch, which is installed (a gigabyte)
+                  package that need torch, which is installed (a gigabyte), and those of the table of DataFusion
   wheel           the wheels of the Python package, in target/wheels; needs Python 3.11 or newer and its package index
   demo            build the `cvc` program and run the demo on the vectors in examples/data
   bench [NAME]    rivals and ourselves on the same work (load, memory, pack; all if none is named); needs Python

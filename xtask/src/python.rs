@@ -45,13 +45,28 @@ fn starts(program: &str) -> bool {
     probe.status().is_ok_and(|status| status.success())
 }
 
-/// Makes one wheel in the folder `out`.
+/// Makes one wheel of the package in the folder `out`.
 fn wheel(kind: Kind, out: &Path, interpreter: Option<&str>) -> Result<PathBuf> {
+    built(Path::new(PACKAGE), kind, out, &repo::root().join("target"), interpreter)
+}
+
+/// Makes a wheel for tests of the package in a folder of the repository.
+pub(crate) fn test_wheel(package: &Path, out: &Path, target: &Path) -> Result<PathBuf> {
+    built(package, Kind::Test, out, target, None)
+}
+
+fn built(
+    package: &Path,
+    kind: Kind,
+    out: &Path,
+    target: &Path,
+    interpreter: Option<&str>,
+) -> Result<PathBuf> {
     let tools = repo::root().join("target/python/tools");
     let python = venv::with_requirements(&tools, &repo::root().join(PACKAGE).join("build.txt"), &[])?;
     let mut maturin = Command::new(&python);
     maturin.args(["-m", "maturin", "build", "--quiet", "--locked", "--out"]).arg(out);
-    maturin.arg("--target-dir").arg(repo::root().join("target")).current_dir(repo::root().join(PACKAGE));
+    maturin.arg("--target-dir").arg(target).current_dir(repo::root().join(package));
     match kind {
         Kind::Test => maturin.args(["--profile", "dev", "--compatibility", "linux"]),
         Kind::Bench => maturin.args(["--release", "--compatibility", "linux"]),
@@ -101,6 +116,11 @@ pub(crate) fn install(full: bool) -> Result<Installed> {
 /// Builds the package with optimisation and installs it into the environment of `python`.
 pub(crate) fn install_for_benches(python: &Path) -> Result<()> {
     let wheel = wheel(Kind::Bench, &repo::root().join("target/python/bench"), None)?;
+    put_in(python, &wheel)
+}
+
+/// Installs a wheel into an environment that has what it needs.
+fn put_in(python: &Path, wheel: &Path) -> Result<()> {
     let mut pip = venv::pip_install(python);
     repo::run(pip.args(["--force-reinstall", "--no-deps"]).arg(wheel))
 }
@@ -108,9 +128,19 @@ pub(crate) fn install_for_benches(python: &Path) -> Result<()> {
 impl Installed {
     /// Its own tests.
     pub(crate) fn tests(&self) -> Command {
+        self.pytest(&repo::root().join(PACKAGE), "tests")
+    }
+
+    /// Tests in a folder of some package.
+    pub(crate) fn pytest(&self, package: &Path, folder: &str) -> Command {
         let mut pytest = Command::new(&self.python);
-        pytest.args(["-m", "pytest", "--quiet", "tests"]).current_dir(repo::root().join(PACKAGE));
+        pytest.args(["-m", "pytest", "--quiet", folder]).current_dir(package);
         pytest
+    }
+
+    /// Installs another wheel beside the package; what it needs is there.
+    pub(crate) fn add(&self, wheel: &Path) -> Result<()> {
+        put_in(&self.python, wheel)
     }
 
     /// Whether the types say what the package has.

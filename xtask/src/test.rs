@@ -12,7 +12,8 @@ use std::{env, fs, io};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{python, repo, shaders, software_gpu, tidy};
+use crate::python::Installed;
+use crate::{datafusion, python, repo, shaders, software_gpu, tidy};
 
 /// The version of cargo-fuzz that `--long` installs where there is none.
 const CARGO_FUZZ: &str = "0.13.2";
@@ -35,7 +36,10 @@ pub(crate) fn run(long: bool, full: bool) -> Result<ExitCode> {
         }
     };
     report.step("test", |counts| count_tests(&mut tests(has_software_gpu), counts));
-    python_package(&mut report, full);
+    let installed = python_package(&mut report, full);
+    if full {
+        datafusion(&mut report, installed.as_ref());
+    }
     report.step("doc", |_| {
         let mut doc = repo::cargo(&["doc", "--workspace", "--no-deps", "--all-features"]);
         repo::run(doc.env("RUSTDOCFLAGS", "-Dwarnings"))
@@ -53,23 +57,39 @@ pub(crate) fn run(long: bool, full: bool) -> Result<ExitCode> {
 }
 
 /// The Python package, installed from a wheel into an environment of its own.
-fn python_package(report: &mut Report, full: bool) {
+fn python_package(report: &mut Report, full: bool) -> Option<Installed> {
     if let Some(reason) = python::missing() {
         let outcome = python::required(&reason);
         report.skip("tests of the Python package", reason);
-        return report.step("python", |_| outcome);
+        report.step("python", |_| outcome);
+        return None;
     }
     let mut installed = None;
     report.step("python: wheel", |_| {
         installed = Some(python::install(full)?);
         Ok(())
     });
-    let Some(installed) = installed else { return };
+    let installed = installed?;
     report.step("python: tests", |counts| count_tests(&mut hushed(installed.tests()), counts));
     report.step("python: upstream's tests", |counts| {
         count_tests(&mut hushed(installed.upstream_tests()?), counts)
     });
     report.step("python: types", |_| installed.types());
+    Some(installed)
+}
+
+/// The table of DataFusion: three hundred crates that nothing else here needs.
+fn datafusion(report: &mut Report, installed: Option<&Installed>) {
+    report.step("datafusion: lints", |_| datafusion::lints());
+    report.step("datafusion: tests", |counts| count_tests(&mut datafusion::tests(), counts));
+    let Some(installed) = installed else {
+        return report
+            .skip("tests of the table of DataFusion in Python", "there is no Python to run them".to_owned());
+    };
+    report.step("datafusion: python", |counts| {
+        datafusion::install(installed)?;
+        count_tests(&mut datafusion::python_tests(installed), counts)
+    });
 }
 
 fn hushed(mut command: Command) -> Command {

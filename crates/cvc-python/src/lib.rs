@@ -18,6 +18,7 @@ mod input;
 mod interpreter;
 mod json;
 mod key;
+mod manifest;
 mod memory;
 mod numpy;
 mod pieces;
@@ -46,6 +47,7 @@ fn _cvc(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<store::StoredArray>()?;
     module.add_function(wrap_pyfunction!(file::open, module)?)?;
     module.add_function(wrap_pyfunction!(array::devices, module)?)?;
+    module.add_function(wrap_pyfunction!(manifest::manifest, module)?)?;
     module.add_function(wrap_pyfunction!(remote::shown, module)?)?;
     module.add_function(wrap_pyfunction!(search::recall, module)?)?;
     module.add_function(wrap_pyfunction!(store::unpack_store, module)?)?;

@@ -111,9 +111,9 @@ def reads(monkeypatch):
     def watch(module):
         read = module.read
 
-        def watched(partition, arrays=None, *, limit=None):
+        def watched(partition, arrays=None, *, limit=None, storage_options=None):
             seen.append((partition.arrays if arrays is None else tuple(arrays), limit))
-            return read(partition, arrays, limit=limit)
+            return read(partition, arrays, limit=limit, storage_options=storage_options)
 
         monkeypatch.setattr(module, "read", watched)
         return seen

@@ -213,3 +213,43 @@ def test_an_upload_that_is_given_up_leaves_nothing(s3: dict[str, Any]) -> None:
     assert "half.cvc" not in uploads()
     with pytest.raises(FileNotFoundError):
         cvc.open("s3://bucket/half.cvc", storage_options=s3)
+
+
+def test_a_plan_is_made_and_read_with_the_options_that_reach_its_files(
+    s3: dict[str, Any], rows: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    files = [f"s3://bucket/part-{number}.cvc" for number in range(3)]
+    for url, part in zip(files, np.array_split(rows, 3)):
+        cvc.pack({"vectors": part, "id": np.arange(len(part))}, url, codec="raw", storage_options=s3)
+    partitions = cvc.plan(files, max_bytes=2_000_000, storage_options=s3)
+    assert len(partitions) >= 3 and not any("any" in of.to_json() for of in partitions), "no secret is in a plan"
+    read = np.concatenate([cvc.read(of, ["vectors"], storage_options=s3)["vectors"] for of in partitions])
+    np.testing.assert_array_equal(read, rows)
+    with pytest.raises(cvc.Error):
+        cvc.plan(files, storage_options={**s3, "retries": 0, "endpoint": "http://127.0.0.1:9"})
+    expected = [row for url in files for row in range(len(cvc.open(url, storage_options=s3).vectors))]
+    polars = pytest.importorskip("polars")
+    import cvc.polars as scanned
+
+    frame = scanned.scan(files, "id", storage_options=s3).select(polars.col("id")).collect()
+    assert frame["id"].to_list() == expected
+    pytest.importorskip("pyarrow")
+    import cvc.arrow as datasets
+
+    assert datasets.dataset(files, storage_options=s3).to_table(columns=["id"])["id"].to_pylist() == expected
+
+
+def test_a_manifest_at_a_url_names_files_beside_it(served: str, packed: bytes, tmp_path: Path) -> None:
+    (tmp_path / "v.cvc").write_bytes(packed)
+    cvc.write_manifest(tmp_path / "all.json", tmp_path / "v.cvc")
+    Handler.files["/all.json"] = (tmp_path / "all.json").read_bytes()
+    place = served.replace("v.cvc", "all.json")
+    partitions = cvc.plan(place, "vectors", max_bytes=1 << 20, storage_options={"retries": 0})
+    assert {of.uri for of in partitions} == {served} and sum(of.rows for of in partitions) == ROWS
+    Handler.files["/v.cvc"] = cvc.pack(np.ones((3, 2), "f4")) or b""
+    with pytest.raises(cvc.ChangedError, match="v.cvc"):
+        cvc.plan(place)
+    with pytest.raises(FileNotFoundError, match="none.json"):
+        cvc.plan(place.replace("all", "none"))

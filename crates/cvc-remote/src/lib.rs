@@ -27,6 +27,7 @@
 mod counters;
 mod error;
 mod http;
+pub mod manifest;
 mod multipart;
 mod options;
 mod place;

@@ -11,9 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
-from ._cvc import Array, File, Selection, open as open_file, shown
-from ._errors import ArgumentError, ChangedError, FormatError, NoSuchArrayError, UnsupportedError
-from ._metadata import open_url
+from ._cvc import Array, File, Selection, manifest, open as open_file, shown
+from ._errors import ArgumentError, ChangedError, FormatError, NoSuchArrayError
 from ._whole import whole
 
 Uri: TypeAlias = str | os.PathLike[str]
@@ -82,12 +81,14 @@ def plan(
     max_bytes: int = MAX_BYTES,
     *,
     dtype: str | None = None,
+    storage_options: dict[str, Any] | None = None,
 ) -> list[Partition]:
     """Divides rows of files into partitions of at most `max_bytes` decoded bytes each, for `read`. Only indices are read.
 
     `uris` is a path or a URL, or several in the order of their rows; a name that ends in `.json` is a manifest of `write_manifest`. `arrays`
     are those whose names are given; by default all with as many rows as the first. `filter` takes the rows of
     sections whose metadata has these values, as `File.where` does. `dtype` is `float16` or `float32`, for floats of at most 32 bits.
+    `storage_options` says how URLs are reached, as for `open`; partitions do not have them, as they may be secrets: `read` is told again.
 
     Partitions end where chunks do, or blocks where a chunk is larger: no block is read for two of them. (Where several arrays
     have no such end in common, those of the largest array decide, and single blocks of the others are read twice.) One that cannot be
@@ -95,18 +96,25 @@ def plan(
 
     Raises `ArgumentError` if files do not have the same arrays, and `ChangedError` if one is not that of its manifest.
     """
-    return planned(uris, arrays, filter, max_bytes, dtype=dtype).partitions
+    return planned(uris, arrays, filter, max_bytes, dtype=dtype, storage_options=storage_options).partitions
 
 
-def read(partition: Partition, arrays: Sequence[str] | None = None, *, limit: int | None = None) -> Selection:
+def read(
+    partition: Partition,
+    arrays: Sequence[str] | None = None,
+    *,
+    limit: int | None = None,
+    storage_options: dict[str, Any] | None = None,
+) -> Selection:
     """The rows of a partition: an Arrow C stream (`__arrow_c_stream__`), which decodes them as they are asked for. It also reads
     single arrays as NumPy has them (`["vectors"]`), and searches them (`search`).
 
-    `arrays` are some of those of the partition, and no other is read; `limit` is for the first rows alone.
+    `arrays` are some of those of the partition, and no other is read; `limit` is for the first rows alone; `storage_options` are those of
+    the plan.
 
     Raises `ChangedError` if the file is not the one that was planned.
     """
-    file = open_file(partition.uri)
+    file = _open(partition.uri, storage_options)
     _check_identity(file, partition.uri, partition.identity)
     wanted = partition.arrays if arrays is None else tuple(arrays)
     if not wanted:
@@ -118,7 +126,7 @@ def read(partition: Partition, arrays: Sequence[str] | None = None, *, limit: in
     return file._part(ranges, list(wanted), partition.dtype)
 
 
-def write_manifest(path: Uri, uris: Uris) -> None:
+def write_manifest(path: Uri, uris: Uris, *, storage_options: dict[str, Any] | None = None) -> None:
     """Writes a list of files, in the order of their rows, each with its identity: what a `plan` of that manifest will find, or refuse.
 
     It appears whole or not at all, replaces the one before it, and is written last: files that it does not name are not there. Where it
@@ -126,7 +134,7 @@ def write_manifest(path: Uri, uris: Uris) -> None:
     """
     folder = Path(os.path.abspath(path)).parent
     entries = []
-    for uri, identity, file in _opened(_located(uris)):
+    for uri, identity, file in _opened(_located(uris, storage_options), storage_options):
         with file:
             rows = _alike(file)[0].shape[0]
             entries.append({"uri": _beside(uri, folder), "identity": identity or file.identity, "rows": rows})
@@ -142,6 +150,7 @@ def planned(
     max_bytes: int = MAX_BYTES,
     *,
     dtype: str | None = None,
+    storage_options: dict[str, Any] | None = None,
 ) -> Planned:
     """What `plan` gives, and the schema."""
     if max_bytes < 1:
@@ -153,7 +162,7 @@ def planned(
         raise ArgumentError(f"arrays = {arrays!r}: names are needed, each once")
     partitions: list[Partition] = []
     none, kinds, first_uri, first_row = None, None, "", 0
-    for uri, identity, file in _opened(_located(uris)):
+    for uri, identity, file in _opened(_located(uris, storage_options), storage_options):
         if identity is not None:
             _check_identity(file, uri, identity)
         if names is None:
@@ -229,12 +238,19 @@ def _check_identity(file: File, uri: str, identity: str) -> None:
         raise ChangedError(f"{shown(uri)} is not the file that was planned: it is {file.identity}, and was {identity}. Plan again")
 
 
-def _opened(located: Iterable[tuple[str, str | None]]) -> Iterator[tuple[str, str | None, File]]:
+def _open(uri: str, storage_options: dict[str, Any] | None) -> File:
+    # They are of no use where a file is here.
+    return open_file(uri, storage_options=storage_options if "://" in uri else None)
+
+
+def _opened(
+    located: Iterable[tuple[str, str | None]], storage_options: dict[str, Any] | None
+) -> Iterator[tuple[str, str | None, File]]:
     """Each file, opened, with its URI and the identity that it should have; in this order, some at a time."""
     with ThreadPoolExecutor(_OPENED) as pool:
         opening: deque[tuple[str, str | None, Any]] = deque()
         for uri, identity in located:
-            opening.append((uri, identity, pool.submit(open_file, uri)))
+            opening.append((uri, identity, pool.submit(_open, uri, storage_options)))
             if len(opening) == _OPENED:
                 uri, identity, file = opening.popleft()
                 yield uri, identity, file.result()
@@ -253,32 +269,13 @@ def paths(uris: Uris) -> list[str]:
     return found
 
 
-def _located(uris: Uris) -> Iterator[tuple[str, str | None]]:
+def _located(uris: Uris, storage_options: dict[str, Any] | None) -> Iterator[tuple[str, str | None]]:
     """The URIs, instead of manifests those of their files, with the identities that they should have."""
     for place in paths(uris):
         if place.endswith(".json"):
-            yield from _of_manifest(place)
+            yield from manifest(place, storage_options=storage_options if "://" in place else None)
         else:
             yield place, None
-
-
-def _of_manifest(place: str) -> Iterator[tuple[str, str]]:
-    with open_url(place) if "://" in place else open(place, "rb") as file:
-        text = file.read()
-    try:
-        said = json.loads(text)
-        if said["format"] != _FORMAT:
-            raise ValueError(f"its format is {said['format']!r}")
-        version = said["version"]
-        files = [(entry["uri"], entry["identity"]) for entry in said["files"]] if version == 1 else []
-    except (ValueError, TypeError, KeyError) as error:
-        raise FormatError(f"{shown(place)} is no manifest of `cvc.write_manifest`: {error!r}") from None
-    if version != 1:
-        raise UnsupportedError(f"{shown(place)} is a manifest of version {version}, and this version of cvc knows 1")
-    folder = place.rpartition("/")[0] if "://" in place else os.path.dirname(place)
-    for uri, identity in files:
-        absolute = "://" in uri or os.path.isabs(uri)
-        yield uri if absolute else f"{folder}/{uri}" if "://" in place else os.path.join(folder, uri), identity
 
 
 def _beside(uri: str, folder: Path) -> str:

@@ -21,8 +21,8 @@ __all__ = ["Dataset", "dataset"]
 class _Fragment:
     """A list of partitions that can be scanned, and their schema."""
 
-    def __init__(self, partitions: list[Partition], schema: pa.Schema) -> None:
-        self._partitions, self._schema = partitions, schema
+    def __init__(self, partitions: list[Partition], schema: pa.Schema, storage_options: dict[str, Any] | None) -> None:
+        self._partitions, self._schema, self._storage_options = partitions, schema, storage_options
 
     def scanner(
         self, schema: pa.Schema | None = None, columns: Any = None, filter: ds.Expression | None = None, **_: Any
@@ -50,18 +50,21 @@ class _Fragment:
 
     def _batches(self, names: list[str]) -> Iterator[pa.RecordBatch]:
         for partition in self._partitions:
-            yield from pa.RecordBatchReader.from_stream(read(partition, names))
+            rows = read(partition, names, storage_options=self._storage_options)
+            yield from pa.RecordBatchReader.from_stream(rows)
 
 
 class Dataset(ds.Dataset):
     """A `pyarrow.dataset.Dataset` over a plan: it can be read often, and from many threads. A fragment is a partition."""
 
     # That of pyarrow cannot be called, as there is nothing of C++ behind this.
-    def __init__(self, partitions: list[Partition], schema: pa.Schema) -> None:
-        self._partitions, self._schema = partitions, schema
+    def __init__(
+        self, partitions: list[Partition], schema: pa.Schema, storage_options: dict[str, Any] | None = None
+    ) -> None:
+        self._partitions, self._schema, self._storage_options = partitions, schema, storage_options
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Dataset, (self._partitions, self._schema)
+        return Dataset, (self._partitions, self._schema, self._storage_options)
 
     @property
     def schema(self) -> pa.Schema:
@@ -69,11 +72,11 @@ class Dataset(ds.Dataset):
 
     def scanner(self, columns: Any = None, filter: ds.Expression | None = None, **options: Any) -> ds.Scanner:
         """Batches of these columns, of the rows that meet `filter`."""
-        return _Fragment(self._partitions, self._schema).scanner(None, columns, filter, **options)
+        return _Fragment(self._partitions, self._schema, self._storage_options).scanner(None, columns, filter, **options)
 
     def get_fragments(self, filter: ds.Expression | None = None) -> Iterator[_Fragment]:
         """The partitions. `filter` rules none out, as nothing is known of their values."""
-        return (_Fragment([partition], self._schema) for partition in self._partitions)
+        return (_Fragment([partition], self._schema, self._storage_options) for partition in self._partitions)
 
     def count_rows(self, filter: ds.Expression | None = None, **_: Any) -> int:
         """Without a filter nothing is read."""
@@ -97,7 +100,8 @@ def dataset(
     max_bytes: int = MAX_BYTES,
     *,
     dtype: str | None = None,
+    storage_options: dict[str, Any] | None = None,
 ) -> Dataset:
     """Files as a `pyarrow.dataset.Dataset`; the arguments are those of `cvc.plan`. A partition is decoded at a time."""
-    partitions, none = planned(uris, arrays, filter, max_bytes, dtype=dtype)
-    return Dataset(partitions, pa.schema(none))
+    partitions, none = planned(uris, arrays, filter, max_bytes, dtype=dtype, storage_options=storage_options)
+    return Dataset(partitions, pa.schema(none), storage_options)

@@ -25,12 +25,14 @@ def iterable(
     max_bytes: int = MAX_BYTES,
     *,
     dtype: str | None = None,
+    storage_options: dict[str, Any] | None = None,
 ) -> hf.IterableDataset:
     """Files as an `IterableDataset`; the arguments are those of `cvc.plan`. A shard of it is a partition, so the workers of a loader
     and the processes of `split_dataset_by_node` read different ones. float16 stays float16.
     """
-    partitions, none = planned(uris, arrays, filter, max_bytes, dtype=dtype)
-    return Cvc(partitions=partitions, schema=pa.schema(none)).as_streaming_dataset(split="train")
+    partitions, none = planned(uris, arrays, filter, max_bytes, dtype=dtype, storage_options=storage_options)
+    builder = Cvc(partitions=partitions, schema=pa.schema(none), reached_by=storage_options)
+    return builder.as_streaming_dataset(split="train")
 
 
 class Cvc(hf.ArrowBasedBuilder):
@@ -38,8 +40,16 @@ class Cvc(hf.ArrowBasedBuilder):
     cache of `datasets`.
     """
 
-    def __init__(self, *, partitions: list[Partition], schema: pa.Schema, **options: Any) -> None:
-        self._partitions, self._schema = partitions, schema
+    # The base has `storage_options` of its own: for where it writes.
+    def __init__(
+        self,
+        *,
+        partitions: list[Partition],
+        schema: pa.Schema,
+        reached_by: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
+        self._partitions, self._schema, self._reached_by = partitions, schema, reached_by
         # What the cache goes by.
         said = hf.fingerprint.Hasher.hash([partition.to_json() for partition in partitions])
         super().__init__(dataset_name="cvc", hash=said, **options)
@@ -54,5 +64,6 @@ class Cvc(hf.ArrowBasedBuilder):
     def _generate_tables(self, partitions: list[str]) -> Iterator[tuple[Any, pa.Table]]:
         for text in partitions:
             partition = Partition.from_json(text)
-            for number, batch in enumerate(pa.RecordBatchReader.from_stream(read(partition))):
+            rows = read(partition, storage_options=self._reached_by)
+            for number, batch in enumerate(pa.RecordBatchReader.from_stream(rows)):
                 yield (json.loads(text)["first_row"], partition.ranges[0][0], number), pa.Table.from_batches([batch])

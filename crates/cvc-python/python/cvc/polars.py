@@ -24,13 +24,14 @@ def scan(
     max_bytes: int = MAX_BYTES,
     *,
     dtype: str | None = None,
+    storage_options: dict[str, Any] | None = None,
 ) -> pl.LazyFrame:
     """Files as a `polars.LazyFrame`; the arguments are those of `cvc.plan`. A partition is in memory at a time.
 
     Arrays that a query does not use are not read, and nothing after its first rows (`head`). A condition on values is
     computed of the decoded rows: narrow what is read by `filter`.
     """
-    partitions, none = planned(uris, arrays, filter, max_bytes, dtype=dtype)
+    partitions, none = planned(uris, arrays, filter, max_bytes, dtype=dtype, storage_options=storage_options)
 
     def frames(
         with_columns: list[str] | None, predicate: pl.Expr | None, n_rows: int | None, _batch_size: int | None
@@ -39,7 +40,7 @@ def scan(
         for partition in partitions:
             if left == 0:
                 return
-            frame = pl.DataFrame(read(partition, with_columns, limit=left))
+            frame = pl.DataFrame(read(partition, with_columns, limit=left, storage_options=storage_options))
             if left is not None:
                 left -= frame.height
             yield frame if predicate is None else frame.filter(predicate)

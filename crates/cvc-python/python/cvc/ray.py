@@ -38,9 +38,11 @@ class CvcDatasource(Datasource):
         max_bytes: int = MAX_BYTES,
         *,
         dtype: str | None = None,
+        storage_options: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        partitions, none = planned(uris, arrays, filter, max_bytes, dtype=dtype)
+        partitions, none = planned(uris, arrays, filter, max_bytes, dtype=dtype, storage_options=storage_options)
+        self._storage_options = storage_options
         self._partitions, self._schema = partitions, _with_tensors(pa.schema(none))
 
     def get_name(self) -> str:
@@ -59,12 +61,17 @@ class CvcDatasource(Datasource):
         metadata = BlockMetadata(
             num_rows=partition.rows, size_bytes=partition.decoded_len, input_files=[partition.uri], exec_stats=None
         )
-        return ReadTask(_tables(partition, limit), metadata, schema=self._schema, per_task_row_limit=limit)
+        return ReadTask(
+            _tables(partition, limit, self._storage_options), metadata, schema=self._schema, per_task_row_limit=limit
+        )
 
 
-def _tables(partition: Partition, limit: int | None) -> Callable[[], Iterable[pa.Table]]:
+def _tables(
+    partition: Partition, limit: int | None, storage_options: dict[str, Any] | None
+) -> Callable[[], Iterable[pa.Table]]:
     def tables() -> Iterator[pa.Table]:
-        for batch in pa.RecordBatchReader.from_stream(read_partition(partition, limit=limit)):
+        rows = read_partition(partition, limit=limit, storage_options=storage_options)
+        for batch in pa.RecordBatchReader.from_stream(rows):
             schema = _with_tensors(batch.schema)
             columns = [_as(column, field.type) for column, field in zip(batch.columns, schema)]
             yield pa.Table.from_arrays(columns, schema=schema)
@@ -94,6 +101,7 @@ def read(
     max_bytes: int = MAX_BYTES,
     *,
     dtype: str | None = None,
+    storage_options: dict[str, Any] | None = None,
     **options: Any,
 ) -> ray.data.Dataset:
     """Files as a `ray.data.Dataset`, read where its blocks are wanted. Rows of numbers are tensors, float16 too: a batch has them as an
@@ -102,7 +110,8 @@ def read(
     The arguments are those of `cvc.plan`; `options` those of `ray.data.read_datasource`, such as `concurrency` or
     `ray_remote_args={"num_gpus": 1}`.
     """
-    return ray.data.read_datasource(CvcDatasource(uris, arrays, filter, max_bytes, dtype=dtype), **options)
+    source = CvcDatasource(uris, arrays, filter, max_bytes, dtype=dtype, storage_options=storage_options)
+    return ray.data.read_datasource(source, **options)
 
 
 def search(
@@ -115,6 +124,7 @@ def search(
     filter: dict[str, Any] | None = None,
     device: str = "cpu",
     max_bytes: int = MAX_BYTES,
+    storage_options: dict[str, Any] | None = None,
     **options: Any,
 ) -> SearchResult:
     """The `k` nearest rows of all files for each query, exactly: what `File.search` would find if the files were one, whatever the
@@ -127,12 +137,14 @@ def search(
     """
     given: Any = uris
     is_plan = isinstance(given, Sequence) and all(isinstance(of, Partition) for of in given)
-    partitions: list[Partition] = list(given) if is_plan else plan(given, array, filter, max_bytes)
+    partitions: list[Partition] = (
+        list(given) if is_plan else plan(given, array, filter, max_bytes, storage_options=storage_options)
+    )
     if not partitions:
         raise ArgumentError("there are no rows to search: the plan is empty")
     asked = ray.put({"queries": queries, "k": k, "array": array, "metric": metric, "device": device})
     task = ray.remote(_search).options(**options) if options else ray.remote(_search)
-    running = [task.remote(partition, asked) for partition in partitions]
+    running = [task.remote(partition, storage_options, asked) for partition in partitions]
     best: list[tuple[int, SearchResult]] = []
     while running:
         done, running = ray.wait(running, num_returns=min(len(running), 64), timeout=None)
@@ -140,5 +152,7 @@ def search(
     return best[0][1]
 
 
-def _search(partition: Partition, asked: dict[str, Any]) -> tuple[int, SearchResult]:
-    return partition.first_row, read_partition(partition).search(**asked)
+def _search(
+    partition: Partition, storage_options: dict[str, Any] | None, asked: dict[str, Any]
+) -> tuple[int, SearchResult]:
+    return partition.first_row, read_partition(partition, storage_options=storage_options).search(**asked)

@@ -29,6 +29,8 @@ def read(
     arrays: str | Sequence[str] | None = None,
     filter: dict[str, Any] | None = None,
     max_bytes: int = MAX_BYTES,
+    *,
+    storage_options: dict[str, Any] | None = None,
 ) -> Any:
     """Files as a data frame of the session `spark`; the arguments are those of `cvc.plan`. Rows of arrays are of type `array`.
 
@@ -36,6 +38,8 @@ def read(
     """
     spark.dataSource.register(CvcDataSource)
     options = {"uris": paths(uris), "arrays": arrays, "filter": filter, "max_bytes": max_bytes}
+    if storage_options is not None:
+        options["storage_options"] = storage_options
     return spark.read.format("cvc").option("cvc", json.dumps(options)).load()
 
 
@@ -50,6 +54,7 @@ class CvcDataSource(DataSource):
         arguments.setdefault("uris", options.get("path", []))
         partitions, none = planned(**arguments, dtype="float32")
         self._partitions, self._arrow = partitions, _for_spark(pa.schema(none))
+        self._storage_options = arguments.get("storage_options")
 
     @classmethod
     def name(cls) -> str:
@@ -59,7 +64,7 @@ class CvcDataSource(DataSource):
         return from_arrow_schema(self._arrow)
 
     def reader(self, schema: Any) -> DataSourceReader:
-        return _Reader(self._partitions, self._arrow)
+        return _Reader(self._partitions, self._arrow, self._storage_options)
 
 
 class _Part(InputPartition):
@@ -69,8 +74,8 @@ class _Part(InputPartition):
 
 
 class _Reader(DataSourceReader):
-    def __init__(self, partitions: list[Partition], schema: pa.Schema) -> None:
-        self._partitions, self._schema = partitions, schema
+    def __init__(self, partitions: list[Partition], schema: pa.Schema, storage_options: dict[str, Any] | None) -> None:
+        self._partitions, self._schema, self._storage_options = partitions, schema, storage_options
 
     def partitions(self) -> Sequence[InputPartition]:
         # Without any, Spark would read one that is nothing.
@@ -79,7 +84,8 @@ class _Reader(DataSourceReader):
     def read(self, partition: InputPartition) -> Iterator[pa.RecordBatch]:
         if not isinstance(partition, _Part):
             return
-        for batch in pa.RecordBatchReader.from_stream(read_partition(partition.partition)):
+        rows = read_partition(partition.partition, storage_options=self._storage_options)
+        for batch in pa.RecordBatchReader.from_stream(rows):
             columns = [_plain(column).cast(field.type) for column, field in zip(batch.columns, self._schema)]
             yield pa.RecordBatch.from_arrays(columns, schema=self._schema)
 

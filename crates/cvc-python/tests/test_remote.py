@@ -227,7 +227,7 @@ def test_a_plan_is_made_and_read_with_the_options_that_reach_its_files(
     assert len(partitions) >= 3 and not any("any" in of.to_json() for of in partitions), "no secret is in a plan"
     read = np.concatenate([cvc.read(of, ["vectors"], storage_options=s3)["vectors"] for of in partitions])
     np.testing.assert_array_equal(read, rows)
-    with pytest.raises(cvc.Error):
+    with pytest.raises(cvc.SourceError):
         cvc.plan(files, storage_options={**s3, "retries": 0, "endpoint": "http://127.0.0.1:9"})
     expected = [row for url in files for row in range(len(cvc.open(url, storage_options=s3).vectors))]
     polars = pytest.importorskip("polars")

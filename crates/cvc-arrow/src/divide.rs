@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use cvc::format::Stored;
-use cvc::{Array, DType};
+use cvc::{Array, ArrayDType, DType, Reader, Rows};
 
-use crate::table::{Column, Table};
+use crate::table::{Table, of};
 
 /// How often the arrays of a table are asked, one after the other, for an end that they have in common: small blocks whose ends never meet
 /// would be looked at one by one.
@@ -19,50 +19,102 @@ pub struct Part {
     pub ranges: Vec<Range<u64>>,
     /// How many.
     pub rows: u64,
-    /// Bytes of all values; of strings, which are not looked at before they are read, what they take in the file and an offset each.
+    /// Bytes of all values, of strings an estimate.
     pub decoded_len: u64,
     /// Bytes in the file: of chunks that are read in part, their share.
     pub stored_len: u64,
 }
 
 impl Table {
-    /// These rows, in parts of at most `max_len` decoded bytes each.
+    /// These rows, in parts of at most `max_len` decoded bytes each: as [`divide`].
     ///
-    /// Parts end where chunks do, or blocks where a chunk is larger: no block is read for two of them. Where several arrays have no
-    /// such end in common, those of the widest array decide, and single blocks of the others are read twice. A part that cannot be
-    /// divided, as blocks are larger, has more than `max_len`.
-    pub fn divide(&self, ranges: &[Range<u64>], max_len: u64) -> Vec<Part> {
-        let mut ends: Vec<Ends> = self.arrays().map(|(column, array)| Ends::new(column, &array)).collect();
-        ends.sort_by(|a, b| b.row_len.total_cmp(&a.row_len));
-        let row_len: f64 = ends.iter().map(|ends| ends.row_len).sum();
-        let most = if row_len > 0.0 { rounded(max_len as f64 / row_len).max(1) } else { u64::MAX };
-        let mut left: VecDeque<Range<u64>> = ranges.iter().filter(|rows| !rows.is_empty()).cloned().collect();
-        let mut parts = Vec::new();
-        while let Some(first) = left.front() {
-            let end = end(first.start, &left, self.rows(), &ends, most);
-            let mut part = Vec::new();
-            while let Some(rows) = left.pop_front() {
-                if rows.start >= end {
-                    left.push_front(rows);
-                    break;
-                }
-                part.push(rows.start..rows.end.min(end));
-                if rows.end > end {
-                    left.push_front(end..rows.end);
-                }
-            }
-            let rows: u64 = part.iter().map(|range| range.end - range.start).sum();
-            let stored = ends.iter().flat_map(|ends| part.iter().map(|rows| ends.stored(rows)));
-            let stored_len = rounded(stored.sum::<f64>().round());
-            parts.push(Part {
-                ranges: part,
-                rows,
-                decoded_len: rounded((rows as f64 * row_len).round()),
-                stored_len,
-            });
-        }
-        parts
+    /// # Errors
+    /// There are no such rows.
+    pub fn divide(&self, ranges: &[Range<u64>], max_len: u64) -> Result<Vec<Part>, cvc::Error> {
+        divided(self.lens(), ranges, self.rows(), max_len)
     }
+}
+
+/// These rows of the arrays at some positions in a file, in parts of at most `max_len` decoded bytes each. The arrays have equally many rows,
+/// of whatever values; `floats` is what floats of at most 32 bits are decoded to, as for a [`Table`].
+///
+/// Parts end where chunks do, or blocks where a chunk is larger: no block is read for two of them. Where several arrays have no
+/// such end in common, those of the widest array decide, and single blocks of the others are read twice. A part that cannot be
+/// divided, as blocks are larger, has more than `max_len`.
+///
+/// # Errors
+/// There are no such rows.
+///
+/// # Panics
+/// There is no array at one of the positions.
+pub fn divide(
+    reader: &Reader,
+    arrays: &[usize],
+    floats: Option<DType>,
+    ranges: &[Range<u64>],
+    max_len: u64,
+) -> Result<Vec<Part>, cvc::Error> {
+    let arrays = arrays.iter().map(|position| of(reader, *position));
+    let lens: Vec<_> = arrays.map(|array| (row_len(&array, floats), array)).collect();
+    let rows = lens.iter().map(|(_, array)| array.rows()).min().unwrap_or(0);
+    divided(lens.into_iter(), ranges, rows, max_len)
+}
+
+/// Bytes that a row takes when it is decoded: of strings, which are not looked at before they are read, an offset and what they take in the
+/// file; of values that are not known, none.
+pub(crate) fn row_len(array: &Array<'_>, floats: Option<DType>) -> f64 {
+    if array.index().dtype == ArrayDType::Utf8 {
+        let chunks = array.index().chunks.iter();
+        let stored: u64 = chunks.map(|chunk| chunk.bytes.end - chunk.bytes.start).sum();
+        return DType::U64.size() as f64 + stored as f64 / array.rows().max(1) as f64;
+    }
+    let dtype = array.dtype().ok().map(|dtype| decoded(dtype, floats));
+    dtype.map_or(0.0, |dtype| f64::from(array.dim()) * dtype.size() as f64)
+}
+
+/// What values are decoded to.
+pub(crate) fn decoded(dtype: DType, floats: Option<DType>) -> DType {
+    match (dtype, floats) {
+        (DType::F16 | DType::Bf16 | DType::F32, Some(floats)) => floats,
+        // Arrow has no bfloat16; all its values are values of float32.
+        (DType::Bf16, None) => DType::F32,
+        (dtype, _) => dtype,
+    }
+}
+
+fn divided<'a>(
+    arrays: impl Iterator<Item = (f64, Array<'a>)>,
+    ranges: &[Range<u64>],
+    rows: u64,
+    max_len: u64,
+) -> Result<Vec<Part>, cvc::Error> {
+    let ranges = Rows::from(ranges.to_vec()).resolve(rows)?;
+    let mut ends: Vec<Ends> = arrays.map(|(row_len, array)| Ends::new(row_len, &array)).collect();
+    ends.sort_by(|a, b| b.row_len.total_cmp(&a.row_len));
+    let row_len: f64 = ends.iter().map(|ends| ends.row_len).sum();
+    let most = if row_len > 0.0 { rounded(max_len as f64 / row_len).max(1) } else { u64::MAX };
+    let mut left: VecDeque<Range<u64>> = ranges.into_iter().filter(|rows| !rows.is_empty()).collect();
+    let mut parts = Vec::new();
+    while let Some(first) = left.front() {
+        let end = end(first.start, &left, rows, &ends, most);
+        let mut part = Vec::new();
+        while let Some(rows) = left.pop_front() {
+            if rows.start >= end {
+                left.push_front(rows);
+                break;
+            }
+            part.push(rows.start..rows.end.min(end));
+            if rows.end > end {
+                left.push_front(end..rows.end);
+            }
+        }
+        let rows: u64 = part.iter().map(|range| range.end - range.start).sum();
+        let stored = ends.iter().flat_map(|ends| part.iter().map(|rows| ends.stored(rows)));
+        let stored_len = rounded(stored.sum::<f64>().round());
+        let decoded_len = rounded((rows as f64 * row_len).round());
+        parts.push(Part { ranges: part, rows, decoded_len, stored_len });
+    }
+    Ok(parts)
 }
 
 /// The row before which a part ends that begins with row `first` of the rows `left`.
@@ -93,7 +145,7 @@ fn end(first: u64, left: &VecDeque<Range<u64>>, rows: u64, ends: &[Ends], most: 
             end = common;
         }
     }
-    // More rows than are wanted, as one block has them.
+    // More rows than are wanted, as one block has them; or there is no end in common.
     let end = ends.iter().map(|of| of.next(first + 1)).max().unwrap_or(rows);
     if ends.iter().all(|of| of.last(end, false) == end) {
         return end;
@@ -119,7 +171,7 @@ struct Chunk {
 }
 
 impl Ends {
-    fn new(column: &Column, array: &Array<'_>) -> Ends {
+    fn new(row_len: f64, array: &Array<'_>) -> Ends {
         let mut stored_before = 0;
         let chunks = array.index().chunks.iter().map(|chunk| {
             let block_rows = match &chunk.stored {
@@ -132,15 +184,7 @@ impl Ends {
             let stored_before = stored_before - stored_len;
             Chunk { rows: chunk.rows.clone(), block_rows: block_rows.max(1), stored_len, stored_before }
         });
-        let chunks: Vec<Chunk> = chunks.filter(|chunk| !chunk.rows.is_empty()).collect();
-        let row_len = match column.dtype {
-            Some(dtype) => f64::from(column.dim) * dtype.size() as f64,
-            None => {
-                let stored = chunks.last().map_or(0, |chunk| chunk.stored_before + chunk.stored_len);
-                DType::U64.size() as f64 + stored as f64 / array.rows().max(1) as f64
-            }
-        };
-        Ends { chunks, row_len }
+        Ends { chunks: chunks.filter(|chunk| !chunk.rows.is_empty()).collect(), row_len }
     }
 
     fn chunk(&self, row: u64) -> Option<&Chunk> {

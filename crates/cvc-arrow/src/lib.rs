@@ -24,7 +24,7 @@
 //! let file = writer.finish_bytes()?;
 //!
 //! let table = Table::new(Arc::new(Reader::new(Box::new(file), ReadOptions::default())?), None, None)?;
-//! for part in table.divide(&[0..3], 64 << 20) {
+//! for part in table.divide(&[0..3], 64 << 20)? {
 //!     let batch = table.read(&part.ranges)?;
 //!     assert_eq!((batch.num_rows(), batch.schema()), (3, table.schema().clone()));
 //! }
@@ -36,5 +36,5 @@ mod divide;
 mod table;
 pub mod values;
 
-pub use divide::Part;
+pub use divide::{Part, divide};
 pub use table::{Error, Table, windows};

@@ -9,6 +9,7 @@ use arrow_buffer::MutableBuffer;
 use arrow_schema::{ArrowError, DataType, Field, FieldRef, Schema, SchemaRef};
 use cvc::{Array, ArrayDType, CpuBackend, DType, HostBuffer, Reader};
 
+use crate::divide::{decoded, row_len};
 use crate::values::{primitives, to_arrow, with_tensor_shape};
 
 /// Why arrays are no table.
@@ -34,6 +35,9 @@ pub enum Error {
         /// Values in a row.
         dim: u32,
     },
+    /// A table has rows by its columns.
+    #[error("no arrays: rows are those of an array")]
+    NoArrays,
     /// Columns of a table are equally long.
     #[error("arrays of different lengths are no table ({lengths} rows): take them one by one")]
     Lengths {
@@ -53,29 +57,25 @@ pub struct Table {
 
 /// An array of the file.
 #[derive(Clone)]
-pub(crate) struct Column {
+struct Column {
     position: usize,
     field: FieldRef,
     /// What it is decoded to; nothing for strings.
-    pub(crate) dtype: Option<DType>,
-    pub(crate) dim: u32,
+    dtype: Option<DType>,
     is_scalar: bool,
+    /// Bytes of a row.
+    row_len: f64,
 }
 
 impl Column {
     fn new(array: &Array<'_>, position: usize, floats: Option<DType>) -> Result<Column, Error> {
         let index = array.index();
-        let name = index.name.as_str();
+        let (name, row_len) = (index.name.as_str(), row_len(array, floats));
         if index.dtype == ArrayDType::Utf8 {
             let field = Arc::new(Field::new(name, DataType::LargeUtf8, false));
-            return Ok(Column { position, field, dtype: None, dim: 1, is_scalar: true });
+            return Ok(Column { position, field, dtype: None, is_scalar: true, row_len });
         }
-        let dtype = match (array.dtype()?, floats) {
-            (DType::F16 | DType::Bf16 | DType::F32, Some(floats)) => floats,
-            // Arrow has no bfloat16; all its values are values of float32.
-            (DType::Bf16, None) => DType::F32,
-            (dtype, _) => dtype,
-        };
+        let dtype = decoded(array.dtype()?, floats);
         let primitive = to_arrow(dtype).ok_or_else(|| Error::NoType { array: name.to_owned(), dtype })?;
         let (dim, is_scalar) = (array.dim(), index.inner.is_empty());
         let of = if is_scalar {
@@ -85,7 +85,7 @@ impl Column {
             DataType::FixedSizeList(Arc::new(Field::new("item", primitive, false)), len)
         };
         let field = Arc::new(with_tensor_shape(Field::new(name, of, false), &index.inner));
-        Ok(Column { position, field, dtype: Some(dtype), dim, is_scalar })
+        Ok(Column { position, field, dtype: Some(dtype), is_scalar, row_len })
     }
 
     fn read(&self, reader: &Reader, rows: &[Range<u64>]) -> Result<ArrayRef, ArrowError> {
@@ -121,7 +121,7 @@ impl Table {
     /// floats of at most 32 bits are decoded to; left out, what the file says, but bfloat16 to f32, as Arrow has none.
     ///
     /// # Errors
-    /// The arrays have different numbers of rows, or one has values that Arrow, or this version, has no type for.
+    /// There is no array, they have different numbers of rows, or one has values that Arrow, or this version, has no type for.
     ///
     /// # Panics
     /// There is no array at one of the positions.
@@ -131,7 +131,7 @@ impl Table {
             None => alike(&reader),
         };
         let mut columns = Vec::with_capacity(positions.len());
-        let rows = positions.first().map_or(0, |position| of(&reader, *position).rows());
+        let rows = positions.first().map(|position| of(&reader, *position).rows()).ok_or(Error::NoArrays)?;
         for position in &positions {
             columns.push(Column::new(&of(&reader, *position), *position, floats)?);
         }
@@ -170,13 +170,14 @@ impl Table {
         &self.reader
     }
 
-    /// Bytes that a row takes in a batch, of strings a guess.
+    /// Bytes that a row takes in a batch, of strings an estimate.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "it saturates, and is not negative"
+    )]
     pub fn row_len(&self) -> u64 {
-        let lens = self.columns.iter().map(|column| match column.dtype {
-            Some(dtype) => u64::from(column.dim) * dtype.size() as u64,
-            None => 64,
-        });
-        lens.sum()
+        self.columns.iter().map(|column| column.row_len).sum::<f64>().ceil() as u64
     }
 
     /// The chunks of the first column, as ranges of rows.
@@ -198,9 +199,9 @@ impl Table {
         RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)
     }
 
-    /// Each column, with its array.
-    pub(crate) fn arrays(&self) -> impl Iterator<Item = (&Column, Array<'_>)> {
-        self.columns.iter().map(|column| (column, of(&self.reader, column.position)))
+    /// Each array, with the bytes of a row.
+    pub(crate) fn lens(&self) -> impl Iterator<Item = (f64, Array<'_>)> {
+        self.columns.iter().map(|column| (column.row_len, of(&self.reader, column.position)))
     }
 }
 
@@ -232,7 +233,7 @@ fn alike(reader: &Reader) -> Vec<usize> {
     alike.map(|(position, _)| position).collect()
 }
 
-fn of(reader: &Reader, position: usize) -> Array<'_> {
+pub(crate) fn of(reader: &Reader, position: usize) -> Array<'_> {
     reader.arrays().nth(position).expect("a position among the arrays")
 }
 

@@ -20,7 +20,7 @@ const TENSOR: &str = "arrow.fixed_shape_tensor";
 pub struct Unfit {
     /// The row it is about, if it is about one.
     pub row: Option<u64>,
-    /// What is wrong and what to do; about a row it goes on where `row 7` ended.
+    /// What is wrong and what to do. It goes on where `row 7 of NAME` ended, or after `NAME: `.
     pub problem: &'static str,
 }
 
@@ -120,7 +120,7 @@ pub fn tensor_shape(field: &Field, inner: &[u32]) -> Option<Vec<u32>> {
     }
     let shape = metadata.get("shape")?.as_array()?;
     let shape: Vec<u32> = shape.iter().map(|len| u32::try_from(len.as_u64()?).ok()).collect::<Option<_>>()?;
-    (value_count(&shape) == value_count(inner)).then_some(shape)
+    (value_count(&shape)? == value_count(inner)?).then_some(shape)
 }
 
 /// Values of a row.
@@ -184,9 +184,9 @@ pub fn peel(row: u64, array: ArrayRef) -> Result<(Vec<u32>, ArrayRef), Unfit> {
             }
             _ => return Ok((inner, array)),
         };
-        let wide = |_| Unfit::column("its lists are longer than the rows of an array can be");
-        inner.push(u32::try_from(len).map_err(wide)?);
-        dim *= len.max(1);
+        let wide = || Unfit::column("its lists are longer than the rows of an array can be");
+        inner.push(u32::try_from(len).map_err(|_| wide())?);
+        dim = dim.checked_mul(len.max(1)).ok_or_else(wide)?;
         array = values;
     }
 }

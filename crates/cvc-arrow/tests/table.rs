@@ -9,7 +9,7 @@ use arrow_schema::DataType;
 use cvc::codec::strings::Strings;
 use cvc::{ArrayOptions, ArrayRows, DType, Layout, ReadOptions, Reader, RowSlice, WriteOptions, Writer};
 use cvc_arrow::values::tensor_shape;
-use cvc_arrow::{Error, Part, Table, windows};
+use cvc_arrow::{Error, Part, Table, divide, windows};
 
 const ROWS: u32 = 500;
 
@@ -72,7 +72,7 @@ fn a_projection_has_its_columns_alone_and_even_none_has_rows() {
     assert_eq!(halves.values().as_primitive::<Float16Type>().values()[0].to_f32(), 1.0);
     let none = table.project(&[]);
     assert_eq!((none.read(&[1..3, 4..5]).unwrap().num_rows(), none.row_len()), (3, 0));
-    assert_eq!(none.divide(&[0..ROWS.into()], 1).len(), 1);
+    assert_eq!(none.divide(&[0..ROWS.into()], 1).unwrap().len(), 1);
 }
 
 #[test]
@@ -80,19 +80,20 @@ fn arrays_that_are_no_table_are_refused() {
     let reader = file();
     let error = Table::new(reader.clone(), Some(&[1, 4]), None).err().unwrap();
     assert!(matches!(&error, Error::Lengths { lengths } if lengths == "id 500, few 2"), "{error}");
-    assert_eq!(Table::new(reader, Some(&[4]), None).unwrap().rows(), 2);
+    assert_eq!(Table::new(reader.clone(), Some(&[4]), None).unwrap().rows(), 2);
+    assert!(matches!(Table::new(reader, Some(&[]), None), Err(Error::NoArrays)));
     let options = WriteOptions::new(Layout::Native).vectors(DType::Bf16, 4, "raw").unwrap();
     let bytes = Writer::in_memory(options).unwrap().finish_bytes().unwrap();
     let reader = Arc::new(Reader::new(Box::new(bytes), ReadOptions::default()).unwrap());
     let table = Table::new(reader, None, None).unwrap();
     let DataType::FixedSizeList(item, 4) = table.schema().field(0).data_type() else { panic!() };
     assert_eq!(item.data_type(), &DataType::Float32, "Arrow has no bfloat16");
-    assert_eq!((table.rows(), table.divide(&[], 1), table.chunks()), (0, vec![], vec![]));
+    assert_eq!((table.rows(), table.divide(&[], 1).unwrap(), table.chunks()), (0, vec![], vec![]));
 }
 
 /// The parts, which have every row of `ranges` once and in order.
 fn divided(table: &Table, ranges: &[Range<u64>], max_len: u64) -> Vec<Part> {
-    let parts = table.divide(ranges, max_len);
+    let parts = table.divide(ranges, max_len).unwrap();
     let all: Vec<u64> = parts.iter().flat_map(|part| part.ranges.iter().cloned().flatten()).collect();
     assert_eq!(all, ranges.iter().cloned().flatten().collect::<Vec<u64>>());
     assert!(
@@ -124,6 +125,7 @@ fn parts_end_with_blocks_or_chunks_and_are_no_larger_than_asked_for() {
     assert_eq!(ends(&divided(&table, &[0..500], 70 * 70))[..3], [64, 128, 192], "blocks, where none has");
     let least = divided(&table, &[0..500], 1);
     assert_eq!(ends(&least)[..5], [32, 64, 96, 128, 160], "one block, where less is wanted");
+    assert!(table.divide(&[499..501], 1).is_err() && table.divide(&[u64::MAX - 1..u64::MAX], 1).is_err());
     // Two ranges that need one block stay together.
     let parts = divided(&table, &[0..3, 5..7, 40..41, 200..300], 1);
     let expected: [&[Range<u64>]; 5] = [&[0..3, 5..7], &[40..41], &[200..224], &[224..256], &[256..288]];
@@ -160,4 +162,24 @@ fn windows_are_of_at_most_so_many_rows_and_never_empty() {
     assert_eq!(windows(&[5..6], 0), [[5..6]]);
     assert!(windows(&[], 7).is_empty() && windows(&[4..4], 7).is_empty());
     assert_eq!(windows(&[1..u64::MAX], u64::MAX), [[1..u64::MAX]]);
+}
+
+#[test]
+fn arrays_that_arrow_has_no_type_for_are_divided_as_well() {
+    let array = |name: &str, dtype, inner: &[u32], rows| {
+        ArrayOptions::values(name, dtype, inner, "raw").block_rows(rows)
+    };
+    let options = WriteOptions::new(Layout::Native)
+        .with_array(array("waves", DType::C64, &[4], 16))
+        .and_then(|options| options.with_array(array("id", DType::I64, &[], 32)));
+    let mut writer = Writer::in_memory(options.unwrap()).unwrap();
+    let (waves, ids) = (vec![[0u8; 8]; 400], vec![0i64; 100]);
+    let waves = RowSlice::from_bytes(DType::C64, 100, 4, waves.as_flattened()).unwrap();
+    writer.write_last(&[waves, RowSlice::new(&ids, 1).unwrap()]).unwrap();
+    let reader =
+        Arc::new(Reader::new(Box::new(writer.finish_bytes().unwrap()), ReadOptions::default()).unwrap());
+    assert!(matches!(Table::new(reader.clone(), None, None), Err(Error::NoType { dtype: DType::C64, .. })));
+    let parts = divide(&reader, &[0, 1], None, &[0..100], 40 * 40).unwrap();
+    assert_eq!(parts.iter().map(|part| part.rows).collect::<Vec<_>>(), [32, 32, 36]);
+    assert_eq!(parts.iter().map(|part| part.decoded_len).sum::<u64>(), 100 * 40);
 }

@@ -3,30 +3,28 @@
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
+use std::vec;
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use cvc_arrow::{Table, windows};
+use cvc_arrow::Table;
 use datafusion_common::stats::Precision;
 use datafusion_common::tree_node::TreeNodeRecursion;
 use datafusion_common::{ColumnStatistics, DataFusionError, Result, Statistics, assert_or_internal_err};
+use datafusion_common_runtime::SpawnedTask;
 use datafusion_execution::{SendableRecordBatchStream, TaskContext};
 use datafusion_physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion_physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion_physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
 use datafusion_physical_plan::statistics::StatisticsArgs;
-use datafusion_physical_plan::stream::RecordBatchReceiverStreamBuilder;
+use datafusion_physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion_physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
+use futures_util::stream;
 
 use crate::bridge;
 use crate::error::Error;
 
-/// Decoded bytes of a batch at most, if the session allows for more rows than that.
-const BATCH_LEN: u64 = 64 << 20;
-
-/// Batches of a partition that wait to be taken while the next is decoded.
-const AHEAD: usize = 1;
-
-/// Rows of a file that end where blocks do.
+/// Rows of a file that are read at a time, and end where blocks do.
 #[derive(Clone)]
 pub(crate) struct Piece {
     /// What to call the file.
@@ -36,11 +34,19 @@ pub(crate) struct Piece {
     pub(crate) rows: u64,
 }
 
-/// Reads rows of files: each partition some pieces of them, one after another, on a thread for work that blocks.
+impl Piece {
+    fn read(&self, schema: SchemaRef) -> Result<RecordBatch> {
+        let batch = self.table.read(&self.ranges).map_err(|error| of_file(&self.uri, error))?;
+        let passed = bridge::batch(&batch, schema);
+        Ok(passed.map_err(|cause| Error::Arrow { uri: self.uri.to_string(), cause })?)
+    }
+}
+
+/// Reads rows of files: each partition some pieces of them, one after another, on threads for work that blocks.
 pub struct CvcExec {
     schema: SchemaRef,
     /// All rows, of whatever limit.
-    pieces: Vec<Piece>,
+    pieces: Arc<[Piece]>,
     /// Those up to the limit, by partition.
     partitions: Vec<Vec<Piece>>,
     /// How many partitions were wanted.
@@ -61,11 +67,13 @@ impl fmt::Debug for CvcExec {
 
 impl CvcExec {
     /// `schema` is that of the tables of the pieces.
-    pub(crate) fn new(schema: SchemaRef, pieces: Vec<Piece>, target: usize, limit: Option<usize>) -> CvcExec {
-        let wanted = match limit {
-            Some(limit) => first(&pieces, limit as u64),
-            None => pieces.clone(),
-        };
+    pub(crate) fn new(
+        schema: SchemaRef,
+        pieces: Arc<[Piece]>,
+        target: usize,
+        limit: Option<usize>,
+    ) -> CvcExec {
+        let wanted = first(&pieces, limit.map_or(u64::MAX, |limit| limit as u64));
         let partitions = shared(wanted, target.max(1));
         let properties = PlanProperties::new(
             EquivalenceProperties::new(schema.clone()),
@@ -93,6 +101,46 @@ impl CvcExec {
     }
 }
 
+/// A partition while it is read. Nobody waits on a thread for its batches to be taken: a query may read one side of a join to its end before
+/// it takes anything of the other, and the threads for such work are few.
+struct Reading {
+    pieces: vec::IntoIter<Piece>,
+    /// The next piece, which is read while the one before it is taken.
+    ahead: Option<SpawnedTask<Result<RecordBatch>>>,
+    /// What is left of the piece that was read last.
+    rest: RecordBatch,
+    /// Rows of a batch.
+    most: usize,
+    metrics: BaselineMetrics,
+}
+
+impl Reading {
+    async fn next(mut self) -> Result<Option<(RecordBatch, Reading)>> {
+        while self.rest.num_rows() == 0 {
+            let Some(task) = self.ahead.take().or_else(|| self.begin()) else { return Ok(None) };
+            self.ahead = self.begin();
+            let read = task.join_unwind().await;
+            self.rest = read.map_err(|error| DataFusionError::External(Box::new(error)))??;
+        }
+        let rows = self.rest.num_rows();
+        let count = rows.min(self.most);
+        let batch = self.rest.slice(0, count);
+        self.rest = self.rest.slice(count, rows - count);
+        self.metrics.record_output(count);
+        Ok(Some((batch, self)))
+    }
+
+    /// Begins to read the next piece.
+    fn begin(&mut self) -> Option<SpawnedTask<Result<RecordBatch>>> {
+        let piece = self.pieces.next()?;
+        let (schema, time) = (self.rest.schema(), self.metrics.elapsed_compute().clone());
+        Some(SpawnedTask::spawn_blocking(move || {
+            let _timer = time.timer();
+            piece.read(schema)
+        }))
+    }
+}
+
 /// What went wrong with a file while its rows were read.
 fn of_file(uri: &str, error: arrow_schema::ArrowError) -> DataFusionError {
     match error {
@@ -100,7 +148,7 @@ fn of_file(uri: &str, error: arrow_schema::ArrowError) -> DataFusionError {
             Ok(cause) => Error::File { uri: uri.to_owned(), cause }.into(),
             Err(other) => DataFusionError::External(other),
         },
-        other => bridge::failed(other).into(),
+        other => Error::Arrow { uri: uri.to_owned(), cause: bridge::failed(other) }.into(),
     }
 }
 
@@ -114,12 +162,22 @@ fn first(pieces: &[Piece], mut limit: u64) -> Vec<Piece> {
         let mut piece = piece.clone();
         if piece.rows > limit {
             piece.rows = limit;
-            piece.ranges = windows(&piece.ranges, limit).swap_remove(0);
+            piece.ranges = cut(piece.ranges, limit);
         }
         limit -= piece.rows;
         kept.push(piece);
     }
     kept
+}
+
+/// The first `limit` rows of the ranges.
+fn cut(mut ranges: Vec<Range<u64>>, mut limit: u64) -> Vec<Range<u64>> {
+    for range in &mut ranges {
+        range.end = range.end.min(range.start.saturating_add(limit));
+        limit -= range.end - range.start;
+    }
+    ranges.retain(|range| !range.is_empty());
+    ranges
 }
 
 /// The pieces in at most `target` runs of about as many rows each; one at least, if an empty one.
@@ -188,28 +246,15 @@ impl ExecutionPlan for CvcExec {
                 format!("CvcExec has {} partitions, and no partition {partition}", self.partitions.len());
             return Err(DataFusionError::Internal(problem));
         };
-        let most = context.session_config().batch_size().max(1) as u64;
-        let (schema, metrics) = (self.schema.clone(), BaselineMetrics::new(&self.metrics, partition));
-        let mut builder = RecordBatchReceiverStreamBuilder::new(schema.clone(), AHEAD);
-        let sender = builder.tx();
-        builder.spawn_blocking(move || {
-            for Piece { uri, table, ranges, .. } in pieces {
-                let rows = most.min((BATCH_LEN / table.row_len().max(1)).max(1));
-                for window in windows(&ranges, rows) {
-                    let timer = metrics.elapsed_compute().timer();
-                    let batch = table.read(&window).map_err(|error| of_file(&uri, error))?;
-                    let batch = bridge::batch(&batch, schema.clone())?;
-                    timer.done();
-                    metrics.record_output(batch.num_rows());
-                    if sender.blocking_send(Ok(batch)).is_err() {
-                        // Nobody wants more.
-                        return Ok(());
-                    }
-                }
-            }
-            Ok(())
-        });
-        Ok(builder.build())
+        let reading = Reading {
+            pieces: pieces.into_iter(),
+            ahead: None,
+            rest: RecordBatch::new_empty(self.schema.clone()),
+            most: context.session_config().batch_size().max(1),
+            metrics: BaselineMetrics::new(&self.metrics, partition),
+        };
+        let batches = stream::try_unfold(reading, Reading::next);
+        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), batches)))
     }
 
     fn metrics(&self) -> Option<MetricsSet> {
@@ -243,5 +288,17 @@ impl ExecutionPlan for CvcExec {
 
     fn fetch(&self) -> Option<usize> {
         self.limit
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_cut_from_the_front_whatever_the_number_of_rows() {
+        assert_eq!(cut(vec![5..1 << 60], 1), [5..6]);
+        assert_eq!(cut(vec![5..8, 10..12, 20..30], 4), [5..8, 10..11]);
+        assert_eq!(cut(vec![5..8], 3), [5..8]);
     }
 }

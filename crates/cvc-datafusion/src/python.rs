@@ -1,17 +1,20 @@
 //! The Python package: `cvc_datafusion.Table`, which `SessionContext.register_table` of DataFusion's package takes.
 #![allow(unsafe_code, reason = "a struct behind a capsule of Python; the proof is at its use")]
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
+use cvc::codec::SourceError;
 use cvc::{Condition, DType, Json};
-use cvc_remote::is_url;
+use cvc_remote::RemoteError;
+use cvc_remote::manifest::ManifestError;
 use datafusion_ffi::proto::logical_extension_codec::FFI_LogicalExtensionCodec;
 use datafusion_ffi::table_provider::FFI_TableProvider;
 use datafusion_session::TableProvider;
-use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyImportError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyCapsule, PyDict, PyList};
+use pyo3::types::{PyBool, PyCapsule, PyDict, PyList, PyString};
 use tokio::runtime::Runtime;
 
 use crate::error::Error;
@@ -22,9 +25,9 @@ const CODEC: &str = "__datafusion_logical_extension_codec__";
 /// Files as a table: `context.register_table("embeddings", cvc_datafusion.Table(files))`.
 ///
 /// `files` is a path or a URL, or several in the order of their rows; a name that ends in `.json` is a manifest of `cvc.write_manifest`.
-/// `arrays` names the columns, by default all arrays with as many rows as the first. `filter` takes the rows of sections whose metadata has
-/// these values. `dtype` is `float16` or `float32`, for floats of at most 32 bits. `max_bytes` is what is decoded together.
-/// `storage_options` says how URLs are reached, as for `cvc.open`.
+/// `arrays` names the columns, by default all arrays of the first file with as many rows as its first. `filter` takes the rows of sections
+/// whose metadata has these values. `dtype` is `float16` or `float32`, for floats of at most 32 bits. `max_bytes` is how many decoded bytes
+/// each partition of a query reads at a time. `storage_options` says how URLs are reached, as for `cvc.open`.
 #[pyclass(frozen, module = "cvc_datafusion")]
 struct Table {
     inner: Arc<CvcTable>,
@@ -33,7 +36,7 @@ struct Table {
 #[pymethods]
 impl Table {
     #[new]
-    #[pyo3(signature = (files, arrays=None, filter=None, max_bytes=128 << 20, *, dtype=None, storage_options=None))]
+    #[pyo3(signature = (files, arrays=None, filter=None, max_bytes=16 << 20, *, dtype=None, storage_options=None))]
     fn new(
         py: Python<'_>,
         files: &Bound<'_, PyAny>,
@@ -58,7 +61,7 @@ impl Table {
             Some(one) if one.extract::<String>().is_ok() => Some(vec![one.extract()?]),
             Some(several) => Some(several.try_iter()?.map(|name| name?.extract()).collect::<PyResult<_>>()?),
         };
-        let mut options = Options { arrays, floats, max_len: max_bytes.max(1), ..Options::default() };
+        let mut options = Options { arrays, floats, max_len: max_bytes, ..Options::default() };
         for (key, value) in filter.into_iter().flatten() {
             options.conditions.push(Condition::new(key.extract::<String>()?, json(&value)?));
         }
@@ -71,9 +74,10 @@ impl Table {
             let set = options.remote.set(&key.extract::<String>()?, &value);
             set.map_err(|error| PyValueError::new_err(error.to_string()))?;
         }
-        let files = match place(files) {
-            Ok(one) => vec![one],
-            Err(_) => files.try_iter()?.map(|file| place(&file?)).collect::<PyResult<_>>()?,
+        let is_one = files.is_instance_of::<PyString>() || files.hasattr("__fspath__")?;
+        let files = match is_one {
+            true => vec![place(files)?],
+            false => files.try_iter()?.map(|file| place(&file?)).collect::<PyResult<_>>()?,
         };
         let inner = py.detach(|| CvcTable::open(&files, &options)).map_err(raised)?;
         Ok(Table { inner: Arc::new(inner) })
@@ -85,19 +89,19 @@ impl Table {
         py: Python<'py>,
         session: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyCapsule>> {
+        check_version(py)?;
         let codec = match session.getattr_opt(CODEC)? {
             Some(codec) => codec.call0()?,
             None => session.clone(),
         };
-        let codec = codec.cast::<PyCapsule>().map_err(|_| {
-            PyTypeError::new_err(
-                "a session of DataFusion is needed, of the version that this package was built for",
-            )
-        })?;
+        let codec = codec
+            .cast::<PyCapsule>()
+            .map_err(|_| PyTypeError::new_err("a session of DataFusion is needed"))?;
         let codec = codec
             .pointer_checked(Some(c"datafusion_logical_extension_codec"))?
             .cast::<FFI_LogicalExtensionCodec>();
-        // SAFETY: a capsule of that name holds such a struct, and is alive while it is borrowed here.
+        // SAFETY: a capsule of that name, made by DataFusion's package of the version that was just compared, holds such a struct; it is
+        // alive while it is borrowed here.
         let codec = unsafe { codec.as_ref() }.clone();
         let provider: Arc<dyn TableProvider> = self.inner.clone();
         // Its threads are those of this library: whoever polls a stream does so from a runtime of another one.
@@ -113,14 +117,29 @@ impl Table {
     }
 }
 
+/// Refuses DataFusion's package of another version: the structs that are passed are those of one.
+fn check_version(py: Python<'_>) -> PyResult<()> {
+    let found: String = py.import("datafusion")?.getattr("__version__")?.extract()?;
+    let major = found.split('.').next().and_then(|major| major.parse::<u64>().ok());
+    let ours = datafusion_ffi::version();
+    if major != Some(ours) {
+        let problem = format!(
+            "datafusion {found} is installed, and this package is for {ours}: install one for the other"
+        );
+        return Err(PyImportError::new_err(problem));
+    }
+    Ok(())
+}
+
 /// A path, made absolute, or a URL.
 fn place(file: &Bound<'_, PyAny>) -> PyResult<String> {
-    if let Ok(text) = file.extract::<String>()
-        && is_url(&text)
+    if let Ok(text) = file.cast::<PyString>()
+        && let Ok(url) = text.to_str()
+        && url.contains("://")
     {
-        return Ok(text);
+        return Ok(url.to_owned());
     }
-    let path: PathBuf = file.extract()?;
+    let path = std::path::absolute(file.extract::<PathBuf>()?)?;
     let text = path.into_os_string().into_string();
     text.map_err(|path| PyValueError::new_err(format!("{} is not UTF-8", path.display())))
 }
@@ -133,10 +152,32 @@ fn json(value: &Bound<'_, PyAny>) -> PyResult<Json> {
 
 fn raised(error: Error) -> PyErr {
     let message = error.to_string();
-    match &error {
-        Error::File { cause, .. } if matches!(**cause, cvc::Error::Io { .. }) => PyOSError::new_err(message),
-        Error::Remote(error) if !error.is_usage() => PyOSError::new_err(message),
-        _ => PyValueError::new_err(message),
+    match kind(&error) {
+        // Python has a class for each of some kinds.
+        Some(kind) => io::Error::new(kind, message).into(),
+        None => PyValueError::new_err(message),
+    }
+}
+
+/// What the system, or whatever is between it and the file, refused; nothing if it is the caller or the file that is wrong.
+fn kind(error: &Error) -> Option<io::ErrorKind> {
+    let of_source =
+        |error: &SourceError| matches!(error, SourceError::Read { .. }).then_some(io::ErrorKind::Other);
+    let of_remote = |error: &RemoteError| match io::Error::from(error.clone()).kind() {
+        io::ErrorKind::InvalidInput => None,
+        kind => Some(kind),
+    };
+    let of_file = |error: &cvc::Error| match error {
+        cvc::Error::Io { cause, .. } => Some(cause.kind()),
+        cvc::Error::Source(error) => of_source(error),
+        _ => None,
+    };
+    match error {
+        Error::Local(cause) | Error::File { cause, .. } => of_file(cause),
+        Error::Remote(error) | Error::Manifest(ManifestError::Remote(error)) => of_remote(error),
+        Error::Manifest(ManifestError::Local(error)) => of_file(error),
+        Error::Manifest(ManifestError::Source(error)) => of_source(error),
+        _ => None,
     }
 }
 

@@ -223,6 +223,53 @@ async fn sections_arrays_and_dtypes_are_chosen_when_a_table_is_made() {
     assert_eq!(texts(&query(&context, "SELECT count(*) FROM rows").await), ["0"]);
 }
 
+#[test]
+fn a_query_that_reads_one_table_before_it_takes_of_another_needs_no_thread_for_either() {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(1).max_blocking_threads(1).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let folder = tempfile::tempdir().unwrap();
+        let config = SessionConfig::new().with_target_partitions(8).with_batch_size(1);
+        let config = config.set_bool("datafusion.optimizer.repartition_joins", false);
+        let context = SessionContext::new_with_config(config);
+        let table =
+            CvcTable::open(&files(folder.path()), &Options { max_len: 1000, ..Options::default() }).unwrap();
+        context.register_table("rows", Arc::new(table)).unwrap();
+        let joined = "SELECT count(*) FROM rows a, rows b WHERE a.id + b.id = 5 AND b.id < 3";
+        assert_eq!(texts(&query(&context, joined).await), ["3"]);
+        let joined = "SELECT count(a.title) FROM rows a JOIN rows b ON a.id = b.id WHERE length(b.title) > 4";
+        assert_eq!(texts(&query(&context, joined).await), ["3000"]);
+    });
+}
+
+#[tokio::test]
+async fn a_block_is_read_once_whatever_the_batches() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("large.cvc");
+    let options = WriteOptions::new(Layout::Native)
+        .with_array(ArrayOptions::values("vectors", DType::F32, &[16], "raw").block_rows(4096))
+        .and_then(|options| options.chunk_rows(8192));
+    let mut writer = Writer::create(&path, options.unwrap()).unwrap();
+    let values: Vec<f32> = (0..20_000 * 16u32).map(|at| at as f32).collect();
+    writer.write_vectors(RowSlice::new(&values, 16).unwrap()).unwrap();
+    writer.finish().unwrap();
+    let read = Arc::new(AtomicU64::new(0));
+    let bytes = Counted(Arc::new(std::fs::read(&path).unwrap()), read.clone());
+    let reader = Arc::new(Reader::new(Box::new(bytes), ReadOptions::default()).unwrap());
+    let table = CvcTable::of(vec![("large".to_owned(), reader)], &Options::default()).unwrap();
+    let context =
+        SessionContext::new_with_config(SessionConfig::new().with_target_partitions(2).with_batch_size(100));
+    context.register_table("rows", Arc::new(table)).unwrap();
+    read.store(0, Ordering::Relaxed);
+    let batches = query(&context, "SELECT vectors FROM rows").await;
+    assert!(batches.iter().all(|batch| batch.num_rows() <= 100) && batches.len() >= 200);
+    let once = (values.len() * 4) as u64;
+    assert!((once..once + 20_000).contains(&read.load(Ordering::Relaxed)), "{read:?} of {once}");
+    // A table of one file is for all partitions.
+    let plan = context.sql("SELECT vectors FROM rows").await.unwrap().create_physical_plan().await.unwrap();
+    assert!(displayable(plan.as_ref()).indent(true).to_string().contains("partitions=2"));
+}
+
 #[tokio::test]
 async fn a_manifest_stands_for_its_files_and_refuses_others() {
     let folder = tempfile::tempdir().unwrap();
@@ -253,7 +300,22 @@ async fn what_is_no_table_is_refused_and_damage_is_an_error_of_the_query() {
     let open = |uris: &[&str], options: &Options| CvcTable::open(uris, options).unwrap_err().to_string();
     assert!(open(&[], &Options::default()).contains("no files"));
     let missing = folder.path().join("none.cvc");
-    assert!(open(&[missing.to_str().unwrap()], &Options::default()).contains("none.cvc"));
+    let error = open(&[missing.to_str().unwrap()], &Options::default());
+    assert_eq!(error.matches("none.cvc").count(), 1, "{error}");
+    for place in ["ftp://me:hush@host/a.cvc?key=hush", "ftp://me:hush@host/all.json"] {
+        let error = open(&[place], &Options::default());
+        assert!(error.contains("ftp://host/a") && !error.contains("hush"), "{error}");
+    }
+    let named = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect());
+    for (options, problem) in [
+        (Options { arrays: named(&[]), ..Options::default() }, "arrays: none is named"),
+        (Options { arrays: named(&["id", "id"]), ..Options::default() }, "arrays: \"id\" is named twice"),
+        (Options { floats: Some(DType::I8), ..Options::default() }, "floats: f16 or f32"),
+        (Options { max_len: 0, ..Options::default() }, "max_len: one byte"),
+    ] {
+        let error = open(&[&files[0]], &options);
+        assert!(error.starts_with(problem), "{error}");
+    }
     let other = Options { arrays: Some(vec!["nothing".to_owned()]), ..Options::default() };
     let error = open(&[&files[0]], &other);
     assert!(error.contains("0.cvc") && error.contains("nothing") && error.contains("title"), "{error}");
@@ -263,7 +325,14 @@ async fn what_is_no_table_is_refused_and_damage_is_an_error_of_the_query() {
     writer.write_vectors(RowSlice::new(&[1f32, 2.0, 3.0, 4.0], 4).unwrap()).unwrap();
     writer.finish().unwrap();
     let error = open(&[&files[0], narrow.to_str().unwrap()], &Options::default());
-    assert!(error.contains("narrow.cvc has other columns than") && error.contains("title"), "{error}");
+    assert!(error.contains("narrow.cvc") && error.contains("id"), "{error}");
+    let vectors = Options { arrays: named(&["vectors"]), ..Options::default() };
+    let error = open(&[&files[0], narrow.to_str().unwrap()], &vectors);
+    assert!(error.contains("narrow.cvc has other columns than"), "{error}");
+    assert!(
+        error.contains("vectors rows of [16] Float32") && error.contains("vectors rows of [4] Float32"),
+        "{error}"
+    );
 
     let mut bytes = std::fs::read(&files[1]).unwrap();
     let reader = Reader::open(&files[1]).unwrap();

@@ -316,7 +316,9 @@ fn column(field: &Field, mut chunks: Vec<ArrayRef>) -> PyResult<Imported> {
 /// What is wrong with a column, as an error.
 fn unfit(name: &str) -> impl Fn(Unfit) -> PyErr {
     move |Unfit { row, problem }| {
-        let row = row.map_or(String::new(), |row| format!("row {row} of "));
-        PyValueError::new_err(format!("{row}{name} {problem}"))
+        PyValueError::new_err(match row {
+            Some(row) => format!("row {row} of {name} {problem}"),
+            None => format!("{name}: {problem}"),
+        })
     }
 }

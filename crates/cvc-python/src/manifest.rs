@@ -29,6 +29,7 @@ pub(crate) fn manifest(
     let listed = listed.map_err(|error| match error {
         ManifestError::Remote(error) => raised_by_remote(py, &error),
         ManifestError::Source(error) => raised(py, error.into()),
+        ManifestError::Local(error) => raised(py, error),
         error @ ManifestError::Version { .. } => of_class(py, "UnsupportedError", error.to_string()),
         error => of_class(py, "FormatError", error.to_string()),
     })?;

@@ -260,6 +260,10 @@ def test_spark_gets_types_that_it_has(files, minilm):
     assert table["id"].to_pylist() == list(range(667)) and table["image"][5].as_py() == [5] * 6
     assert table.schema.field("half").type == pa.list_(pa.field("element", pa.float32(), nullable=False))
     np.testing.assert_array_equal(np.array(table["half"].to_pylist(), "f2"), minilm[:667, :8].astype("f2"))
+    reached = {"path": f"file://{files[0]}", "cvc.secret": '{"retries": 1}'}
+    assert cvc.spark.CvcDataSource(reached).schema() == source.schema()
+    with pytest.raises(cvc.ArgumentError, match="retries"):
+        cvc.spark.CvcDataSource({**reached, "cvc.secret": '{"retries": -1}'})
     none = cvc.spark.CvcDataSource({"path": files[0], "cvc": '{"filter": {"source": "nobody"}}'}).reader(None)
     assert [list(none.read(part)) for part in none.partitions()] == [[]]
 

@@ -111,6 +111,18 @@ def test_arrays_whose_blocks_never_end_together_are_divided_by_the_widest(tmp_pa
     np.testing.assert_array_equal(np.concatenate([cvc.read(of)["odd"] for of in partitions]), data["odd"])
 
 
+def test_arrays_that_arrow_has_no_type_for_are_planned_and_read_as_numpy_has_them(tmp_path):
+    data = {"waves": np.arange(400, dtype="c8").reshape(100, 4), "id": np.arange(100)}
+    path = tmp_path / "waves.cvc"
+    cvc.pack(data, path, codec="raw", block_rows=10)
+    partitions = cvc.plan(path, max_bytes=1000.5)
+    assert len(partitions) == 5 and all(of.rows == 20 for of in partitions)
+    np.testing.assert_array_equal(np.concatenate([cvc.read(of)["waves"] for of in partitions]), data["waves"])
+    assert len(cvc.plan(path, max_bytes=10**30)) == len(cvc.plan(path, max_bytes=float("inf"))) == 1
+    with pytest.raises(TypeError, match="waves"):
+        cvc.read(partitions[0]).__arrow_c_schema__()
+
+
 def test_a_filter_takes_what_where_takes(parts, minilm):
     partitions = cvc.plan(parts, filter={"source": "arxiv", "year": 2022})
     assert {of.uri for of in partitions} == {parts[2]}

@@ -144,6 +144,10 @@ impl From<RemoteError> for io::Error {
             RemoteError::Missing { .. } => io::ErrorKind::NotFound,
             RemoteError::Url { .. } | RemoteError::Option { .. } => io::ErrorKind::InvalidInput,
             RemoteError::Refused { .. } => io::ErrorKind::PermissionDenied,
+            RemoteError::Local(error) => match &**error {
+                cvc::Error::Io { cause, .. } => cause.kind(),
+                _ => io::ErrorKind::Other,
+            },
             _ => io::ErrorKind::Other,
         };
         io::Error::new(kind, error)

@@ -4,24 +4,22 @@
 //! {"format": "cvc-manifest", "version": 1, "files": [{"uri": "0.cvc", "identity": "cvc:...", "rows": 1000}]}
 //! ```
 
-use std::fs;
-use std::io;
 use std::path::Path;
 
 use cvc::Json;
 use cvc::codec::SourceError;
-use cvc::io::ReadAt;
+use cvc::io::{FileSource, ReadAt};
 use thiserror::Error;
 
 use crate::error::RemoteError;
 use crate::options::RemoteOptions;
-use crate::place::{is_url, shown};
+use crate::place::shown;
 use crate::remote::Remote;
 
 /// A manifest of some other length is none: ten million files have room.
 const MOST: u64 = 1 << 30;
-/// Lists in an object in an object, and one more for what later versions say.
-const DEPTH: usize = 8;
+/// What later versions say is skipped, so it may be deep.
+const DEPTH: usize = 64;
 
 /// A file of a manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,15 +50,9 @@ pub enum ManifestError {
         /// What it says.
         version: u64,
     },
-    /// The system cannot read it.
-    #[error("{place} cannot be read: {cause}")]
-    Io {
-        /// Its path.
-        place: String,
-        /// Why.
-        #[source]
-        cause: io::Error,
-    },
+    /// It is a file of this machine, which cannot be read.
+    #[error(transparent)]
+    Local(#[from] cvc::Error),
     /// It is somewhere else, and cannot be had.
     #[error(transparent)]
     Remote(#[from] RemoteError),
@@ -79,11 +71,11 @@ pub fn is_manifest(place: &str) -> bool {
 /// # Errors
 /// There is none, it cannot be read, or it is not one of a version that is known.
 pub fn read_manifest(place: &str, options: &RemoteOptions) -> Result<Vec<Listed>, ManifestError> {
-    if !is_url(place) {
-        let text = fs::read(place).map_err(|cause| ManifestError::Io { place: place.to_owned(), cause })?;
-        return parse_manifest(place, &text);
-    }
-    parse_manifest(place, &read_whole(&Remote::open(place, options)?, place)?)
+    let source: Box<dyn ReadAt> = match place.contains("://") {
+        true => Box::new(Remote::open(place, options)?),
+        false => Box::new(FileSource::open(place.as_ref())?),
+    };
+    parse_manifest(place, &read_whole(&*source, place)?)
 }
 
 /// All bytes of a manifest, whatever it is read from.
@@ -114,7 +106,7 @@ pub fn parse_manifest(place: &str, text: &[u8]) -> Result<Vec<Listed>, ManifestE
     match said.get("version").and_then(Json::as_u64) {
         Some(1) => {}
         Some(version) => return Err(ManifestError::Version { place: shown(place), version }),
-        None => return Err(damaged(place, "it has no version".to_owned())),
+        None => return Err(damaged(place, "its version is no whole number".to_owned())),
     }
     let files = said.get("files").and_then(Json::as_array);
     let files = files.ok_or_else(|| damaged(place, "it has no list of files".to_owned()))?;
@@ -173,7 +165,11 @@ mod tests {
         for (text, problem) in [
             ("{", "all.json is no manifest"),
             ("{}", "its format"),
-            (r#"{"format": "cvc-manifest"}"#, "no version"),
+            (r#"{"format": "cvc-manifest"}"#, "its version is"),
+            (
+                r#"{"format": "cvc-manifest", "version": 2, "more": [[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]}"#,
+                "of version 2",
+            ),
             (r#"{"format": "cvc-manifest", "version": 2}"#, "of version 2"),
             (r#"{"format": "cvc-manifest", "version": 1, "files": {}}"#, "no list"),
             (r#"{"format": "cvc-manifest", "version": 1, "files": [{"uri": "a"}]}"#, "file 0 has no"),
@@ -186,14 +182,17 @@ mod tests {
             );
         }
         let error = read_manifest("/nowhere/all.json", &RemoteOptions::default()).unwrap_err();
-        assert!(error.to_string().contains("/nowhere/all.json cannot be read"), "{error}");
+        assert!(error.to_string().contains("/nowhere/all.json"), "{error}");
+        let error =
+            read_manifest("ftp://me:hush@host/all.json?key=hush", &RemoteOptions::default()).unwrap_err();
+        assert!(error.to_string().contains("ftp://") && !error.to_string().contains("hush"), "{error}");
     }
 
     #[test]
     fn a_manifest_is_read_from_a_url() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("all.json");
-        fs::write(&path, r#"{"format": "cvc-manifest", "version": 1, "files": []}"#).unwrap();
+        std::fs::write(&path, r#"{"format": "cvc-manifest", "version": 1, "files": []}"#).unwrap();
         let url = format!("file://{}", path.display());
         assert_eq!(read_manifest(&url, &RemoteOptions::default()).unwrap(), []);
         assert_eq!(read_manifest(path.to_str().unwrap(), &RemoteOptions::default()).unwrap(), []);

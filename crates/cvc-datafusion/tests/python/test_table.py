@@ -81,8 +81,17 @@ def test_a_manifest_and_urls_stand_for_files(files, tmp_path):
 
 
 def test_what_goes_wrong_is_said(files, tmp_path):
-    with pytest.raises(OSError, match="none.cvc"):
-        cvc_datafusion.Table(tmp_path / "none.cvc")
+    for missing in (tmp_path / "none.cvc", tmp_path / "none.json", f"file://{tmp_path}/none.cvc"):
+        with pytest.raises(FileNotFoundError, match=r"none\."):
+            cvc_datafusion.Table(missing)
+    for place in ("http://127.0.0.1:9/a.cvc", "http://127.0.0.1:9/all.json"):
+        with pytest.raises(OSError, match="127.0.0.1"):
+            cvc_datafusion.Table(place, storage_options={"retries": 0, "timeout": 2})
+    with pytest.raises(ValueError, match="UTF-8"):
+        cvc_datafusion.Table("a\udcff.cvc")
+    for arrays in ([], ["id", "id"]):
+        with pytest.raises(ValueError, match="arrays"):
+            cvc_datafusion.Table(files, arrays)
     with pytest.raises(ValueError, match="nothing"):
         cvc_datafusion.Table(files, ["nothing"])
     with pytest.raises(ValueError, match="no files"):

@@ -162,6 +162,8 @@ def planned(
         raise ArgumentError(f"arrays = {arrays!r}: names are needed, each once")
     partitions: list[Partition] = []
     none, kinds, first_uri, first_row = None, None, "", 0
+    # More than any file has is as good as more.
+    max_len = int(min(max_bytes, 1 << 62))
     for uri, identity, file in _opened(_located(uris, storage_options), storage_options):
         if identity is not None:
             _check_identity(file, uri, identity)
@@ -182,7 +184,7 @@ def planned(
             raise ArgumentError(f"{shown(uri)}: sections speak of the first array and those of its length: plan {names[0]!r} without filter")
         now = file.identity
         ranges = [(0, rows)] if filter is None else [(of.start, of.stop) for of in file.where(filter).ranges]
-        for part, count, decoded_len, stored_len in file._divided(ranges, list(names), max_bytes, dtype):
+        for part, count, decoded_len, stored_len in file._divided(ranges, list(names), max_len, dtype):
             partitions.append(
                 Partition(
                     uri=uri,

@@ -19,6 +19,9 @@ except ImportError as error:
 
 __all__ = ["CvcDataSource", "read"]
 
+# Spark shows no option whose name says that it is a secret.
+_SECRETS = "cvc.secret"
+
 # Spark has no unsigned numbers.
 _WIDER = {pa.uint8(): pa.int16(), pa.uint16(): pa.int32(), pa.uint32(): pa.int64()}
 
@@ -38,23 +41,24 @@ def read(
     """
     spark.dataSource.register(CvcDataSource)
     options = {"uris": paths(uris), "arrays": arrays, "filter": filter, "max_bytes": max_bytes}
+    reader = spark.read.format("cvc").option("cvc", json.dumps(options))
     if storage_options is not None:
-        options["storage_options"] = storage_options
-    return spark.read.format("cvc").option("cvc", json.dumps(options)).load()
+        reader = reader.option(_SECRETS, json.dumps(storage_options))
+    return reader.load()
 
 
 class CvcDataSource(DataSource):
     """The format `cvc` of `spark.read`: `spark.read.format("cvc").load("a.cvc")`. Whatever else `cvc.plan` is told stands in the option
-    `cvc`, a JSON object of its arguments.
+    `cvc`, a JSON object of its arguments; `storage_options` stand in the option `cvc.secret`, which Spark does not show.
     """
 
     def __init__(self, options: dict[str, str]) -> None:
         super().__init__(options)
         arguments = json.loads(options.get("cvc", "{}"))
         arguments.setdefault("uris", options.get("path", []))
-        partitions, none = planned(**arguments, dtype="float32")
+        self._storage_options = json.loads(options[_SECRETS]) if _SECRETS in options else None
+        partitions, none = planned(**arguments, dtype="float32", storage_options=self._storage_options)
         self._partitions, self._arrow = partitions, _for_spark(pa.schema(none))
-        self._storage_options = arguments.get("storage_options")
 
     @classmethod
     def name(cls) -> str:

@@ -335,9 +335,7 @@ fn write_options(args: &PackArgs, layout: Layout, sources: &[Source]) -> Result<
     for (position, source) in sources.iter().enumerate() {
         let mut array = match &source.data {
             Data::Matrices { matrices, .. } => {
-                let (dim, dtype) = (matrices[0].dim(), matrices[0].dtype());
-                let inner: &[u32] = if matrices[0].scalar() { &[] } else { &[dim] };
-                ArrayOptions::values(&source.name, dtype, inner, &source.codec)
+                ArrayOptions::values(&source.name, matrices[0].dtype(), matrices[0].inner(), &source.codec)
             }
             Data::Lines { .. } => ArrayOptions::strings(&source.name, &source.codec),
         };
@@ -390,12 +388,13 @@ impl Source {
     fn describe(&self) -> String {
         match &self.data {
             Data::Matrices { matrices, .. } => {
-                let (dim, dtype) = (matrices[0].dim(), matrices[0].dtype());
+                let dtype = matrices[0].dtype();
                 // Who packs ids by mistake should see it here rather than later.
                 let rounded = !dtype.is_float() && ["fp16", "int8"].contains(&self.codec.as_str());
                 let note = if rounded { " (whole numbers are rounded)" } else { "" };
-                let dim = if matrices[0].scalar() { String::new() } else { format!("{dim} ") };
-                format!("{dim}{dtype} as {}{note}", self.codec)
+                let shape =
+                    if matrices[0].scalar() { String::new() } else { format!("{} ", shape(&matrices[0])) };
+                format!("{shape}{dtype} as {}{note}", self.codec)
             }
             Data::Lines { .. } => format!("strings as {}", self.codec),
         }
@@ -480,13 +479,13 @@ fn open_sources(
             }
             result => result?,
         };
-        let kind = |matrix: &Matrix| (matrix.dim(), matrix.dtype(), matrix.scalar());
-        if let Some(first) = matrices.first().filter(|first| kind(first) != kind(&matrix)) {
+        let differs = |first: &&Matrix| (first.inner(), first.dtype()) != (matrix.inner(), matrix.dtype());
+        if let Some(first) = matrices.first().filter(differs) {
             return refuse(format!(
                 "it has rows of {} {} values, the first input rows of {} {}; inputs that make one array must agree",
-                matrix.dim(),
+                shape(&matrix),
                 matrix.dtype(),
-                first.dim(),
+                shape(first),
                 first.dtype()
             ));
         }
@@ -530,6 +529,11 @@ fn open_sources(
     }
     choose_codecs(args, layout, &mut sources)?;
     Ok(sources)
+}
+
+/// The shape of a row, as messages have it: `384`, `2x3`.
+fn shape(matrix: &Matrix) -> String {
+    matrix.inner().iter().map(u32::to_string).collect::<Vec<_>>().join("x")
 }
 
 fn open_added(pair: &KeyValue, args: &PackArgs) -> Result<Source, Failure> {

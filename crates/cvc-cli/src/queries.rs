@@ -170,14 +170,19 @@ pub(crate) fn open_matrix(
 ) -> Result<Matrix, Failure> {
     check_here(argument, path)?;
     let options = Options { member: member.map(str::to_owned), temp_dir: None };
-    Matrix::open(path, &options).map_err(|error| match error {
+    let matrix = Matrix::open(path, &options).map_err(|error| match error {
         InputError::ChooseMember { names, .. } if !names.is_empty() => {
             let problem =
                 format!("it has {} arrays; choose one with --member: {}", names.len(), names.join(", "));
             wrong(argument, shown(path), problem)
         }
         other => other.into(),
-    })
+    })?;
+    if matrix.inner().len() > 1 {
+        let problem = format!("it has {} dimensions; a matrix has two", matrix.inner().len() + 1);
+        return Err(wrong(argument, shown(path), problem));
+    }
+    Ok(matrix)
 }
 
 /// Why devices were passed over, for `--json`.

@@ -504,10 +504,7 @@ impl Input {
 
     fn spec(&self, codec: &str) -> ArraySpec {
         match self {
-            Input::Matrix(matrix) => {
-                let inner: &[u32] = if matrix.scalar() { &[] } else { &[matrix.dim()] };
-                ArraySpec::values(matrix.dtype(), inner, codec)
-            }
+            Input::Matrix(matrix) => ArraySpec::values(matrix.dtype(), matrix.inner(), codec),
             Input::Strings(_) => ArraySpec::strings(codec),
         }
     }

@@ -138,8 +138,7 @@ pub(crate) fn open_matrices(source: &Path, target: &Path, options: &Options) -> 
     let open = |member: Option<String>| {
         let matrix = Matrix::open(source, &input::Options { member, temp_dir: temp_dir.clone() })?;
         let name = matrix.origin().member.clone().unwrap_or_else(|| VECTORS.to_owned());
-        let inner = if matrix.scalar() { Vec::new() } else { vec![matrix.dim()] };
-        let column = Column::values(&name, matrix.dtype(), inner);
+        let column = Column::values(&name, matrix.dtype(), matrix.inner().to_vec());
         Ok::<_, InputError>((column, Box::new(matrix) as Box<dyn Lends>))
     };
     let arrays = match open(None) {

@@ -598,12 +598,12 @@ fn refused(error: ::csv::Error) -> Error {
     }
 }
 
-/// The shortest text that is read as the same value.
+/// The shortest text that is read as the same value, and as one of floats if it is one: `1.0`.
 fn write_value(dtype: DType, bytes: &[u8], out: &mut String) {
     use std::fmt::Write as _;
     macro_rules! shown {
         ($of:ty) => {
-            bytes.try_into().map(<$of>::from_ne_bytes).map(|value| write!(out, "{value}"))
+            bytes.try_into().map(<$of>::from_ne_bytes).map(|value| write!(out, "{value:?}"))
         };
     }
     let written = match dtype {

@@ -13,18 +13,19 @@ use crate::Options;
 use crate::arrow::{Table, record_batch, schema};
 use crate::error::Error;
 use crate::from_cvc::Plan;
+use crate::guarded::{Guarded, guarded};
 use crate::table::{Batch, Column, Output, committed};
 
 pub(crate) fn open(source: &Path, options: &Options) -> Result<Table, Error> {
     let file = File::open(source).map_err(Error::io(source, "cannot be read"))?;
-    let reader = FileReader::try_new(BufReader::new(file), None).map_err(|error| {
+    let reader = guarded(|| FileReader::try_new(BufReader::new(file), None)).map_err(|error| {
         Error::damaged(
             source,
             format!("is no sound Arrow IPC file: {error}; it was cut or changed: write it again"),
         )
     })?;
     let schema = reader.schema();
-    Table::new(source, &schema, reader, None, options)
+    Table::new(source, &schema, Guarded::new(reader), None, options)
 }
 
 pub(crate) struct Writer {

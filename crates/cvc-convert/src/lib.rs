@@ -42,6 +42,8 @@ pub mod arrow;
 mod csv;
 mod error;
 mod from_cvc;
+#[cfg(any(feature = "ipc", feature = "parquet"))]
+mod guarded;
 mod into_cvc;
 #[cfg(feature = "ipc")]
 mod ipc;

@@ -17,6 +17,7 @@ use crate::Options;
 use crate::arrow::{Table, record_batch, schema};
 use crate::error::Error;
 use crate::from_cvc::Plan;
+use crate::guarded::{Guarded, guarded};
 use crate::table::{BATCH_LEN, Batch, Column, Holds, Output, committed};
 
 /// Bytes of rows in a group, which a writer holds until it is full.
@@ -33,7 +34,8 @@ pub(crate) fn open(source: &Path, options: &Options) -> Result<Table, Error> {
         )
     };
     let file = File::open(source).map_err(Error::io(source, "cannot be read"))?;
-    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| damaged(&error))?;
+    let builder =
+        guarded(|| ParquetRecordBatchReaderBuilder::try_new(file)).map_err(|error| damaged(&error))?;
     let metadata = builder.metadata().clone();
     let rows = u64::try_from(metadata.file_metadata().num_rows())
         .map_err(|_| damaged(&"it has a negative number of rows"))?;
@@ -58,10 +60,9 @@ pub(crate) fn open(source: &Path, options: &Options) -> Result<Table, Error> {
     };
     let mask = ProjectionMask::roots(builder.parquet_schema(), wanted.iter().copied());
     let schema = schema.project(&wanted).map_err(|error| damaged(&error))?;
-    let batches =
-        builder.with_projection(mask).with_batch_size(usize::try_from(batch_rows).unwrap_or(1)).build();
-    let batches = batches.map_err(|error| damaged(&error))?;
-    Table::new(source, &schema, batches, Some(rows), options)
+    let builder = builder.with_projection(mask).with_batch_size(usize::try_from(batch_rows).unwrap_or(1));
+    let batches = guarded(|| builder.build()).map_err(|error| damaged(&error))?;
+    Table::new(source, &schema, Guarded::new(batches), Some(rows), options)
 }
 
 pub(crate) struct Writer {

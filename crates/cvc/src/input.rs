@@ -48,7 +48,7 @@ pub struct Matrix {
     dtype: DType,
     rows: u64,
     dim: u32,
-    scalar: bool,
+    inner: Vec<u32>,
 }
 
 /// How the values lie in the file.
@@ -110,15 +110,15 @@ impl Matrix {
                 let (origin, map) = map(path)?;
                 let (rows, dim) = vecs::shape(&origin, &map, dtype)?;
                 let stored = Stored::Prefixed;
-                Ok(Matrix { origin, map, start: 0, stored, dtype, rows, dim, scalar: false })
+                Ok(Matrix { origin, map, start: 0, stored, dtype, rows, dim, inner: vec![dim] })
             }
         }
     }
 
     fn of_npy(origin: Origin, map: Map, start: usize, header: npy::Header) -> Matrix {
-        let npy::Header { dtype, swapped, by_column, rows, dim, scalar, .. } = header;
+        let npy::Header { dtype, swapped, by_column, rows, dim, inner, .. } = header;
         let stored = if by_column { Stored::Columns { swapped } } else { Stored::Rows { swapped } };
-        Matrix { origin, map, start, stored, dtype, rows, dim, scalar }
+        Matrix { origin, map, start, stored, dtype, rows, dim, inner }
     }
 
     /// The file, and the array in it, for messages.
@@ -131,14 +131,19 @@ impl Matrix {
         self.rows
     }
 
-    /// How many values a row has: 1 for an array of one dimension.
+    /// How many values a row has: 1 for an array of one dimension, the product of all but the first for one of several.
     pub fn dim(&self) -> u32 {
         self.dim
     }
 
     /// Whether the array has one dimension only, one value a row.
     pub fn scalar(&self) -> bool {
-        self.scalar
+        self.inner.is_empty()
+    }
+
+    /// The shape of a row: all dimensions but the first.
+    pub fn inner(&self) -> &[u32] {
+        &self.inner
     }
 
     /// The dtype of the values.
@@ -378,6 +383,27 @@ mod tests {
             assert!(matrix.scalar());
             assert_eq!((matrix.rows(), matrix.dim()), (3, 1));
             assert_eq!(matrix.read(1..3, &mut AlignedBytes::new()).unwrap(), [2, 3]);
+        }
+    }
+
+    #[test]
+    fn an_array_of_several_dimensions_has_rows_of_a_shape() {
+        let dir = Dir::new();
+        let bytes: Vec<u8> = (0..24).collect();
+        let matrix = |by_column, shape: &str| {
+            Matrix::open(&dir.file("a.npy", &npy(1, "|u1", by_column, shape, &bytes)), &Options::default())
+        };
+        let of = matrix(false, "(2, 3, 4)").unwrap();
+        assert_eq!((of.rows(), of.dim(), of.inner(), of.scalar()), (2, 12, &[3, 4][..], false));
+        assert_eq!(of.read(1..2, &mut AlignedBytes::new()).unwrap(), &bytes[12..]);
+        assert_eq!(matrix(false, "(24, 1)").unwrap().inner(), [1]);
+        assert_eq!(matrix(true, "(24, 1, 1)").unwrap().inner(), [1, 1], "it lies the same in both orders");
+        for shape in ["(2, 3, 4)", "(1, 6, 4)"] {
+            let error = matrix(true, shape).unwrap_err().to_string();
+            assert!(
+                error.contains("3 dimensions in Fortran order") && error.contains("ascontiguousarray"),
+                "{error}"
+            );
         }
     }
 

@@ -1,6 +1,6 @@
 //! Wrong calls: exit status 2, a message that names the argument and the value, and nothing left behind.
 
-use crate::harness::{Folder, npy, npy_f32, small, vecs, zip};
+use crate::harness::{Folder, npy, npy_f32, npy_in_order, small, vecs, zip};
 
 fn folder() -> Folder {
     let folder = Folder::new();
@@ -8,7 +8,7 @@ fn folder() -> Folder {
     folder.write("wide.npy", npy_f32(6, 5, small));
     folder.write("double.npy", npy("<f8", &[6, 4], &[0; 6 * 4 * 8]));
     folder.write("none.npy", npy_f32(0, 4, small));
-    folder.write("cube.npy", npy("<f4", &[1, 2, 3], &[0; 24]));
+    folder.write("cube.npy", npy_in_order("<f4", &[1, 2, 3], &[0; 24], true));
     folder.write("times.npy", npy("<M8[s]", &[2, 2], &[0; 32]));
     folder.write("ids.npy", npy("<i8", &[6], &[0; 48]));
     folder.write("few.npy", npy("<i8", &[5], &[0; 40]));
@@ -46,7 +46,7 @@ fn refused(calls: &[(&str, &[&str])]) {
 #[test]
 fn an_input_of_the_wrong_shape_or_kind() {
     refused(&[
-        ("pack cube.npy -o x.cvc", &["cube.npy", "(1, 2, 3)", "reshape"]),
+        ("pack cube.npy -o x.cvc", &["cube.npy", "3 dimensions in Fortran order", "ascontiguousarray"]),
         ("pack times.npy -o x.cvc", &["times.npy", "times", "astype"]),
         ("pack ids.npy -o x.cvc --layout v1", &["INPUT", "ids.npy", "--layout native"]),
         ("pack overlap.json -o x.cvc", &["overlap.json", ".npy", ".fvecs"]),

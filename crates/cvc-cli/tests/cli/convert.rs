@@ -2,7 +2,7 @@
 
 use crate::harness::{Folder, example, npy_f32, small};
 
-const TABLE: &str = "id,source,d0,d1\n1,wiki,0.5,1\n2,wiki,0.25,2\n3,arxiv,-1,3\n";
+const TABLE: &str = "id,source,d0,d1\n1,wiki,0.5,1.0\n2,wiki,0.25,2.0\n3,arxiv,-1.0,3.0\n";
 
 #[test]
 fn real_vectors_with_58_sections_go_to_parquet_and_come_back() {

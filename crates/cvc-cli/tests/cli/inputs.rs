@@ -35,6 +35,22 @@ fn every_kind_of_input_makes_the_same_file() {
 }
 
 #[test]
+fn arrays_of_several_dimensions_keep_their_shape() {
+    let folder = Folder::new();
+    folder.write("a.npy", npy("<f4", &[ROWS, DIM, 2], &le(&values(ROWS, DIM * 2, small))));
+    folder.cvc(&["pack", "a.npy", "-o", "a.cvc", "--codec", "raw"]).ok();
+    let info = folder.cvc(&["info", "a.cvc"]).ok();
+    assert!(info.stdout().contains("30 x 7 x 2"), "{}", info.stdout());
+    folder.cvc(&["unpack", "a.cvc", "-o", "back.npy"]).ok();
+    assert!(folder.npy("back.npy") == folder.npy("a.npy"));
+    folder.cvc(&["pack", "a.npy", "-o", "a.cvc", "--layout", "v1"]).refused(2, &["layout native"]);
+    folder.cvc(&["search", "a.cvc", "a.npy"]).refused(2, &["QUERIES", "3 dimensions"]);
+    folder.write("b.npy", npy("<f4", &[ROWS, 2, DIM], &le(&values(ROWS, DIM * 2, small))));
+    let both = folder.cvc(&["pack", "a.npy", "b.npy", "-o", "b.cvc"]);
+    both.refused(2, &["rows of 2x7 f32 values, the first input rows of 7x2"]);
+}
+
+#[test]
 fn every_dtype_of_numbers_packs() {
     let folder = Folder::new();
     // Small enough for each of them, and the same in half precision.

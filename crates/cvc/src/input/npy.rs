@@ -27,7 +27,11 @@ const TEXT_LEN_MIN: usize = 2;
 
 const ACCEPTED_DTYPES: &str = "f2, f4, f8, i1 to i8, u1 to u8, c8, c16 and b1 in either byte order; convert it first, as by array.astype('float32')";
 const ACCEPTED_SHAPES: &str =
-    "one or two dimensions, below 2^32 values a row; reshape it first, as by array.reshape(len(array), -1)";
+    "1 to 32 dimensions, below 2^32 values a row; reshape it first, as by array.reshape(len(array), -1)";
+const ACCEPTED_ORDERS: &str =
+    "Fortran order of one or two dimensions; save it in C order, as by numpy.ascontiguousarray(array)";
+/// Dimensions of an array. NumPy itself has no more than 64.
+const DIMENSIONS_MAX: usize = 32;
 const ACCEPTED_VERSIONS: &str = "versions 1.0, 2.0 and 3.0; write it again with numpy.save";
 
 /// What a header says, checked: the data is `data_len` bytes long and starts at byte `len`.
@@ -41,8 +45,10 @@ pub(super) struct Header {
     /// Whether the first column comes first, not the first row.
     pub(super) by_column: bool,
     pub(super) rows: u64,
+    /// Values of a row.
     pub(super) dim: u32,
-    pub(super) scalar: bool,
+    /// The shape of a row; of a list of single values none.
+    pub(super) inner: Vec<u32>,
 }
 
 /// The length of the header that begins with these bytes, the first [`PRELUDE_MAX`] of a file or all of a
@@ -132,23 +138,28 @@ pub(super) fn parse(origin: &Origin, header: &[u8]) -> Result<Header, InputError
                 format!("{} rows of {} values are more bytes than any file has", shape.rows, shape.dim);
             malformed(origin, prelude_len, what)
         })?;
+    // One row or one column lies the same in both orders.
+    let by_column = by_column && shape.dim > 1 && (shape.rows > 1 || shape.inner.len() > 1);
+    if by_column && shape.inner.len() > 1 {
+        let has = format!("an array of {} dimensions in Fortran order", shape.inner.len() + 1);
+        return Err(unsupported(origin, has, ACCEPTED_ORDERS));
+    }
     Ok(Header {
         len: header.len(),
         data_len,
         dtype,
         swapped: swapped && dtype.component_size() > 1,
-        // One row or one column lies the same in both orders.
-        by_column: by_column && shape.rows > 1 && shape.dim > 1,
+        by_column,
         rows: shape.rows,
         dim: shape.dim,
-        scalar: shape.scalar,
+        inner: shape.inner,
     })
 }
 
 struct Shape {
     rows: u64,
     dim: u32,
-    scalar: bool,
+    inner: Vec<u32>,
 }
 
 /// The header's text, read from left to right.
@@ -249,42 +260,35 @@ impl<'a> Text<'a> {
     fn shape(&mut self) -> Result<Shape, InputError> {
         self.expect(b'(', "the shape")?;
         let start = self.at - 1;
-        let (mut first_two, mut count, mut ends_in_comma) = ([0, 0], 0_usize, false);
+        let (mut all, mut count, mut ends_in_comma) = (Vec::new(), 0_usize, false);
         while !self.eat(b')') {
             if count > 0 && !ends_in_comma {
                 return Err(malformed(self.origin, self.at, "expected ',' or ')' in the shape"));
             }
             let n = self.number()?;
-            if let Some(slot) = first_two.get_mut(count) {
-                *slot = n;
+            if count < DIMENSIONS_MAX {
+                all.push(n);
             }
             count += 1;
             ends_in_comma = self.eat(b',');
         }
 
         let has = |what: &str| format!("{what} of shape {}", shown(&self.bytes[start..self.at]));
-        let (rows, dim) = match count {
-            0 => return Err(unsupported(self.origin, "a single value".to_owned(), ACCEPTED_SHAPES)),
-            1 if !ends_in_comma => {
-                return Err(malformed(
-                    self.origin,
-                    start,
-                    "a shape of one number ends with a comma, as in (5,)",
-                ));
-            }
-            1 => (first_two[0], 1),
-            2 => (first_two[0], first_two[1]),
-            _ => {
-                return Err(unsupported(
-                    self.origin,
-                    has(&format!("an array of {count} dimensions")),
-                    ACCEPTED_SHAPES,
-                ));
-            }
+        if count == 1 && !ends_in_comma {
+            let what = "a shape of one number ends with a comma, as in (5,)";
+            return Err(malformed(self.origin, start, what));
+        }
+        let Some((&rows, inner)) = all.split_first() else {
+            return Err(unsupported(self.origin, "a single value".to_owned(), ACCEPTED_SHAPES));
         };
-        let dim =
-            u32::try_from(dim).map_err(|_| unsupported(self.origin, has("an array"), ACCEPTED_SHAPES))?;
-        Ok(Shape { rows, dim, scalar: count == 1 })
+        if count > DIMENSIONS_MAX {
+            let what = has(&format!("an array of {count} dimensions"));
+            return Err(unsupported(self.origin, what, ACCEPTED_SHAPES));
+        }
+        let inner = inner.iter().map(|len| u32::try_from(*len).ok()).collect::<Option<Vec<u32>>>();
+        let dim = |inner: &Vec<u32>| inner.iter().try_fold(1u32, |dim, len| dim.checked_mul(*len));
+        let shape = inner.and_then(|inner| Some(Shape { rows, dim: dim(&inner)?, inner }));
+        shape.ok_or_else(|| unsupported(self.origin, has("an array"), ACCEPTED_SHAPES))
     }
 
     fn number(&mut self) -> Result<u64, InputError> {
@@ -371,7 +375,7 @@ mod tests {
             by_column: false,
             rows: 2,
             dim: 3,
-            scalar: false,
+            inner: vec![3],
         };
         for text in [
             "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }           \n",
@@ -423,11 +427,12 @@ mod tests {
     fn a_shape_that_is_no_matrix_is_named_with_what_is_accepted() {
         for (shape, words) in [
             ("()", "a single value"),
-            ("(2, 3, 4)", "an array of 3 dimensions of shape '(2, 3, 4)'"),
             ("(1, 4294967296)", "of shape '(1, 4294967296)'"),
+            ("(1, 65536, 65536)", "of shape '(1, 65536, 65536)'"),
+            (&format!("({})", "1, ".repeat(33)), "an array of 33 dimensions"),
         ] {
             let error = message(&format!("{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}"));
-            assert!(error.contains(words) && error.contains("accepted: one or two dimensions"), "{error}");
+            assert!(error.contains(words) && error.contains("accepted: 1 to 32 dimensions"), "{error}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! What `cargo xtask test --full` does with `crates/cvc-datafusion`, which is a workspace of its own.
+//! What `cargo xtask datafusion` and `cargo xtask test --full` do with `crates/cvc-datafusion`, which is a workspace of its own.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -35,6 +35,7 @@ usage: cargo xtask COMMAND
                   tests. Installs lavapipe, a GPU in software, where it can: by apt-get as root, or on a machine of CI.
                   --long: the tests marked long and two minutes of fuzzing per target as well; --full: those of the Python
                   package that need torch, which is installed (a gigabyte), and those of the table of DataFusion
+  datafusion      the part of --full that is about crates/cvc-datafusion, alone
   wheel           the wheels of the Python package, in target/wheels; needs Python 3.11 or newer and its package index
   demo            build the `cvc` program and run the demo on the vectors in examples/data
   bench [NAME]    rivals and ourselves on the same work (load, memory, pack; all if none is named); needs Python
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         ["test", ref options @ ..] if options.iter().all(|option| ["--long", "--full"].contains(option)) => {
             test::run(options.contains(&"--long"), options.contains(&"--full"))
         }
+        ["datafusion"] => test::datafusion_alone(),
         ["wheel"] => done(python::wheels()),
         ["demo"] => done(demo::run()),
         ["bench"] => done(bench::run(None)),

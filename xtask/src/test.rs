@@ -56,6 +56,18 @@ pub(crate) fn run(long: bool, full: bool) -> Result<ExitCode> {
     Ok(report.finish())
 }
 
+/// The table of DataFusion, without all else.
+pub(crate) fn datafusion_alone() -> Result<ExitCode> {
+    require_components()?;
+    let mut report = Report::default();
+    let installed = match python::missing() {
+        Some(_) => None,
+        None => Some(python::install(false)?),
+    };
+    datafusion(&mut report, installed.as_ref());
+    Ok(report.finish())
+}
+
 /// The Python package, installed from a wheel into an environment of its own.
 fn python_package(report: &mut Report, full: bool) -> Option<Installed> {
     if let Some(reason) = python::missing() {

@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::{self, Read, Write as _};
+use std::io::{self, Read, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use ::csv::{ByteRecord, Reader, ReaderBuilder, Writer, WriterBuilder};
@@ -56,6 +56,8 @@ struct Records {
     reader: Reader<Limited>,
     most_len: u64,
     record: ByteRecord,
+    /// Where the last record begins.
+    last: ::csv::Position,
 }
 
 impl Records {
@@ -64,7 +66,8 @@ impl Records {
         let builder = &mut ReaderBuilder::new();
         let builder = builder.delimiter(delimiter(path)).buffer_capacity(1 << 18);
         let reader = builder.from_reader(Limited { file, left: most_len });
-        Ok(Records { path: path.to_owned(), reader, most_len, record: ByteRecord::new() })
+        let (record, last) = (ByteRecord::new(), ::csv::Position::new());
+        Ok(Records { path: path.to_owned(), reader, most_len, record, last })
     }
 
     /// The first record.
@@ -77,9 +80,48 @@ impl Records {
     fn next(&mut self) -> Result<Option<(u64, &ByteRecord)>, Error> {
         self.reader.get_mut().left = self.most_len;
         let read = self.reader.read_byte_record(&mut self.record);
-        let line = self.record.position().map_or(0, ::csv::Position::line);
-        let read = read.map_err(|error| failed(&self.path, error, line))?;
-        Ok(read.then_some((line, &self.record)))
+        if let (Some(position), Ok(true) | Err(_)) = (self.record.position(), &read) {
+            self.last = position.clone();
+        }
+        let line = self.last.line();
+        match read {
+            Ok(true) => return Ok(Some((line, &self.record))),
+            Ok(false) => {}
+            Err(error) if matches!(error.kind(), ::csv::ErrorKind::UnequalLengths { .. }) => {
+                self.check_last()?;
+                return Err(failed(&self.path, error, line));
+            }
+            Err(error) => return Err(failed(&self.path, error, line)),
+        }
+        self.check_last()?;
+        Ok(None)
+    }
+
+    /// Refuses a quote of the last record that nothing closes, which the reader takes for the end: all lines behind it would be in one cell.
+    fn check_last(&self) -> Result<(), Error> {
+        let read = || {
+            let mut file = File::open(&self.path)?;
+            file.seek(io::SeekFrom::Start(self.last.byte()))?;
+            let mut rest = Vec::new();
+            file.take(self.most_len).read_to_end(&mut rest)?;
+            Ok(rest)
+        };
+        let mut rest: Vec<u8> = read().map_err(Error::io(&self.path, "cannot be read"))?;
+        if rest.is_empty() {
+            return Ok(());
+        }
+        // One more record, which is one of its own unless a quote is open.
+        rest.extend(b"\nx\n");
+        let builder = &mut ReaderBuilder::new();
+        let builder = builder.delimiter(delimiter(&self.path)).has_headers(false).flexible(true);
+        let mut records = builder.from_reader(&*rest).into_byte_records();
+        let (first, second) = (records.next(), records.next());
+        if first.is_some() && second.is_none() {
+            let problem =
+                format!("line {}: a quote that is opened there is not closed; close it", self.last.line());
+            return Err(Error::damaged(&self.path, problem));
+        }
+        Ok(())
     }
 }
 
@@ -576,6 +618,11 @@ pub(crate) fn create(
             header.push(&column.name)
         } else {
             header.extend(parts.iter().map(String::as_str))
+        }
+    }
+    for column in &plan.columns {
+        if matches!(&column.holds, Holds::Values(_, inner) if inner.len() > 1) {
+            not_kept.push(format!("the shape of the rows of {:?}: its values are in one list", column.name));
         }
     }
     not_kept.extend(left_out(&plan.said, target));

@@ -451,6 +451,9 @@ fn bad_text_is_named_by_line_and_column() {
             "line 3, column \"n\": 18446744073709551617 is no number that 64",
         ),
         ("a,b\n1,2\n", &gather, "no column has such a name"),
+        ("a,b\n1,\"x\n2,3\n4,5\n", &plain, "line 2: a quote that is opened there is not closed"),
+        ("a,b\n1,2\n\"x,1\n2,3\n", &plain, "line 3: a quote that is opened there is not closed"),
+        ("a,\"b\n1,2\n", &plain, "line 1: a quote that is opened there is not closed"),
     ] {
         let path = text(folder.path(), "a.csv", source);
         let error = convert(&path, &folder.path().join("a.cvc"), options).unwrap_err().to_string();

@@ -77,7 +77,14 @@ impl Table {
         let is_one = files.is_instance_of::<PyString>() || files.hasattr("__fspath__")?;
         let files = match is_one {
             true => vec![place(files)?],
-            false => files.try_iter()?.map(|file| place(&file?)).collect::<PyResult<_>>()?,
+            false => {
+                let several = files.try_iter().map_err(|_| {
+                    PyTypeError::new_err(format!(
+                        "files is {files}: a path, a URL, or several of them are needed"
+                    ))
+                })?;
+                several.map(|file| place(&file?)).collect::<PyResult<_>>()?
+            }
         };
         let inner = py.detach(|| CvcTable::open(&files, &options)).map_err(raised)?;
         Ok(Table { inner: Arc::new(inner) })
@@ -151,7 +158,11 @@ fn json(value: &Bound<'_, PyAny>) -> PyResult<Json> {
 }
 
 fn raised(error: Error) -> PyErr {
-    let message = error.to_string();
+    let message = match &error {
+        // As it is called here.
+        Error::Option { option: "max_len", problem } => format!("max_bytes: {problem}"),
+        _ => error.to_string(),
+    };
     match kind(&error) {
         // Python has a class for each of some kinds.
         Some(kind) => io::Error::new(kind, message).into(),

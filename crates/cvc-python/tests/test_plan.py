@@ -276,12 +276,29 @@ def test_a_manifest_names_files_and_refuses_others(tmp_path, minilm):
     folder.rename(moved)
     assert [of.first_row for of in cvc.plan(moved / "corpus.json")] == [0, 100, 200]
     cvc.pack(minilm[:100] + 1, moved / "1.cvc")
-    with pytest.raises(cvc.ChangedError, match="1.cvc"):
+    with pytest.raises(cvc.ChangedError, match="1.cvc is not the file of its manifest"):
         cvc.plan(moved / "corpus.json")
     for text, error in (("{}", cvc.FormatError), ('{"format": "cvc-manifest", "version": 2, "files": []}', cvc.UnsupportedError)):
         (moved / "other.json").write_text(text)
         with pytest.raises(error, match="other.json"):
             cvc.plan(moved / "other.json")
+
+
+def test_errors_of_a_plan_name_the_file(parts, tmp_path):
+    cut, other, folder = tmp_path / "cut.cvc", tmp_path / "other.cvc", tmp_path / "m.json"
+    cut.write_bytes(Path(parts[0]).read_bytes()[:-100])
+    cvc.pack({"x": np.zeros((3, 2), "f4")}, other)
+    for files, error in (([*parts, cut], cvc.FormatError), ([*parts, other], cvc.NoSuchArrayError), ([tmp_path / "no.cvc"], FileNotFoundError)):
+        with pytest.raises(error) as raised:
+            cvc.plan(files)
+        assert str(files[-1]) in str(raised.value)
+    with pytest.raises(cvc.ArgumentError, match="ends in .json"):
+        cvc.write_manifest(tmp_path / "manifest", parts)
+    with pytest.raises(cvc.ArgumentError, match="no files"):
+        cvc.write_manifest(folder, [])
+    assert sorted(os.listdir(tmp_path)) == ["cut.cvc", "other.cvc"]
+    with pytest.raises(TypeError, match="is a path"):
+        cvc.pack(str(parts[0]), tmp_path / "x.cvc")
 
 
 def test_results_of_parts_are_merged_to_that_of_the_whole(minilm, parts):

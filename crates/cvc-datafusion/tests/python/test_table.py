@@ -98,8 +98,10 @@ def test_what_goes_wrong_is_said(files, tmp_path):
         cvc_datafusion.Table([])
     with pytest.raises(ValueError, match="float16 or float32"):
         cvc_datafusion.Table(files, dtype="int8")
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="files is 7"):
         cvc_datafusion.Table(7)
+    with pytest.raises(ValueError, match="max_bytes: one byte"):
+        cvc_datafusion.Table(files, max_bytes=0)
     with pytest.raises(TypeError, match="session of DataFusion"):
         cvc_datafusion.Table(files).__datafusion_table_provider__("no session")
     damaged = tmp_path / "damaged.cvc"

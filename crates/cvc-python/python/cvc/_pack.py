@@ -30,6 +30,8 @@ def pack(
     default for all else), or a dict of these by array. `sections` lists `(start, stop, metadata)`. All other options
     are those of `Writer`. Without a path the file is returned as bytes.
     """
+    if isinstance(data, (str, os.PathLike)):
+        raise TypeError("data is a path, and arrays are packed: cvc.convert(source, target) reads files, as numpy.load reads .npy")
     if isinstance(codec, Mapping):
         codec = dict(codec)
     path = None if path is None else os.fspath(path)

@@ -8,11 +8,12 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 from ._cvc import Array, File, Selection, manifest, open as open_file, shown
-from ._errors import ArgumentError, ChangedError, FormatError, NoSuchArrayError
+from ._errors import ArgumentError, ChangedError, CvcError, FormatError, NoSuchArrayError
 from ._whole import whole
 
 Uri: TypeAlias = str | os.PathLike[str]
@@ -127,17 +128,22 @@ def read(
 
 
 def write_manifest(path: Uri, uris: Uris, *, storage_options: dict[str, Any] | None = None) -> None:
-    """Writes a list of files, in the order of their rows, each with its identity: what a `plan` of that manifest will find, or refuse.
+    """Writes a list of files, in the order of their rows, each with its identity: what a `plan` of that manifest will find, or refuse. Its name
+    ends in `.json`, by which `plan` knows it.
 
     It appears whole or not at all, replaces the one before it, and is written last: files that it does not name are not there. Where it
     lies beside the files or above them, it names them from where it lies, so all can be moved together.
     """
+    if not os.fspath(path).endswith(".json"):
+        raise ArgumentError(f"path = {os.fspath(path)!r}: the name of a manifest ends in .json")
     folder = Path(os.path.abspath(path)).parent
     entries = []
     for uri, identity, file in _opened(_located(uris, storage_options), storage_options):
         with file:
             rows = _alike(file)[0].shape[0]
             entries.append({"uri": _beside(uri, folder), "identity": identity or file.identity, "rows": rows})
+    if not entries:
+        raise ArgumentError("no files to list: uris is empty")
     text = json.dumps({"format": _FORMAT, "version": 1, "files": entries}, indent=1)
     with whole(folder / Path(path).name) as part:
         part.write_text(text, encoding="utf-8")
@@ -165,11 +171,15 @@ def planned(
     # More than any file has is as good as more.
     max_len = int(min(max_bytes, 1 << 62))
     for uri, identity, file in _opened(_located(uris, storage_options), storage_options):
-        if identity is not None:
-            _check_identity(file, uri, identity)
+        if identity is not None and file.identity != identity:
+            raise ChangedError(
+                f"{shown(uri)} is not the file of its manifest: it is {file.identity}, and was {identity}. "
+                "Write the manifest again, or bring the file back"
+            )
         if names is None:
             names = tuple(array.name for array in _alike(file))
-        columns = [file[name] for name in names]
+        with _naming(uri):
+            columns = [file[name] for name in names]
         found = [_kind(array) for array in columns]
         rows = columns[0].shape[0]
         if any(array.shape[0] != rows for array in columns):
@@ -241,8 +251,20 @@ def _check_identity(file: File, uri: str, identity: str) -> None:
 
 
 def _open(uri: str, storage_options: dict[str, Any] | None) -> File:
-    # They are of no use where a file is here.
-    return open_file(uri, storage_options=storage_options if "://" in uri else None)
+    with _naming(uri):
+        # They are of no use where a file is here.
+        return open_file(uri, storage_options=storage_options if "://" in uri else None)
+
+
+@contextmanager
+def _naming(uri: str) -> Iterator[None]:
+    """Says of which of many files an error is."""
+    try:
+        yield
+    except CvcError as error:
+        if shown(uri) not in str(error):
+            error.args = (f"{shown(uri)}: {error}", *error.args[1:])
+        raise
 
 
 def _opened(

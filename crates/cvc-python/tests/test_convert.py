@@ -166,7 +166,7 @@ def test_codecs_metadata_and_progress(tmp_path, minilm, names, labels):
 
 def test_text_is_gathered_and_bad_text_is_named(tmp_path):
     path, packed = tmp_path / "a.csv", tmp_path / "a.cvc"
-    text = "id,source,d0,d1\n1,wiki,0.5,1\n2,arxiv,0.25,2\n"
+    text = "id,source,d0,d1\n1,wiki,0.5,1.0\n2,arxiv,0.25,2.0\n"
     path.write_text(text)
     assert cvc.convert(path, packed, vectors="d*", text_dtype="float64", sections_from="source").sections == 2
     with cvc.open(packed) as f:

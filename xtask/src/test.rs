@@ -60,10 +60,14 @@ pub(crate) fn run(long: bool, full: bool) -> Result<ExitCode> {
 pub(crate) fn datafusion_alone() -> Result<ExitCode> {
     require_components()?;
     let mut report = Report::default();
-    let installed = match python::missing() {
-        Some(_) => None,
-        None => Some(python::install(false)?),
-    };
+    let mut installed = None;
+    report.step("python: wheel", |_| match python::missing() {
+        Some(reason) => python::required(&reason),
+        None => {
+            installed = Some(python::install(false)?);
+            Ok(())
+        }
+    });
     datafusion(&mut report, installed.as_ref());
     Ok(report.finish())
 }
@@ -95,8 +99,10 @@ fn datafusion(report: &mut Report, installed: Option<&Installed>) {
     report.step("datafusion: lints", |_| datafusion::lints());
     report.step("datafusion: tests", |counts| count_tests(&mut datafusion::tests(), counts));
     let Some(installed) = installed else {
-        return report
-            .skip("tests of the table of DataFusion in Python", "there is no Python to run them".to_owned());
+        return report.skip(
+            "tests of the table of DataFusion in Python",
+            python::missing().unwrap_or("see above".to_owned()),
+        );
     };
     report.step("datafusion: python", |counts| {
         datafusion::install(installed)?;

@@ -17,7 +17,7 @@ use crate::errors::{detached, of_class, raised};
 use crate::pieces::{Pieces, Span};
 use crate::rows::Selection;
 use crate::writer::Writer;
-use crate::{dtype, json, remote, source};
+use crate::{json, remote, source};
 
 /// The reader of a file, shared with its arrays until the file is closed.
 #[derive(Clone)]
@@ -257,15 +257,8 @@ impl File {
         dtype: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Vec<(Vec<(u64, u64)>, u64, u64, u64)>> {
         let ranges: Vec<_> = ranges.into_iter().map(|(start, stop)| start..stop).collect();
-        let reader = self.handle.reader()?;
-        let position = |name: &String| {
-            reader.array(name).map_err(|error| no_such_array(py, error))?;
-            Ok(reader.array_names().position(|other| other == name))
-        };
-        let positions = arrays.iter().map(position).collect::<PyResult<Vec<Option<usize>>>>()?;
-        let positions: Vec<usize> = positions.into_iter().flatten().collect();
-        let floats = dtype.map(dtype::parse).transpose()?;
-        let parts = detached(py, || cvc_arrow::divide(&reader, &positions, floats, &ranges, max_len))?;
+        let rows = Selection::of(py, &self.handle, Vec::new(), &arrays, dtype)?;
+        let parts = rows.divided(py, &ranges, max_len)?;
         let parts = parts.into_iter().map(|part| {
             let ranges = part.ranges.into_iter().map(|rows| (rows.start, rows.end)).collect();
             (ranges, part.rows, part.decoded_len, part.stored_len)

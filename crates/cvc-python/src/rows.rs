@@ -3,13 +3,13 @@
 use std::ops::Range;
 
 use cvc::{DType, Rows};
-use cvc_arrow::Table;
+use cvc_arrow::{Part, Table};
 use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyDict, PyTuple};
 
 use crate::arrow::{schema, stream, table};
 use crate::dtype;
-use crate::errors::{raised, raised_by_store};
+use crate::errors::{detached, raised, raised_by_store};
 use crate::file::{Handle, no_such_array};
 use crate::key::Key;
 
@@ -98,6 +98,13 @@ impl Selection {
         }
         let dtype = dtype.map(dtype::parse).transpose()?;
         Ok(Selection { handle: handle.clone(), rows, ranges: resolved, columns: Some(columns), dtype })
+    }
+
+    /// Rows of `ranges`, whatever rows these are, in parts that end where blocks of the arrays do.
+    pub(crate) fn divided(&self, py: Python<'_>, ranges: &[Range<u64>], max_len: u64) -> PyResult<Vec<Part>> {
+        let reader = self.handle.reader()?;
+        let arrays = self.columns.as_deref().unwrap_or_default();
+        detached(py, || cvc_arrow::divide(&reader, arrays, self.dtype, ranges, max_len))
     }
 
     /// What Arrow gets rows of.
